@@ -61,7 +61,7 @@ class AdapterConfig:
             context width.
         projector_hidden_dim, projector_out_dim: of the image embedding's projector.
         num_freqs, temperature: of the box's Fourier features.
-        adapter_blocks: in the order of the UNet's forward pass.
+        adapter_blocks: every block that has an adapter, in any order.
         box_coordinates, patch_positions: see `GroundingNet`.
         query_positions: whether the adapters' queries carry the position of their latent cell.
         placeholder, placeholder_token_id: the word whose token embedding is replaced, and its id.

@@ -160,7 +160,8 @@ class GatedSelfAttention(nn.Module):
         Returns:
             (B, Q, d).
         """
-        require_shape("hidden_states", hidden_states, ("B", "Q", self.query_dim), "Check the block")
+        expected = ("B", "Q", self.query_dim)
+        require_shape("hidden_states", hidden_states, expected, "Use the adapter of this block")
         if isinstance(adapter_scale, (int, float)) and adapter_scale == 0:
             return hidden_states
         cached = (

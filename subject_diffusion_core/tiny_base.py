@@ -173,7 +173,7 @@ def _parse_config(text: str, source: str) -> dict[str, Any]:
     if version != FORMAT_VERSION or missing:
         found = f"version {version!r}" + (f" without {', '.join(missing)}" if missing else "")
         raise CheckpointError(
-            f"{source}: expected a complete configuration of version {FORMAT_VERSION}, got {found}. "
+            f"{source}: expected a configuration of version {FORMAT_VERSION}, got {found}. "
             "Update this node pack, or export the tiny base with a matching version."
         )
     return dict(config)
