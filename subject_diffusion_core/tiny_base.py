@@ -126,6 +126,11 @@ def dequantize(tensors: Mapping[str, torch.Tensor]) -> StateDict:
             continue
         value = tensor.float()
         if tensor.dtype == torch.int8:
+            if name + _SCALE_SUFFIX not in tensors:
+                raise CheckpointError(
+                    f"tiny base: expected '{name}{_SCALE_SUFFIX}' beside int8 weights, got none. "
+                    "Export the tiny base again."
+                )
             scale = tensors[name + _SCALE_SUFFIX].float()
             value = value * scale.reshape(-1, *[1] * (tensor.ndim - 1))
         restored[name] = value

@@ -162,7 +162,7 @@ def test_half_precision_stays_half_and_close(layer, hidden_states, tokens, dtype
 
 
 def test_missing_query_positions(hidden_states, tokens):
-    with pytest.raises(ShapeError, match="query_positions: expected .*B or 1, Q, 3.* got None"):
+    with pytest.raises(ShapeError, match=r"query_positions: expected .*B or 1, Q, 3.* got None"):
         make_layer(query_position_dim=3)(hidden_states, tokens)
 
 

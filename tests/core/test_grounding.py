@@ -51,7 +51,7 @@ def test_box_features_come_before_patch_features(net):
 
 
 def test_tokens_equal_the_formula_written_out(net, inputs):
-    patch_embeds, valid, boxes = inputs
+    patch_embeds, _, boxes = inputs
     tokens = net(*inputs).unflatten(1, (N, P))
     row = torch.cat((patch_embeds[0, 1, 2], net.box_embedder(boxes[0, 1])))
     mlp = net.linears_image
