@@ -27,7 +27,15 @@ TEMPLATES = (
     "{scene}, {subjects}",
     "an image showing {subjects} {scene}",
 )
-NO_ARTICLE = frozenset({"bamboo", "butter", "milk", "sugar", "bacon", "spaghetti", "garlic"})
+# Mass nouns and the exceptions of English spelling.
+NO_ARTICLE = frozenset(
+    """
+    bacon bamboo bread broccoli butter champagne clothes coral curry cutlery dango falafel fire
+    fondue garlic meat milk oden popcorn soap spaghetti sugar sushi
+    """.split()
+) | {"bubble tea", "canned food", "curry and rice", "ice cream", "shaved ice", "toilet paper"}
+SPOKEN_AS_CONSONANT = ("uni", "uri", "ute", "uku")
+SPOKEN_AS_VOWEL = ("a", "e", "i", "o", "u", "hourglass", "x-ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +76,10 @@ def with_article(label: str) -> str:
     ('an apple', 'scissors', 'a glass')
     """
     plural = label.endswith("s") and not label.endswith(("ss", "us", "is"))
-    if label in NO_ARTICLE or (plural and label not in ("dna helix", "cactus", "canvas")):
+    if label in NO_ARTICLE or plural:
         return label
-    return f"{'an' if label[0] in 'aeiou' and not label.startswith('uni') else 'a'} {label}"
+    vowel = label.startswith(SPOKEN_AS_VOWEL) and not label.startswith(SPOKEN_AS_CONSONANT)
+    return f"{'an' if vowel else 'a'} {label}"
 
 
 def join_labels(labels: list[str]) -> str:
@@ -211,8 +220,8 @@ def compose(
 
 def plain_background(rng: np.random.Generator, side: int = SIDE) -> np.ndarray:
     """A plain colour or a vertical gradient, (side, side, 3) uint8."""
-    top = rng.uniform(40, 255, 3)
-    bottom = top if rng.random() < 0.5 else rng.uniform(40, 255, 3)
+    top = rng.uniform(70, 255, 3)
+    bottom = top if rng.random() < 0.5 else rng.uniform(70, 255, 3)
     ramp = np.linspace(0, 1, side)[:, None, None]
     column = top * (1 - ramp) + bottom * ramp
     return np.broadcast_to(column, (side, side, 3)).astype(np.uint8)
