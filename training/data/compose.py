@@ -75,7 +75,7 @@ def with_article(label: str) -> str:
     >>> with_article("apple"), with_article("scissors"), with_article("glass")
     ('an apple', 'scissors', 'a glass')
     """
-    plural = label.endswith("s") and not label.endswith(("ss", "us", "is"))
+    plural = label.endswith("s") and not label.endswith(("ss", "us", "is", "os"))
     if label in NO_ARTICLE or plural:
         return label
     vowel = label.startswith(SPOKEN_AS_VOWEL) and not label.startswith(SPOKEN_AS_CONSONANT)

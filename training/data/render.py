@@ -111,10 +111,10 @@ def emoji_views(subject: Subject, folders: dict[str, Path]) -> list[View]:
     return [View(rgba, None)] if is_visible(rgba) else []
 
 
-def subject_views(subject: Subject, folders: dict[str, Path]) -> list[View]:
-    """All pictures of one subject, cropped to their content."""
+def subject_views(subject: Subject, folders: dict[str, Path], side: int = SIDE) -> list[View]:
+    """All pictures of one subject, cropped to their content; models `side` pixels long."""
     if subject.identity.startswith("model:"):
-        return model_views(subject, folders["furniture"])
+        return model_views(subject, folders["furniture"], side)
     return emoji_views(subject, folders)
 
 
