@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from training.data.render import SIDE, resize_rgba
+from training.data.label_rules import parse_words
+from training.data.pictures import SIDE, resize_rgba
 
 # Shapes: H, W = 128, 128; N subjects. Boxes are x1 y1 x2 y2 in 0..1 of the picture.
 
@@ -28,11 +28,11 @@ TEMPLATES = (
     "an image showing {subjects} {scene}",
 )
 # Mass nouns and the exceptions of English spelling.
-NO_ARTICLE = frozenset(
+NO_ARTICLE = parse_words(
     """
     bacon bamboo bread broccoli butter champagne clothes coral curry cutlery dango falafel fire
     fondue garlic meat milk oden popcorn soap spaghetti sugar sushi
-    """.split()
+    """
 ) | {"bubble tea", "canned food", "curry and rice", "ice cream", "shaved ice", "toilet paper"}
 SPOKEN_AS_CONSONANT = ("uni", "uri", "ute", "uku")
 SPOKEN_AS_VOWEL = ("a", "e", "i", "o", "u", "hourglass", "x-ray")
@@ -127,9 +127,7 @@ def place_boxes(
             (int(x), int(y), int(x) + w, int(y) + h)
             for (x, y), (w, h) in zip(corners, sizes, strict=True)
         ]
-        overlap = max(
-            (box_iou(a, b) for i, a in enumerate(boxes) for b in boxes[:i]), default=0.0
-        )
+        overlap = max((box_iou(a, b) for i, a in enumerate(boxes) for b in boxes[:i]), default=0.0)
         if overlap < best_overlap:
             best, best_overlap = boxes, overlap
         if best_overlap < MAX_IOU:
@@ -143,9 +141,7 @@ def draw_sizes(cutouts: list[Cutout], side: int, rng: np.random.Generator) -> li
     sizes = []
     for cutout in cutouts:
         scale = rng.uniform(low, high) * side / max(cutout.width, cutout.height)
-        sizes.append(
-            (max(2, round(cutout.width * scale)), max(2, round(cutout.height * scale)))
-        )
+        sizes.append((max(2, round(cutout.width * scale)), max(2, round(cutout.height * scale))))
     return sizes
 
 
@@ -225,17 +221,3 @@ def plain_background(rng: np.random.Generator, side: int = SIDE) -> np.ndarray:
     ramp = np.linspace(0, 1, side)[:, None, None]
     column = top * (1 - ramp) + bottom * ramp
     return np.broadcast_to(column, (side, side, 3)).astype(np.uint8)
-
-
-def reference_image(rgba: np.ndarray) -> np.ndarray:
-    """Reference picture of a subject: its square (S, S, 4) cut-out on white, (S, S, 3) uint8."""
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    return (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
-
-
-def preview(composite: Composite) -> Image.Image:
-    """The picture with its masks tinted, to look at."""
-    tinted = composite.image.astype(np.float32)
-    for index, mask in enumerate(composite.masks):
-        tinted[mask, index % 3] = tinted[mask, index % 3] * 0.5 + 127
-    return Image.fromarray(tinted.astype(np.uint8))

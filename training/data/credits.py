@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from training.data.catalogue import Subject, build_catalogue
-from training.data.render import View, fill_square, subject_views
+from training.data.pictures import fill_square
+from training.data.render import View, subject_views
 from training.data.split import load_identities
 
 SAMPLE_SIDE = 256
