@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from training.data.catalogue import Subject, build_catalogue
 from training.data.pictures import fill_square
 from training.data.render import View, subject_views
+from training.data.sources import fetch_sources
 from training.data.split import load_identities
 
 SAMPLE_SIDE = 256
@@ -97,3 +99,16 @@ def creators_by_source() -> dict[str, list[str]]:
     for record in load_identities().values():
         creators[record["source"]].add(record["creator"])
     return {source: sorted(names, key=str.lower) for source, names in creators.items()}
+
+
+def main() -> None:
+    """Writes the sample pictures again: `python -m training.data.credits --work DIR --to DIR`."""
+    parser = argparse.ArgumentParser(prog="training.data.credits", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the data stages")
+    parser.add_argument("--to", type=Path, required=True, help="folder for the pictures")
+    options = parser.parse_args()
+    export_samples(options.to, fetch_sources(options.work / "raw"))
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -51,16 +52,17 @@ def write_shard(path: Path, library: Library, first: int, count: int, seed: int)
     os.replace(partial, path)
 
 
-_LIBRARIES: dict[tuple[Path, str, str], Library] = {}
+@cache
+def opened_library(work: Path, identity_split: str, scene_split: str) -> Library:
+    """The library of a worker process, opened once."""
+    return load_library(work, identity_split, scene_split)
 
 
 def shard_job(job: tuple[Path, Path, str, str, int, int, int]) -> Path:
-    """One shard in a worker process, which opens its library once."""
+    """One shard in a worker process: path, work folder, sides, first index, count, seed."""
     path, work, identity_split, scene_split, first, count, seed = job
-    key = (work, identity_split, scene_split)
-    if key not in _LIBRARIES:
-        _LIBRARIES[key] = load_library(*key)
-    write_shard(path, _LIBRARIES[key], first, count, seed)
+    library = opened_library(work, identity_split, scene_split)
+    write_shard(path, library, first, count, seed)
     return path
 
 
