@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from subject_diffusion_core.tiny_vision import TinyVision
+from subject_diffusion_core.tiny_vision import FINE_BLOCK, TinyVision
 
 from ..data.shards import read_shards
 from ..runs import RunLog, cosine_learning_rate, load_state, save_state
 from .recipe import AutoencoderRecipe
+
+STRIDE_4_BLOCK = 2
 
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderTiny:
@@ -47,20 +49,29 @@ def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Te
     return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def perceptual_distance(vision: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared distance of unit-length image-encoder patches; pictures (B, 3, H, H) in [-1, 1]."""
+def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance of unit-length encoder features at stride 4 and 8.
 
-    def patches(pixels: Tensor) -> Tensor:
-        normalised = ((pixels + 1) * 127.5 - 127) / 128
-        return F.normalize(vision(normalised).patch_embeds.float(), dim=-1)
+    Pictures are (B, 3, H, H) in [-1, 1], H a multiple of 16.
+    """
+
+    def features(pixels: Tensor) -> list[Tensor]:
+        hidden = F.relu6(vision.stem(((pixels + 1) * 127.5 - 127) / 128))
+        taps = []
+        for index, block in enumerate(vision.blocks[: FINE_BLOCK + 1]):
+            hidden = block(hidden)
+            if index in (STRIDE_4_BLOCK, FINE_BLOCK):
+                taps.append(F.normalize(hidden.float(), dim=1))
+        return taps
 
     with torch.no_grad():
-        wanted = patches(targets)
-    return (patches(images) - wanted).square().sum(-1).mean()
+        wanted = features(targets)
+    pairs = zip(features(images), wanted, strict=True)
+    return sum((got - want).square().sum(1).mean() for got, want in pairs)
 
 
 def autoencoder_loss(
-    model: AutoencoderTiny, vision: nn.Module, images: Tensor, recipe: AutoencoderRecipe
+    model: AutoencoderTiny, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
 ) -> tuple[Tensor, dict[str, float]]:
     """Reconstruction in pixels and features, plus the pull of the latents to zero mean, unit variance."""
     latents = model.encode(images).latents.float()
