@@ -48,7 +48,7 @@ def sample_rows(sample: Sample, num_subjects: int) -> tuple[np.ndarray, np.ndarr
     segmaps = np.zeros((num_subjects, LATENT_SIZE, LATENT_SIZE), np.uint8)
     cutout = np.full(num_subjects, -1, np.int32)
     for slot, entity in enumerate(sample.entities[:num_subjects]):
-        boxes[slot], cutout[slot] = entity.box, entity.cutout
+        boxes[slot], cutout[slot] = entity.box_xyxy, entity.cutout
         mask = torch.from_numpy(np.asarray(entity.mask, np.float32))[None]
         coverage = F.adaptive_avg_pool2d(mask, LATENT_SIZE)[0]
         segmaps[slot] = (coverage * 255).round().numpy().astype(np.uint8)
