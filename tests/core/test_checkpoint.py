@@ -3,7 +3,7 @@ import struct
 
 import pytest
 import torch
-from conftest import BLOCK, make_adapter, make_config
+from adapter_factory import BLOCK, make_adapter, make_config
 from safetensors.torch import save_file
 
 from subject_diffusion_core import checkpoint
