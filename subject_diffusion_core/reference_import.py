@@ -1,4 +1,4 @@
-"""Import of weights made with the authors' public code: four files named unet, clip_text, mlp and proj."""
+"""Import of weights made with the authors' public code: unet, clip_text, mlp and proj."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,7 +19,7 @@ Weights = str | os.PathLike[str] | Mapping[str, torch.Tensor]
 _COORDINATE_FEATURES = 8
 _HEAD_DIM_SD2 = 64
 _NUM_HEADS_SD15 = 8
-_FAMILY_BY_WIDTH = {1024: "sd2", 768: "sd15"}
+_FAMILY_BY_WIDTH: dict[int, Literal["sd2", "sd15"]] = {1024: "sd2", 768: "sd15"}
 
 
 def import_reference(
@@ -31,13 +32,15 @@ def import_reference(
     """Turn the reference's four files into an adapter.
 
     Args:
-        unet: diffusers' gated UNet with 5 input channels; only adapters, cross-attention K/V and conv_in are taken.
+        unet: diffusers' gated UNet with 5 input channels; only adapters, cross-attention K/V and
+            conv_in are taken.
         text_encoder: the retrained CLIP text model.
         mlp: projector of the image embedding: layernorm, fc1, fc2.
         proj: grounding net: linears_image.*, null_image_feature, null_position_feature.
         num_subjects: slots of training (2 in the paper); the files do not say.
 
-    Each is a path to a .safetensors file or to a .bin/.pt file (read with `weights_only=True`), or a state dict.
+    Each is a path to a .safetensors file or to a .bin/.pt file (read with `weights_only=True`), or
+    a state dict.
 
     Returns:
         An adapter that keeps the reference's rules: mask 1 outside the boxes, null tokens zero.
@@ -119,13 +122,14 @@ def _infer_config(
         grounding_hidden, grounding_out = grounding["linears_image.fc2.weight"].shape[::-1]
         projector_hidden, projector_in = projector["fc1.weight"].shape
         projector_out = projector["fc2.weight"].shape[0]
+        block_names = sorted({n.split(".fuser.")[0] for n in unet if ".fuser." in n})
+        query_dims = [unet[f"{name}.fuser.linear.weight"].shape[0] for name in block_names]
+        width = unet[f"{block_names[0]}.attn2.to_k.weight"].shape[1]
     except KeyError as error:
         raise CheckpointError(
             f"reference weights: expected the tensor {error}, got files without it. "
             "Pass the files in the order unet, text encoder, mlp, proj."
         ) from error
-    blocks = [name.split(".fuser.")[0] for name in unet if name.endswith(".fuser.linear.weight")]
-    width = unet[f"{blocks[0]}.attn2.to_k.weight"].shape[1]
     if width not in _FAMILY_BY_WIDTH:
         raise CheckpointError(
             f"unet: expected a cross-attention width of 1024 (SD2) or 768 (SD1.5), got {width}. "
@@ -144,18 +148,19 @@ def _infer_config(
         projector_hidden_dim=projector_hidden,
         projector_out_dim=projector_out,
         num_freqs=position_feature.shape[-1] // _COORDINATE_FEATURES,
-        adapter_blocks=tuple(_infer_block(name, unet, width) for name in blocks),
+        adapter_blocks=tuple(
+            _infer_block(name, query_dim, _FAMILY_BY_WIDTH[width])
+            for name, query_dim in zip(block_names, query_dims, strict=True)
+        ),
         mask_polarity="outside",
         null_rule="zeros",
         provenance={"imported_from": "reference"},
     )
 
 
-def _infer_block(name: str, unet: StateDict, cross_attention_dim: int) -> AdapterBlock:
-    query_dim = unet[f"{name}.fuser.linear.weight"].shape[0]
-    inner_dim = unet[f"{name}.fuser.attn.to_q.weight"].shape[0]
-    is_sd2 = _FAMILY_BY_WIDTH[cross_attention_dim] == "sd2"
-    num_heads = inner_dim // _HEAD_DIM_SD2 if is_sd2 else _NUM_HEADS_SD15
+def _infer_block(name: str, query_dim: int, base_family: str) -> AdapterBlock:
+    """The heads of the base's own attention: 64 wide in SD2, 8 of them in SD1.5."""
+    num_heads = query_dim // _HEAD_DIM_SD2 if base_family == "sd2" else _NUM_HEADS_SD15
     return AdapterBlock(
-        name=name, query_dim=query_dim, num_heads=num_heads, head_dim=inner_dim // num_heads
+        name=name, query_dim=query_dim, num_heads=num_heads, head_dim=query_dim // num_heads
     )

@@ -17,11 +17,14 @@ _LENGTH_BYTES = 8
 _PICKLE_MAGICS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_safetensors(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read all tensors of a file, on the CPU, and its metadata.
 
     Raises:
-        CheckpointError: the file is missing, pickled, truncated or no safetensors file, or holds NaN or infinity.
+        CheckpointError: the file is missing, pickled, truncated or no safetensors file, or holds
+            NaN or infinity.
     """
     _refuse_other_formats(Path(path))
     try:
@@ -79,16 +82,17 @@ def _refuse_other_formats(path: Path) -> None:
         raise CheckpointError(
             f"{path}: expected a .safetensors file, got nothing there. Check the name and folder."
         )
-    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_LENGTH_BYTES + 1)
+    # the header's length comes first and may look like a pickle's magic; its brace decides
+    if head[_LENGTH_BYTES:] == b"{":
+        return
     if head.startswith(_PICKLE_MAGICS):
         raise CheckpointError(
             f"{path}: expected a .safetensors file, got a pickled PyTorch file. "
             "It is not opened, as it could run code: convert it or import it with the importer."
         )
-    if len(head) <= _LENGTH_BYTES or head[_LENGTH_BYTES:] != b"{":
-        raise CheckpointError(
-            f"{path}: expected a .safetensors file, got something else ({size} bytes). "
-            "Choose another file or download it again."
-        )
+    raise CheckpointError(
+        f"{path}: expected a .safetensors file, got something else ({path.stat().st_size} bytes). "
+        "Choose another file or download it again."
+    )
