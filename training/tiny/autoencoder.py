@@ -1,8 +1,8 @@
-"""Stage 1: the tiny autoencoder, stock ComfyUI's TAESD shape (diffusers' ``AutoencoderTiny``).
+"""The tiny autoencoder, stock ComfyUI's TAESD shape (diffusers' ``AutoencoderTiny``).
 
 # Shapes: B batch, C latent channels (16), H image size; latents are H/8 x H/8.
-Pictures are in [-1, 1]. The latents are trained to zero mean and unit variance, so that no
-scaling factor is needed later, and the decoder is trained under a little latent noise.
+Pictures are in [-1, 1]. The encoder is fixed (``block_pca.py``) and its latents have about unit
+variance, so no scaling factor is needed later; the decoder is trained under a little latent noise.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from subject_diffusion_core.tiny_vision import FINE_BLOCK, TinyVision
 
 from ..data.shards import read_shards
 from ..runs import RunLog, cosine_learning_rate, load_state, save_state
+from .block_pca import BlockBasis, fit_basis, install_encoder
 from .recipe import AutoencoderRecipe
 
 STRIDE_4_BLOCK = 2
@@ -75,19 +76,14 @@ def color_distance(images: Tensor, targets: Tensor) -> Tensor:
     return F.mse_loss(F.avg_pool2d(images, 8), F.avg_pool2d(targets, 8))
 
 
-def autoencoder_loss(
+def decoder_loss(
     model: AutoencoderTiny, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
 ) -> tuple[Tensor, dict[str, float]]:
-    """Reconstruction in pixels, colours and features, and the latents' pull to unit variance.
-
-    Where the encoder is frozen, that last term is a constant.
-    """
+    """Reconstruction in pixels, colours and features."""
+    latents = model.encode(images).latents
     with torch.autocast("cpu", torch.bfloat16):
-        latents = model.encode(images).latents.float()
         noisy = latents + recipe.latent_noise * torch.randn_like(latents)
         decoded = model.decode(noisy.to(images.dtype)).sample.float()
-    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    unit_variance = mean.square().mean() + (std - 1).square().mean()
     mse = F.mse_loss(decoded, images)
     perceptual = perceptual_distance(vision, decoded, images)
     loss = (
@@ -95,43 +91,38 @@ def autoencoder_loss(
         + mse
         + recipe.color_weight * color_distance(decoded, images)
         + recipe.perceptual_weight * perceptual
-        + recipe.unit_variance_weight * unit_variance
     )
     psnr = 10 * torch.log10(4 / mse.detach())
-    values = {"psnr": psnr.item(), "perceptual": perceptual.item(), "std": std.mean().item()}
+    values = {"psnr": psnr.item(), "perceptual": perceptual.item()}
     return loss, values
 
 
-def train_autoencoder(
-    shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
+def fit_encoder(shards: Path, work: Path, recipe: AutoencoderRecipe) -> Path:
+    """Fit the encoder; returns ``basis.pt``, the linear transform."""
+    path = work / "basis.pt"
+    if not path.exists():
+        basis = fit_basis(load_images(shards, recipe.num_images // 2), recipe.latent_channels)
+        save_state(path, {"center": basis.center, "weight": basis.weight})
+    return path
+
+
+def load_basis(path: Path) -> BlockBasis:
+    """What :func:`fit_encoder` wrote."""
+    return BlockBasis(**torch.load(path, map_location="cpu", weights_only=True))
+
+
+def train_decoder(
+    basis: BlockBasis, shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
 ) -> Path:
-    """Train encoder and decoder (resuming); returns the file of the weights."""
-    model = build_autoencoder(recipe)
-    return _train(model, shards, work, "autoencoder", recipe.steps, recipe, vision)
-
-
-def sharpen_decoder(
-    encoder: Path, shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
-) -> Path:
-    """Train the decoder further on fixed latents (resuming); returns the file of the weights."""
-    model = build_autoencoder(recipe)
-    model.load_state_dict(torch.load(encoder, map_location="cpu", weights_only=True)["model"])
-    model.encoder.requires_grad_(False)
-    return _train(model, shards, work, "decoder", recipe.decoder_steps, recipe, vision)
-
-
-def _train(
-    model: AutoencoderTiny,
-    shards: Path,
-    work: Path,
-    name: str,
-    steps: int,
-    recipe: AutoencoderRecipe,
-    vision: TinyVision,
-) -> Path:
-    final, state_path = work / f"{name}.pt", work / f"{name}-state.pt"
+    """Train the decoder on the fixed latents (resuming); returns the whole autoencoder's file."""
+    final, state_path = work / "autoencoder.pt", work / "autoencoder-state.pt"
     if final.exists():
         return final
+    steps = recipe.steps
+    torch.manual_seed(recipe.seed)
+    model = build_autoencoder(recipe)
+    install_encoder(model, basis)
+    model.encoder.requires_grad_(False)
     images = load_images(shards, recipe.num_images)
     model = model.to(memory_format=torch.channels_last)
     vision = vision.to(memory_format=torch.channels_last)
@@ -144,18 +135,17 @@ def _train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first_step = state["step"]
-    data_offset = 0 if name == "autoencoder" else recipe.steps
-    log = RunLog(work / f"{name}.jsonl", steps, first_step)
+    log = RunLog(work / "autoencoder.jsonl", steps, first_step)
     for step in range(first_step, steps):
         torch.manual_seed(recipe.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = cosine_learning_rate(
                 step, steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
             )
-        batch = random_crops(images, recipe, data_offset + step).to(
+        batch = random_crops(images, recipe, step).to(
             memory_format=torch.channels_last
         )
-        loss, values = autoencoder_loss(model, vision, batch, recipe)
+        loss, values = decoder_loss(model, vision, batch, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trainable, 1.0)

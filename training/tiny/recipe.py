@@ -8,24 +8,22 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe:
-    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels, trained on crops.
+    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels.
 
-    ``steps`` train encoder and decoder; then the encoder, hence every latent, is fixed, and
-    ``decoder_steps`` more, at any later time, sharpen the decoder alone.
+    The encoder is a fixed linear transform (``block_pca.py``), fitted to ``num_images`` pictures; the
+    decoder is trained on crops, at any time after it.
     """
 
     latent_channels: int = 16
     crop: int = 64
     batch_size: int = 16
-    steps: int = 3600
-    decoder_steps: int = 1600
+    steps: int = 1600
     warmup_steps: int = 100
     learning_rate: float = 1e-3
     num_images: int = 6000
-    latent_noise: float = 0.1
+    latent_noise: float = 0.05
     perceptual_weight: float = 0.1
     color_weight: float = 4.0
-    unit_variance_weight: float = 0.05
     checkpoint_every: int = 200
     seed: int = 0
 
@@ -35,7 +33,7 @@ class DiffusionRecipe:
     """One stage of diffusion training (the joint stage, or Subject-Diffusion on the frozen base)."""
 
     batch_size: int = 32
-    steps: int = 6000
+    steps: int = 3000
     warmup_steps: int = 200
     learning_rate: float = 8e-4
     weight_decay: float = 0.01
@@ -70,7 +68,7 @@ class TinyRecipe:
     initial_alpha_attn: float = 1.0
     initial_alpha_dense: float = 0.5
     num_reference_variants: int = 3
-    num_composites: int = 40_000
+    num_composites: int = 60_000
     unet: dict[str, Any] = field(
         default_factory=lambda: {
             "sample_size": 16,
@@ -101,7 +99,7 @@ class TinyRecipe:
     joint: DiffusionRecipe = field(default_factory=DiffusionRecipe)
     adapter: DiffusionRecipe = field(
         default_factory=lambda: DiffusionRecipe(
-            steps=1500, warmup_steps=50, learning_rate=3e-4, base_only=0.0, seed=2
+            steps=400, warmup_steps=30, learning_rate=3e-4, base_only=0.0, seed=2
         )
     )
 

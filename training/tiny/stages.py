@@ -16,8 +16,9 @@ from ..data.build import build
 from ..data.split import assert_split, identities_sha256
 from ..model import SubjectDiffusionModel
 from ..text import CompactVocabulary
-from .autoencoder import build_autoencoder, sharpen_decoder, train_autoencoder
+from .autoencoder import build_autoencoder, fit_encoder, load_basis, train_decoder
 from .batches import BatchMaker, corpus_vocabulary
+from .block_pca import BlockBasis
 from .build import build_model
 from .diffusion import train_diffusion
 from .export import (
@@ -43,17 +44,17 @@ def cutout_records(work: Path, split: str) -> list[dict[str, Any]]:
     return records
 
 
-def run_autoencoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
-    """Stage 1, or its stored result."""
+def run_encoder(work: Path, recipe: TinyRecipe) -> BlockBasis:
+    """Stage 1: fit the autoencoder's encoder, or load it."""
     cutout_records(work, "train")
-    path = train_autoencoder(work / TRAIN_SHARDS, work, recipe.autoencoder, load_vision())
-    return load_autoencoder(path, recipe)
+    return load_basis(fit_encoder(work / TRAIN_SHARDS, work, recipe.autoencoder))
 
 
 def run_decoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
-    """Sharpen the decoder on the fixed latents, or load its stored result."""
-    encoder = work / "autoencoder.pt"
-    path = sharpen_decoder(encoder, work / TRAIN_SHARDS, work, recipe.autoencoder, load_vision())
+    """Train the autoencoder's decoder, or load the whole autoencoder."""
+    basis = run_encoder(work, recipe)
+    shards = work / TRAIN_SHARDS
+    path = train_decoder(basis, shards, work, recipe.autoencoder, load_vision())
     return load_autoencoder(path, recipe)
 
 
@@ -69,7 +70,7 @@ def run_precompute(work: Path, recipe: TinyRecipe) -> None:
     records = cutout_records(work, "train")
     train_rows = [index for index, record in enumerate(records) if record["split"] == "train"]
     encode_references(work, load_vision(), train_rows, recipe.num_reference_variants - 1)
-    autoencoder = run_autoencoder(work, recipe)
+    basis = run_encoder(work, recipe)
     encode_composites(
         work,
         work / TRAIN_SHARDS,
@@ -113,7 +114,6 @@ def run_all(
     """The whole recipe: packages, data, autoencoder, tables, joint stage, adapter, files."""
     build(work, packages, train_composites=composites)
     (work / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2))
-    run_autoencoder(work, recipe)
     run_precompute(work, recipe)
     DiffusionStages(work, recipe).run_adapter(weights)
 
