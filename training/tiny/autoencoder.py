@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from subject_diffusion_core.tiny_vision import FINE_BLOCK, TinyVision
 
 from ..data.shards import read_shards
+from ..data.split import assert_split
 from ..runs import RunLog, cosine_learning_rate, load_state, save_state
 from .block_pca import BlockBasis, fit_basis, install_encoder
 from .recipe import AutoencoderRecipe
@@ -33,12 +34,13 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderTiny:
 
 def load_images(shards: Path, num_images: int) -> np.ndarray:
     """The first ``num_images`` pictures of a shard folder, uint8 (num_images, H, H, 3)."""
-    samples = itertools.islice(read_shards(shards), num_images)
+    samples = list(itertools.islice(read_shards(shards), num_images))
+    assert_split({e.identity for sample in samples for e in sample.entities}, "train")
     return np.stack([sample.image for sample in samples])
 
 
 def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Tensor:
-    """A batch of crops for ``step``, a function of the seed and the step alone. (B, 3, crop, crop)."""
+    """A batch of crops (B, 3, crop, crop), a function of the seed and the step alone."""
     rng = np.random.default_rng((recipe.seed, step))
     indices = rng.integers(len(images), size=recipe.batch_size)
     corners = rng.integers(images.shape[1] - recipe.crop + 1, size=(recipe.batch_size, 2))
@@ -142,9 +144,7 @@ def train_decoder(
             group["lr"] = cosine_learning_rate(
                 step, steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
             )
-        batch = random_crops(images, recipe, step).to(
-            memory_format=torch.channels_last
-        )
+        batch = random_crops(images, recipe, step).to(memory_format=torch.channels_last)
         loss, values = decoder_loss(model, vision, batch, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,6 +1,7 @@
 """The tiny autoencoder's encoder: a principal-component transform of 8x8 blocks, in TAESD's shape.
 
-# Shapes: B batch, H image size, K = 48 means of a block (4x4 cells of 2x2 pixels, RGB), c = 16 latents.
+# Shapes: B batch, H image size, c = 16 latents,
+# K = 48 means of a block (4x4 cells of 2x2 pixels, RGB).
 A learnt encoder of this size needs far more steps than the tiny recipe has before it stops losing
 whole colour axes; the linear transform is optimal among linear ones, exact, and ready in a minute.
 All of it stays non-negative until the last convolution, so TAESD's ReLUs leave it unchanged.
@@ -48,13 +49,15 @@ class BlockBasis:
 
 
 def block_means(images: np.ndarray) -> np.ndarray:
-    """Means over 2x2 pixels, gathered by 8x8 block: (B, H, H, 3) uint8 to (B, H/8, H/8, K) in [0, 1].
+    """Means over 2x2 pixels, by 8x8 block: (B, H, H, 3) uint8 to (B, H/8, H/8, K) in [0, 1].
 
     The order within a block is row, column, colour.
     """
     batch, side = images.shape[:2]
     halved = images.reshape(batch, side // 2, 2, side // 2, 2, 3).mean((2, 4)) / 255
-    blocks = halved.reshape(batch, side // 8, CELLS, side // 8, CELLS, 3).transpose(0, 1, 3, 2, 4, 5)
+    blocks = halved.reshape(batch, side // 8, CELLS, side // 8, CELLS, 3).transpose(
+        0, 1, 3, 2, 4, 5
+    )
     return blocks.reshape(batch, side // 8, side // 8, NUM_MEANS).astype(np.float32)
 
 
@@ -78,7 +81,7 @@ def fit_basis(images: np.ndarray, num_latents: int) -> BlockBasis:
 
 @torch.no_grad()
 def install_encoder(model: AutoencoderTiny, basis: BlockBasis) -> None:
-    """Write the transform into TAESD's encoder: two averages, two space-to-depth steps, one 1x1 product."""
+    """Write the transform into TAESD's encoder: average, space-to-depth twice, 1x1 product."""
     layers = model.encoder.layers
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     for layer in layers:
@@ -100,7 +103,7 @@ def install_encoder(model: AutoencoderTiny, basis: BlockBasis) -> None:
 
 
 def _write_space_to_depth(weight: Tensor, span: int) -> None:
-    """A stride-2 kernel: span x span cells of each of 2x2 neighbours to (2 span) x (2 span) cells."""
+    """A stride-2 kernel: span x span cells of 2x2 neighbours to (2 span) x (2 span) cells."""
     for dy in range(2):
         for dx in range(2):
             for y in range(span):

@@ -180,7 +180,7 @@ def load_adapter_into(model: SubjectDiffusionModel, adapter: Adapter) -> None:
 
 
 def freeze_base(model: SubjectDiffusionModel) -> None:
-    """Leave trainable what the paper trains: adapters, grounding, mlp, conv_in, K/V, text encoder."""
+    """Leave trainable what the paper trains: adapters, grounding, mlp, conv_in, K/V, text."""
     model.requires_grad_(False)
     for part in (model.grounding, model.mlp, model.text_encoder):
         part.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Stage 2b: latents, boxes and masks of all training composites, computed once.
+"""Latents, boxes and masks of all training composites, computed once.
 
 # Shapes: M samples, N subject slots, c latent channels, h x w latents (16x16).
 """
@@ -62,7 +62,7 @@ def encode_composites(
     num_subjects: int,
     num_composites: int,
 ) -> None:
-    """Write the :class:`CompositeTable` of the first ``num_composites`` samples into ``work/name``."""
+    """Write the :class:`CompositeTable` of the first ``num_composites`` samples."""
     folder = work / name
     if (folder / "texts.json").exists():
         return

@@ -10,8 +10,8 @@ from typing import Any
 class AutoencoderRecipe:
     """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels.
 
-    The encoder is a fixed linear transform (``block_pca.py``), fitted to ``num_images`` pictures; the
-    decoder is trained on crops, at any time after it.
+    The encoder is a fixed linear transform (``block_pca.py``), fitted to half of ``num_images``
+    pictures; the decoder is trained on crops of all of them, at any time after it.
     """
 
     latent_channels: int = 16
@@ -30,7 +30,7 @@ class AutoencoderRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRecipe:
-    """One stage of diffusion training (the joint stage, or Subject-Diffusion on the frozen base)."""
+    """One stage of diffusion training: joint, or Subject-Diffusion on the frozen base."""
 
     batch_size: int = 32
     steps: int = 3000
@@ -52,7 +52,7 @@ class DiffusionRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TinyRecipe:
-    """The whole recipe. ``unet`` and ``text_encoder`` are diffusers' and transformers' arguments."""
+    """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments."""
 
     image_size: int = 128
     num_subjects: int = 4

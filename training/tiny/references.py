@@ -1,4 +1,4 @@
-"""Stage 2a: features of the reference pictures, computed once (the image encoder is frozen).
+"""Features of the reference pictures, computed once (the image encoder is frozen).
 
 # Shapes: R reference rows, P patch tokens (64), C patch width (272), E image embedding width (544).
 A cut-out has one or more rows: row 0 shows it as it is, the others flipped, turned by up to 10
@@ -43,7 +43,7 @@ class ReferenceTable:
 
 
 def augment_cutouts(rgba: Tensor, seed: int) -> Tensor:
-    """Flip, turn by +-10 degrees, distort in perspective. (B, 4, S, S) in 0..1, premultiplied alpha."""
+    """Flip, turn by +-10 degrees, distort in perspective; (B, 4, S, S) premultiplied, 0..1."""
     torch.manual_seed(seed)
     padded = torch.nn.functional.pad(rgba, (CANVAS_MARGIN,) * 4)
     augment = K.AugmentationSequential(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
@@ -75,7 +76,7 @@ def run_precompute(work: Path, recipe: TinyRecipe) -> None:
         work,
         work / TRAIN_SHARDS,
         "latents",
-        autoencoder,
+        basis,
         recipe.num_subjects,
         recipe.num_composites,
     )
@@ -126,6 +127,8 @@ class DiffusionStages:
         self.recipe = recipe
         self.records = cutout_records(work, "train")
         self.composites: CompositeTable = load_composites(work / "latents")
+        pasted = np.unique(self.composites.cutout[self.composites.cutout >= 0]).tolist()
+        assert_split({self.records[cutout]["identity"] for cutout in pasted}, "train")
         self.vocabulary: CompactVocabulary = corpus_vocabulary(
             self.composites, scene_captions(work)
         )
@@ -152,7 +155,7 @@ class DiffusionStages:
         return model
 
     def run_adapter(self, weights: Path) -> None:
-        """Stage 4: the paper's trainable parts on the stored base; writes both files into ``weights``."""
+        """Stage 4: the paper's trainable parts on the stored base; writes both files."""
         model = self.run_joint()
         autoencoder = run_decoder(self.work, self.recipe)
         base = base_from_model(
