@@ -1,0 +1,53 @@
+"""Adapter files: load, save, import. One .safetensors file holds weights and configuration."""
+
+from __future__ import annotations
+
+import os
+
+from .adapter import PARTS, Adapter, StateDict, require_contract
+from .adapter_config import AdapterBlock, AdapterConfig, config_from_json, config_to_json
+from .errors import CheckpointError
+from .reference_import import import_reference
+from .safetensors_file import (
+    read_metadata_entry,
+    read_safetensors,
+    require_finite,
+    write_safetensors,
+)
+
+__all__ = [
+    "METADATA_KEY",
+    "Adapter",
+    "AdapterBlock",
+    "AdapterConfig",
+    "CheckpointError",
+    "import_reference",
+    "load",
+    "save",
+]
+METADATA_KEY = "subject_diffusion"
+
+
+def load(path: str | os.PathLike[str]) -> Adapter:
+    """Read an adapter file and check it completely.
+
+    Raises:
+        CheckpointError: the file is missing, pickled, truncated, of another kind or version, holds
+            NaN, or its tensors are not those of its configuration.
+    """
+    tensors, metadata = read_safetensors(path)
+    config = config_from_json(read_metadata_entry(path, metadata, METADATA_KEY), str(path))
+    require_contract(config, tensors, str(path))
+    parts: dict[str, StateDict] = {part: {} for part in PARTS}
+    for name, tensor in tensors.items():
+        part, _, key = name.partition(".")
+        parts[part][key] = tensor
+    return Adapter(config=config, **parts)
+
+
+def save(path: str | os.PathLike[str], adapter: Adapter) -> None:
+    """Check an adapter completely and write it atomically."""
+    tensors = adapter.tensors()
+    require_contract(adapter.config, tensors, str(path))
+    require_finite(str(path), tensors)
+    write_safetensors(path, tensors, {METADATA_KEY: config_to_json(adapter.config)})

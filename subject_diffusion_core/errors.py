@@ -1,0 +1,41 @@
+"""Errors that users read: ``<argument>: expected X, got Y. <What to do>.``"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+class ShapeError(ValueError):
+    """A tensor has another shape than the function needs."""
+
+
+class CheckpointError(ValueError):
+    """A file is not what it should be: wrong format, wrong model, damaged."""
+
+
+def require_shape(
+    argument: str, tensor: torch.Tensor, expected: Sequence[int | str], action: str
+) -> None:
+    """Raise ShapeError unless `tensor` has the expected shape.
+
+    Args:
+        argument: the caller's own name of the tensor, as it appears in the message.
+        tensor: the tensor to check.
+        expected: one entry per dimension; a number must match, a letter stands for any size.
+        action: what the caller should do, without the final full stop.
+
+    >>> try:
+    ...     require_shape("boxes", torch.zeros(2, 3), ("B", "N", 4), "Pass a box a subject")
+    ... except ShapeError as error:
+    ...     print(error)
+    boxes: expected shape (B, N, 4), got (2, 3). Pass a box a subject.
+    """
+    shape = tuple(tensor.shape)
+    matches = len(shape) == len(expected) and all(
+        isinstance(want, str) or want == got for want, got in zip(expected, shape, strict=True)
+    )
+    if not matches:
+        wanted = ", ".join(str(size) for size in expected)
+        raise ShapeError(f"{argument}: expected shape ({wanted}), got {shape}. {action}.")

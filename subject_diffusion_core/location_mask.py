@@ -1,0 +1,88 @@
+# Shapes: B batch, N subject slots, H, W size of a given mask, h, w size of the latent.
+"""The location mask: one more input channel of the UNet that says where the subjects are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from .area_resize import area_resize, interval_coverage
+from .errors import require_shape
+
+MaskPolarity = Literal["inside", "outside"]
+MASK_POLARITIES = ("inside", "outside")
+
+
+def boxes_to_location_mask(
+    subject_boxes_xyxy: torch.Tensor,
+    subject_valid: torch.Tensor,
+    height: int,
+    width: int,
+    polarity: MaskPolarity = "inside",
+) -> torch.Tensor:
+    """Draw the subjects' boxes: every latent cell holds the exact share of it that a box covers.
+
+    Args:
+        subject_boxes_xyxy: (B, N, 4) in 0..1 of the generated image; parts outside are cut off.
+        subject_valid: (B, N) bool.
+        height, width: h and w of the latent.
+        polarity: "inside" is 1 inside a box (several by maximum); "outside" is the reference's
+            opposite, 1 outside every box (several multiplied). In both, a sample without subjects
+            is all zeros.
+
+    Returns:
+        (B, 1, h, w) in 0..1, in the dtype of the boxes.
+
+    >>> boxes, valid = torch.tensor([[[0.0, 0.0, 0.75, 1.0]]]), torch.tensor([[True]])
+    >>> boxes_to_location_mask(boxes, valid, height=1, width=2)
+    tensor([[[[1.0000, 0.5000]]]])
+    """
+    require_shape("subject_boxes_xyxy", subject_boxes_xyxy, ("B", "N", 4), "Pass one box a slot")
+    x1, y1, x2, y2 = subject_boxes_xyxy.unbind(-1)
+    rows = interval_coverage(y1, y2, height)
+    columns = interval_coverage(x1, x2, width)
+    coverage = rows.unsqueeze(-1) * columns.unsqueeze(-2)
+    return _unite_subjects(coverage, subject_valid, polarity)
+
+
+def masks_to_location_mask(
+    subject_masks: torch.Tensor,
+    subject_valid: torch.Tensor,
+    height: int,
+    width: int,
+    polarity: MaskPolarity = "inside",
+) -> torch.Tensor:
+    """Shrink the subjects' segmentations to the latent by area averages and unite them.
+
+    Args:
+        subject_masks: (B, N, H, W) in 0..1, 1 = subject, in the frame of the generated image.
+        subject_valid, height, width, polarity: see `boxes_to_location_mask`.
+
+    Returns:
+        (B, 1, h, w) in 0..1, in the dtype of the masks.
+    """
+    require_shape("subject_masks", subject_masks, ("B", "N", "H", "W"), "Pass one mask a slot")
+    coverage = area_resize(subject_masks, height, width).clamp(0, 1)
+    return _unite_subjects(coverage, subject_valid, polarity)
+
+
+def _unite_subjects(
+    coverage: torch.Tensor, subject_valid: torch.Tensor, polarity: str
+) -> torch.Tensor:
+    """(B, N, h, w) share covered by each subject -> (B, 1, h, w)."""
+    if polarity not in MASK_POLARITIES:
+        raise ValueError(
+            f"polarity: expected one of {', '.join(MASK_POLARITIES)}, got {polarity!r}. "
+            "Use the checkpoint's mask_polarity."
+        )
+    expected = tuple(coverage.shape[:2])
+    require_shape("subject_valid", subject_valid, expected, "Pass one flag per subject slot")
+    valid = subject_valid.bool()[:, :, None, None]
+    # torch.where, not a product: an empty slot may hold anything, even NaN
+    covered = torch.where(valid, coverage, torch.zeros_like(coverage))
+    if polarity == "inside":
+        return covered.amax(dim=1, keepdim=True)
+    any_valid = valid.any(dim=1, keepdim=True)
+    outside = (1 - covered).prod(dim=1, keepdim=True)
+    return torch.where(any_valid, outside, torch.zeros_like(outside))
