@@ -84,9 +84,7 @@ def autoencoder_loss(
     pixel = F.l1_loss(decoded, targets) + mse
     perceptual = perceptual_distance(vision, decoded, targets)
     loss = (
-        pixel
-        + recipe.perceptual_weight * perceptual
-        + recipe.unit_variance_weight * unit_variance
+        pixel + recipe.perceptual_weight * perceptual + recipe.unit_variance_weight * unit_variance
     )
     psnr = 10 * torch.log10(4 / mse.detach())
     return loss, {
@@ -94,7 +92,9 @@ def autoencoder_loss(
     }  # fmt: skip
 
 
-def train_autoencoder(shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision) -> Path:
+def train_autoencoder(
+    shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
+) -> Path:
     """Train to ``recipe.steps`` (resuming), write ``autoencoder.pt``; returns that file."""
     final = work / "autoencoder.pt"
     if final.exists():
