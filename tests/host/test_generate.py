@@ -112,9 +112,7 @@ def test_an_adapter_file_is_the_adapter(generator: Generator, job: Job) -> None:
     assert difference(picture, generate(generator, from_file, "file.png")) == 0
 
 
-def test_a_mask_of_another_size_fails_alone(
-    generator: Generator, job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mask_of_another_size_fails_alone(generator: Generator, job: Job, tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
     Image.new("L", (9, 5), 255).save(mask)
     bad = replace(
@@ -131,7 +129,6 @@ def test_a_mask_of_another_size_fails_alone(
     assert not bad.out.exists()
     with pytest.raises(PromptError):
         generator.generate(bad)
-    assert "Image 2 of 2: good.png" in capsys.readouterr().out
 
 
 def test_a_contact_sheet_shows_everything(job: Job, tmp_path: Path) -> None:
