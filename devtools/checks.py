@@ -1,0 +1,105 @@
+"""Lint, types and all tests, each in a process of its own, added up to one last line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import xml.etree.ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .console import Progress
+from .host import Host
+from .processes import end_process
+
+HOST_VARIABLE = "SUBJECT_DIFFUSION_COMFYUI"
+CORE_PACKAGE = "subject_diffusion_core"
+HOST_TESTS = "tests/host"
+# pytest's exit statuses that its report fully explains: all passed, some failed, none collected.
+EXPLAINED_STATUSES = (0, 1, 5)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many checks passed and failed."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
+        )
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.passed} passed, {self.failed} failed{skipped}"
+
+
+class Checks:
+    """Runs the checks in the repository root with the environment's Python."""
+
+    def __init__(self, *, root: Path, python: Path, host: Host, progress: Progress) -> None:
+        self._root = root
+        self._python = python
+        self._progress = progress
+        self._environment = {
+            **os.environ,
+            HOST_VARIABLE: str(host.folder),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def run_all(self) -> Outcome:
+        """All checks; a failing one does not keep the others from running."""
+        outcome = self._tool("lint", ["ruff", "check", "."])
+        outcome += self._tool("format", ["ruff", "format", "--check", "."])
+        if (self._root / CORE_PACKAGE).is_dir():
+            outcome += self._tool("types", ["mypy"])
+        outcome += self._pytest("tests without ComfyUI", ["tests", f"--ignore={HOST_TESTS}"])
+        if (self._root / HOST_TESTS).is_dir():
+            outcome += self._pytest("tests inside ComfyUI", [HOST_TESTS])
+        return outcome
+
+    def _tool(self, title: str, arguments: Sequence[str]) -> Outcome:
+        """A tool that passes or fails as a whole."""
+        if self._run(title, ["-m", *arguments]) == 0:
+            return Outcome(passed=1)
+        self._progress.say(f"FAILED: {title}")
+        return Outcome(failed=1)
+
+    def _pytest(self, title: str, arguments: Sequence[str]) -> Outcome:
+        with tempfile.TemporaryDirectory(prefix="subject-diffusion-tests-") as temporary:
+            report = Path(temporary) / "report.xml"
+            options = ["-p", "no:cacheprovider", f"--junitxml={report}"]
+            status = self._run(title, ["-m", "pytest", *options, *arguments])
+            outcome = read_report(report)
+        if status not in EXPLAINED_STATUSES or (status == 1 and outcome.failed == 0):
+            self._progress.say(f"FAILED: {title} ended with status {status}")
+            outcome += Outcome(failed=1)
+        return outcome
+
+    def _run(self, title: str, arguments: Sequence[str]) -> int:
+        self._progress.say(f"Running {title}")
+        command = [str(self._python), *arguments]
+        process = subprocess.Popen(command, cwd=self._root, env=self._environment, text=True)
+        try:
+            return process.wait()
+        finally:
+            end_process(process)
+
+
+def read_report(report: Path) -> Outcome:
+    """Add up a JUnit XML report; a missing one (the run broke off) counts nothing."""
+    if not report.is_file():
+        return Outcome()
+    outcome = Outcome()
+    for suite in xml.etree.ElementTree.parse(report).getroot().iter("testsuite"):
+        total, failures, errors, skipped = (
+            int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")
+        )
+        failed = failures + errors
+        outcome += Outcome(passed=total - failed - skipped, failed=failed, skipped=skipped)
+    return outcome

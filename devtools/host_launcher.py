@@ -1,0 +1,37 @@
+"""Runs ComfyUI's main.py, and ends it when its standard input closes.
+
+Executed with the host's Python: `python host_launcher.py MAIN_PY OPTIONS...`. The parent holds the
+other end of standard input, so the server ends in an orderly way on every system, Windows included,
+and never outlives a parent that was killed.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import runpy
+import sys
+import threading
+import time
+from pathlib import Path
+
+SECONDS_TO_END = 5.0
+
+
+def end_with_parent() -> None:
+    """Wait for the end of standard input, then interrupt the server like Ctrl-C, then insist."""
+    # Not sys.stdin: a thread that waits inside its buffer would break the interpreter's own end.
+    while os.read(0, 1024):
+        pass
+    _thread.interrupt_main()
+    time.sleep(SECONDS_TO_END)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main = Path(sys.argv[1])
+    # As `python main.py` would have it: ComfyUI's folder first, nothing of this one.
+    sys.path[0] = str(main.parent)
+    sys.argv = sys.argv[1:]
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    runpy.run_path(str(main), run_name="__main__")
