@@ -1,7 +1,7 @@
 """Subject-Diffusion for ComfyUI: one picture of a subject, a box, a prompt.
 
-ComfyUI finds the pack through `comfy_entrypoint`. Importing this package imports neither ComfyUI nor torch, so it is
-also safe to import from tests and tools.
+ComfyUI finds the pack through `comfy_entrypoint`. Importing this package imports neither ComfyUI
+nor torch, so it is also safe to import from tests and tools.
 """
 
 from __future__ import annotations

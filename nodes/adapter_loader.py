@@ -14,7 +14,8 @@ EXTENSION = ".safetensors"
 
 
 def register_adapter_folder() -> None:
-    """Make models/subject_diffusion known to ComfyUI, next to folders from extra_model_paths.yaml."""
+    """Make models/subject_diffusion known to ComfyUI, next to folders from
+    extra_model_paths.yaml."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
     _, extensions = folder_paths.folder_names_and_paths[FOLDER]
     extensions.add(EXTENSION)
@@ -34,7 +35,8 @@ class SubjectDiffusionAdapterLoader(io.ComfyNode):
                 io.Combo.Input(
                     "adapter_name",
                     options=folder_paths.get_filename_list(FOLDER),
-                    tooltip="A file in models/subject_diffusion. It says itself which base model it needs.",
+                    tooltip="A file in models/subject_diffusion. It says itself which base model "
+                    "it needs.",
                 )
             ],
             outputs=[AdapterType.Output(display_name="adapter", tooltip="For Apply and Encode.")],

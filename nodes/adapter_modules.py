@@ -1,4 +1,5 @@
-# Shapes: U different branches in a UNet call, T grounding tokens, D their width, h, w size of the latent.
+# Shapes: U different branches in a UNet call, T grounding tokens, D their width, h, w size of the
+#         latent.
 """The adapter's own modules, run by ComfyUI's memory management."""
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def build_adapter_patcher(loaded: LoadedAdapter, model: Any) -> Any:
 
 
 def with_manual_cast(module: nn.Module) -> nn.Module:
-    """Exchange linear layers and layer norms for ComfyUI's, which cast their weights to the input."""
+    """Exchange linear layers and layer norms for ComfyUI's, which cast their weights to the
+    input."""
     for name, child in module.named_children():
         replacement = _manual_cast_layer(child)
         if replacement is None:

@@ -1,4 +1,5 @@
-"""The adapter as it travels through a graph: loaded from a file, and applied to a MODEL and a CLIP."""
+"""The adapter as it travels through a graph: loaded from a file, and applied to a MODEL and a
+CLIP."""
 
 from __future__ import annotations
 
@@ -64,9 +65,7 @@ class AppliedAdapter:
 def load_adapter(path: str | Path) -> LoadedAdapter:
     """Read and check an adapter file."""
     adapter = checkpoint.load(path)
-    return LoadedAdapter(
-        name=Path(path).name, adapter=adapter, fingerprint=_fingerprint(adapter)
-    )
+    return LoadedAdapter(name=Path(path).name, adapter=adapter, fingerprint=_fingerprint(adapter))
 
 
 def applied_adapter(patcher: Any) -> AppliedAdapter | None:
@@ -79,7 +78,8 @@ def require_adapter(patcher: Any, kind: str, node: str) -> AppliedAdapter:
     applied = applied_adapter(patcher)
     if applied is None:
         raise ValueError(
-            f"{node}: expected the {kind} output of Subject-Diffusion Apply, got a {kind} without an adapter. "
+            f"{node}: expected the {kind} output of Subject-Diffusion Apply, got a {kind} without "
+            f"an adapter. "
             f"Put a Subject-Diffusion Apply node before {node} and connect its {kind}."
         )
     return applied

@@ -59,7 +59,8 @@ class SubjectDiffusionApply(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Where in the sampling the adapter begins to act; before it the base model runs.",
+                    tooltip="Where in the sampling the adapter begins to act; before it the base "
+                    "model runs.",
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -67,7 +68,8 @@ class SubjectDiffusionApply(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Where in the sampling the adapter stops; after it the base model runs.",
+                    tooltip="Where in the sampling the adapter stops; after it the base model "
+                    "runs.",
                 ),
             ],
             outputs=[
@@ -105,8 +107,10 @@ def apply_adapter(
     for patcher, kind in ((model, "model"), (clip.patcher, "clip")):
         if applied_adapter(patcher) is not None:
             raise ValueError(
-                f"{kind}: expected a {kind.upper()} without a Subject-Diffusion adapter, got one that has "
-                f"'{applied_adapter(patcher).loaded.name}'. Use one Subject-Diffusion Apply node per MODEL."
+                f"{kind}: expected a {kind.upper()} without a Subject-Diffusion adapter, got one "
+                f"that has "
+                f"'{applied_adapter(patcher).loaded.name}'. Use one Subject-Diffusion Apply node "
+                f"per MODEL."
             )
     applied = AppliedAdapter(
         loaded=adapter,

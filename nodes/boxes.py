@@ -21,8 +21,8 @@ FORMATS = (
 class Box:
     """Left, top, right and bottom edge of a subject in the generated picture.
 
-    `unit` is "relative" for fractions of the picture in 0..1, "pixels" for pixels of a picture whose size is not
-    known yet.
+    `unit` is "relative" for fractions of the picture in 0..1, "pixels" for pixels of a picture
+    whose size is not known yet.
     """
 
     x1: float
@@ -36,14 +36,16 @@ class Box:
         return (self.x1, self.y1, self.x2, self.y2)
 
     def to_relative(self, width: int, height: int, owner: str) -> Box:
-        """The same box as fractions of a width x height picture; `owner` names the subject in errors."""
+        """The same box as fractions of a width x height picture; `owner` names the subject in
+        errors."""
         if self.unit == "relative":
             return self
         edges = (self.x1 / width, self.y1 / height, self.x2 / width, self.y2 / height)
         if max(edges) > 1.0:
             raise ValueError(
                 f"{owner}'s box: expected a box inside the {width}x{height} picture, got pixels "
-                f"{_text(self.edges)}. Move the box inside or set width and height to the picture's size."
+                f"{_text(self.edges)}. Move the box inside or set width and height to the "
+                f"picture's size."
             )
         return Box(x1=edges[0], y1=edges[1], x2=edges[2], y2=edges[3])
 
@@ -51,9 +53,9 @@ class Box:
 def parse_box(value: Any, owner: str) -> Box | None:
     """Read one box.
 
-    Four numbers (as text, JSON or a list) and a dictionary with x1, y1, x2, y2 are fractions in 0..1. A dictionary
-    with x, y, width, height, as ComfyUI's bounding boxes have it, is in pixels of the generated picture. Lists with
-    a single box in them are unwrapped.
+    Four numbers (as text, JSON or a list) and a dictionary with x1, y1, x2, y2 are fractions in
+    0..1. A dictionary with x, y, width, height, as ComfyUI's bounding boxes have it, is in pixels
+    of the generated picture. Lists with a single box in them are unwrapped.
 
     Args:
         value: text, a list or a dictionary; empty text and None mean "no box".
@@ -82,7 +84,8 @@ def _parse_text(text: str, owner: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{owner}'s box: expected {FORMATS}, got JSON that does not parse ({error.msg} at character "
+            f"{owner}'s box: expected {FORMATS}, got JSON that does not parse ({error.msg} at "
+            f"character "
             f"{error.pos}). Correct the JSON."
         ) from None
 

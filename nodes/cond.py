@@ -1,8 +1,9 @@
 # Shapes: N slots of one branch, P patch tokens of a subject, C width of a patch token.
 """The subjects of one guidance branch, as an entry of ComfyUI's `model_conds`.
 
-ComfyUI merges the conditionings of all branches into one UNet call through the methods of the entries in
-`model_conds`; the merged value arrives as the keyword `COND_KEY` of the UNet call, where `unet_patches` takes it.
+ComfyUI merges the conditionings of all branches into one UNet call through the methods of the
+entries in `model_conds`; the merged value arrives as the keyword `COND_KEY` of the UNet call, where
+`unet_patches` takes it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class BranchSubjects:
         patch_embeds: (N, P, C); N = 0 is the branch without subjects.
         subject_boxes_xyxy: (N, 4) in 0..1 of the whole generated picture.
         subject_valid: (N,) bool, False where a slot is empty.
-        token_strengths: (N,) strength of each slot's columns in the adapters' attention, 1 = as trained.
+        token_strengths: (N,) strength of each slot's columns in the adapters' attention, 1 = as
+            trained.
     """
 
     fingerprint: str
@@ -43,13 +45,15 @@ class BranchSubjects:
 
 
 class FramedBranch(NamedTuple):
-    """A branch seen through the area of the picture that a conditioning covers (x1, y1, x2, y2 in 0..1)."""
+    """A branch seen through the area of the picture that a conditioning covers (x1, y1, x2, y2 in
+    0..1)."""
 
     branch: BranchSubjects
     frame: Frame
 
     def subjects_in_frame(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes (N, 4) in 0..1 of the frame, cut at its edges, and (N,) whether anything of a subject is left."""
+        """Boxes (N, 4) in 0..1 of the frame, cut at its edges, and (N,) whether anything of a
+        subject is left."""
         boxes, valid = self.branch.subject_boxes_xyxy, self.branch.subject_valid
         if self.frame == WHOLE_PICTURE:
             return boxes, valid
@@ -63,7 +67,8 @@ class FramedBranch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MergedSubjects:
-    """The subjects of one UNet call: each part holds for so many consecutive samples of the batch."""
+    """The subjects of one UNet call: each part holds for so many consecutive samples of the
+    batch."""
 
     parts: tuple[tuple[FramedBranch, int], ...]
     generation: Generation | None

@@ -38,28 +38,34 @@ class SubjectDiffusionEncode(io.ComfyNode):
             display_name=NODE_NAME,
             category="Subject-Diffusion",
             description=(
-                "Encodes prompt and subjects. `positive` and `negative` work with every sampler; together with "
+                "Encodes prompt and subjects. `positive` and `negative` work with every sampler; "
+                "together with "
                 "`image_only` they feed Subject-Diffusion Guider."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP output of Subject-Diffusion Apply."),
                 io.ClipVision.Input(
                     "clip_vision",
-                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, or the tiny one.",
+                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, or "
+                    "the tiny one.",
                 ),
-                AdapterType.Input("adapter", tooltip="The same adapter as in Subject-Diffusion Apply."),
+                AdapterType.Input(
+                    "adapter", tooltip="The same adapter as in Subject-Diffusion Apply."
+                ),
                 SubjectsType.Input("subjects", tooltip="From Subject or Layout nodes."),
                 io.String.Input(
                     "prompt",
                     multiline=True,
                     default="",
-                    tooltip="What the picture shows. Name every subject by its label, e.g. 'a dog and a cat'.",
+                    tooltip="What the picture shows. Name every subject by its label, e.g. 'a dog "
+                    "and a cat'.",
                 ),
                 io.String.Input(
                     "negative_prompt",
                     multiline=True,
                     default="",
-                    tooltip="What the picture must not show. Used in the image-only and the negative branch.",
+                    tooltip="What the picture must not show. Used in the image-only and the "
+                    "negative branch.",
                 ),
             ],
             outputs=[
@@ -90,14 +96,17 @@ class SubjectDiffusionEncode(io.ComfyNode):
         applied = require_adapter(clip.patcher, "CLIP", NODE_NAME)
         if applied.loaded.fingerprint != adapter.fingerprint:
             raise ValueError(
-                f"adapter: expected '{applied.loaded.name}', which is on the CLIP, got '{adapter.name}'. "
+                f"adapter: expected '{applied.loaded.name}', which is on the CLIP, got "
+                f"'{adapter.name}'. "
                 f"Connect the same adapter to {NODE_NAME} and Subject-Diffusion Apply."
             )
         subjects = active_subjects(subjects)
         _warn_about_missing_labels(subjects, prompt)
         branch, views = _encode_subjects(clip_vision, subjects, adapter)
         encoder = _BranchEncoder(clip, applied)
-        null = null_branch(adapter.fingerprint, branch.patch_embeds.shape[1], adapter.config.patch_dim)
+        null = null_branch(
+            adapter.fingerprint, branch.patch_embeds.shape[1], adapter.config.patch_dim
+        )
         fused = _fused_text(clip, prompt, subjects, views, applied)
         return io.NodeOutput(
             encoder.conditioning(fused, prompt, branch),
@@ -107,7 +116,8 @@ class SubjectDiffusionEncode(io.ComfyNode):
 
 
 class _BranchEncoder:
-    """Puts one branch together: the adapter's encoding while it is on, the stock encoding of the text otherwise."""
+    """Puts one branch together: the adapter's encoding while it is on, the stock encoding of the
+    text otherwise."""
 
     def __init__(self, clip: Any, applied: AppliedAdapter) -> None:
         self._applied = applied
@@ -149,7 +159,8 @@ def _fused_text(
 def _encode_subjects(
     clip_vision: Any, subjects: Subjects, adapter: LoadedAdapter
 ) -> tuple[BranchSubjects, list[SubjectViews]]:
-    """Run the vision encoder; every view fills a slot, all views of a subject share its strength."""
+    """Run the vision encoder; every view fills a slot, all views of a subject share its
+    strength."""
     config = adapter.config
     boxes = require_relative_boxes(subjects)
     progress = comfy.utils.ProgressBar(sum(len(subject.images) for subject in subjects))
@@ -183,7 +194,8 @@ def _warn_about_missing_labels(subjects: Subjects, prompt: str) -> None:
     for index, subject in enumerate(subjects):
         if prompt.strip() and subject.label.lower() not in prompt.lower():
             logging.warning(
-                "Subject %d: its label '%s' is not in the prompt; name it there for a better picture.",
+                "Subject %d: its label '%s' is not in the prompt; name it there for a better "
+                "picture.",
                 index + 1,
                 subject.label,
             )

@@ -11,7 +11,8 @@ import numpy as np
 
 
 class Generation:
-    """One sampling run: its latent size, when the adapter is on, and the tables that no step changes.
+    """One sampling run: its latent size, when the adapter is on, and the tables that no step
+    changes.
 
     It hangs on the conditionings of the run only, so it is gone when the run is over.
 
@@ -42,7 +43,8 @@ class Generation:
         return (x / width, y / height, (x + area_width) / width, (y + area_height) / height)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """`make()` at the first call with this key, its result at every later one; safe between threads."""
+        """`make()` at the first call with this key, its result at every later one; safe between
+        threads."""
         with self._lock:
             if key not in self._tables:
                 self._tables[key] = make()
@@ -50,5 +52,6 @@ class Generation:
 
 
 def next_sigma_above(sigma: float) -> float:
-    """The next float32 number: ComfyUI compares sigmas as float32, and its ranges include both ends."""
+    """The next float32 number: ComfyUI compares sigmas as float32, and its ranges include both
+    ends."""
     return float(np.nextafter(np.float32(sigma), np.float32(np.inf)))

@@ -17,17 +17,16 @@ NODE_NAME = "Subject-Diffusion Guider"
 class ThreeBranchGuider(comfy.samplers.CFGGuider):
     """e = e_un + s_i (e_img - e_un) + s_t (e_text - e_img), on denoised predictions.
 
-    The weights of the three branches sum to 1, so this equals the formula on noise; it is ComfyUI's DualCFGGuider in
-    style "regular" with cfg_conds = s_t and cfg_cond2_negative = s_i. A branch whose weight is zero is not computed.
+    The weights of the three branches sum to 1, so this equals the formula on noise; it is ComfyUI's
+    DualCFGGuider in style "regular" with cfg_conds = s_t and cfg_cond2_negative = s_i. A branch
+    whose weight is zero is not computed.
     """
 
     text_guidance_scale = 1.0
     image_guidance_scale = 1.0
 
     def set_branches(self, positive: Any, image_only: Any, negative: Any) -> None:
-        self.inner_set_conds(
-            {"positive": positive, "image_only": image_only, "negative": negative}
-        )
+        self.inner_set_conds({"positive": positive, "image_only": image_only, "negative": negative})
 
     def set_scales(self, text_guidance_scale: float, image_guidance_scale: float) -> None:
         self.text_guidance_scale = text_guidance_scale
@@ -77,7 +76,8 @@ class SubjectDiffusionGuider(io.ComfyNode):
             display_name=NODE_NAME,
             category="Subject-Diffusion",
             description=(
-                "Guidance with separate scales for the prompt and for the subjects, in one model call per step. "
+                "Guidance with separate scales for the prompt and for the subjects, in one model "
+                "call per step. "
                 "Connect it to Sampler Custom Advanced."
             ),
             inputs=[

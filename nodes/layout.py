@@ -20,7 +20,8 @@ class SubjectDiffusionLayout(io.ComfyNode):
             node_id="SubjectDiffusionLayout",
             display_name="Subject-Diffusion Layout",
             category="Subject-Diffusion",
-            description="Shows where the subjects will stand, and turns boxes in pixels into fractions.",
+            description="Shows where the subjects will stand, and turns boxes in pixels into "
+            "fractions.",
             inputs=[
                 SubjectsType.Input("subjects", tooltip="From Subject nodes."),
                 io.Int.Input(

@@ -27,8 +27,8 @@ def null_branch(applied_fingerprint: str, num_patches: int, patch_dim: int) -> B
 def make_outer_sample_wrapper(applied: AppliedAdapter, hook: Any | None) -> Callable[..., Any]:
     """A wrapper for ComfyUI's OUTER_SAMPLE.
 
-    Every conditioning of the run gets the subjects of its branch (none, if it was not made by Encode), so that all
-    branches fit into one UNet call, and a table that is shared by all steps.
+    Every conditioning of the run gets the subjects of its branch (none, if it was not made by
+    Encode), so that all branches fit into one UNet call, and a table that is shared by all steps.
 
     Args:
         hook: the scheduled weight differences, or None if the adapter is on throughout.
@@ -68,7 +68,8 @@ def _prepare(
     cond = entry["model_conds"].get(COND_KEY, SubjectCond(null))
     if cond.branch.fingerprint != applied.loaded.fingerprint:
         raise ValueError(
-            f"conditioning: expected subjects encoded with the adapter '{applied.loaded.name}' of the MODEL, got "
+            f"conditioning: expected subjects encoded with the adapter '{applied.loaded.name}' of "
+            f"the MODEL, got "
             "another adapter's. Connect the same adapter to Subject-Diffusion Encode and Apply."
         )
     prepared = dict(entry)
@@ -79,7 +80,8 @@ def _prepare(
 
 
 def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:
-    """Where one entry has its own text for ControlNet, every entry needs one, or the branches do not batch."""
+    """Where one entry has its own text for ControlNet, every entry needs one, or the branches do
+    not batch."""
     entries = [entry for branch in conds.values() for entry in branch]
     if not any("cross_attn_controlnet" in entry for entry in entries):
         return

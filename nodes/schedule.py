@@ -1,7 +1,9 @@
-"""Start and end percent: weight differences that switch in mid-run, and conditionings that switch with them.
+"""Start and end percent: weight differences that switch in mid-run, and conditionings that switch
+with them.
 
-ComfyUI's weight hooks with keyframes do the switching, the mechanism behind its "Set CLIP Hooks" node. One HookGroup is
-shared by all conditionings of a run, so their branches still run in one UNet call.
+ComfyUI's weight hooks with keyframes do the switching, the mechanism behind its "Set CLIP Hooks"
+node. One HookGroup is shared by all conditionings of a run, so their branches still run in one UNet
+call.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ Entry = dict[str, Any]
 
 
 def add_scheduled_patches(model: Any, patches: Patches, applied: AppliedAdapter) -> Any:
-    """Register the differences on the MODEL so that they act between start and end; returns the hook."""
+    """Register the differences on the MODEL so that they act between start and end; returns the
+    hook."""
     hook = comfy.hooks.WeightHook(strength_model=applied.strength, strength_clip=0.0)
     hook.need_weight_init = False
     hook.hook_keyframe = _keyframes(applied.start_percent, applied.end_percent)
@@ -36,14 +39,13 @@ def _keyframes(start_percent: float, end_percent: float) -> Any:
     keyframes = comfy.hooks.HookKeyframeGroup()
     for percent, strength in steps:
         # by default every keyframe is held for a step, also one that no step falls into
-        keyframes.add(
-            comfy.hooks.HookKeyframe(strength, start_percent=percent, guarantee_steps=0)
-        )
+        keyframes.add(comfy.hooks.HookKeyframe(strength, start_percent=percent, guarantee_steps=0))
     return keyframes
 
 
 class HookBinder:
-    """Adds one hook to the entries of one sampling run; equal groups stay one object, or branches would not batch."""
+    """Adds one hook to the entries of one sampling run; equal groups stay one object, or branches
+    would not batch."""
 
     def __init__(self, hook: Any) -> None:
         # a clone for this run: ComfyUI's keyframes remember the last sigma they saw, across runs
@@ -79,8 +81,9 @@ def limit_to_range(
 def sigma_bounds(entry: Entry, model_sampling: Any) -> Entry:
     """Exact bounds of an entry that `limit_to_range` made.
 
-    ComfyUI's ranges include both of their ends, so a step that falls on a boundary would use the entries of both
-    sides. The end is moved by one float32 number: each step belongs to exactly one entry.
+    ComfyUI's ranges include both of their ends, so a step that falls on a boundary would use the
+    entries of both sides. The end is moved by one float32 number: each step belongs to exactly one
+    entry.
     """
     if RANGE_MARK not in entry:
         return entry

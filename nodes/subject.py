@@ -36,7 +36,8 @@ class SubjectDiffusionSubject(io.ComfyNode):
                     "box",
                     default="",
                     tooltip=(
-                        "Where it shall stand: x1,y1,x2,y2 in 0..1 (left, top, right, bottom), or pixels as "
+                        "Where it shall stand: x1,y1,x2,y2 in 0..1 (left, top, right, bottom), or "
+                        "pixels as "
                         '{"x": 16, "y": 32, "width": 64, "height": 64} together with a Layout node.'
                     ),
                 ),
@@ -52,7 +53,8 @@ class SubjectDiffusionSubject(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where the subject is in its picture, 1 = subject. The rest becomes white. Load Image gives "
+                        "Where the subject is in its picture, 1 = subject. The rest becomes "
+                        "white. Load Image gives "
                         "1 = transparent: put Invert Mask between."
                     ),
                 ),

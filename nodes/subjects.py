@@ -69,7 +69,8 @@ def make_subject(
 def _checked_masks(
     masks: torch.Tensor | None, images: torch.Tensor, owner: str
 ) -> torch.Tensor | None:
-    """The masks as (V, H, W), or None where ComfyUI only handed over its "this picture has no alpha" mask."""
+    """The masks as (V, H, W), or None where ComfyUI only handed over its "this picture has no
+    alpha" mask."""
     if masks is None:
         return None
     if masks.ndim == 2:
@@ -92,7 +93,8 @@ def _checked_masks(
     if bool((masks.amax(dim=(1, 2)) <= 0.5).any()):
         raise ValueError(
             f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. "
-            "ComfyUI's Load Image gives 1 where the picture is transparent: put Invert Mask between."
+            "ComfyUI's Load Image gives 1 where the picture is transparent: put Invert Mask "
+            "between."
         )
     return masks.expand(views, -1, -1)
 
@@ -103,12 +105,14 @@ def active_subjects(subjects: Subjects) -> Subjects:
 
 
 def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:
-    """Every subject's box as fractions of the picture, or a sentence about the first that has none."""
+    """Every subject's box as fractions of the picture, or a sentence about the first that has
+    none."""
     boxes = []
     for index, subject in enumerate(subjects):
         if subject.box is None:
             raise ValueError(
-                f"{subject_name(index)} has no box: expected the place where '{subject.label}' shall stand. "
+                f"{subject_name(index)} has no box: expected the place where '{subject.label}' "
+                f"shall stand. "
                 "Write it in `box` of its Subject node, for example 0.1,0.3,0.5,0.9."
             )
         if subject.box.unit != "relative":

@@ -1,5 +1,6 @@
 # Shapes: D width of a token embedding.
-"""Prompt and subject suffixes as ComfyUI's tokens, with every placeholder's position known by construction."""
+"""Prompt and subject suffixes as ComfyUI's tokens, with every placeholder's position known by
+construction."""
 
 from __future__ import annotations
 
@@ -14,13 +15,15 @@ Tokens = dict[str, list[list[Token]]]
 
 
 class ChunkFormat:
-    """How a CLIP frames its chunks of tokens (77 for CLIP): read from what it makes of the empty text."""
+    """How a CLIP frames its chunks of tokens (77 for CLIP): read from what it makes of the empty
+    text."""
 
     def __init__(self, clip: Any) -> None:
         tokens = clip.tokenize("")
         if len(tokens) != 1:
             raise ValueError(
-                f"clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got {len(tokens)} encoders. "
+                f"clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got "
+                f"{len(tokens)} encoders. "
                 "Connect the CLIP of the base model that the adapter was trained on."
             )
         (self.encoder_name,) = tokens
@@ -44,9 +47,11 @@ def subject_tokens(
     placeholder_embeds: list[torch.Tensor],
     placeholder_token_id: int,
 ) -> Tokens:
-    """Tokens of "<prompt>, the <label> is <PH>, ...", each PH already replaced by a subject's embedding.
+    """Tokens of "<prompt>, the <label> is <PH>, ...", each PH already replaced by a subject's
+    embedding.
 
-    The prompt is chunked as ComfyUI does it, with its weights and embeddings; each suffix stays whole in one chunk.
+    The prompt is chunked as ComfyUI does it, with its weights and embeddings; each suffix stays
+    whole in one chunk.
 
     Args:
         placeholder_embeds: one (D,) per subject.
@@ -57,13 +62,17 @@ def subject_tokens(
     chunks = _contents(clip, chunk_format, text)
     for index, embed in enumerate(placeholder_embeds):
         suffix = tokenize_suffix(
-            prompt, index, lambda segment: plain_ids(clip, chunk_format, segment), placeholder_token_id
+            prompt,
+            index,
+            lambda segment: plain_ids(clip, chunk_format, segment),
+            placeholder_token_id,
         )
         content: list[Token] = [(token, 1.0) for token in suffix.token_ids[:-1]]
         content.append((embed, 1.0))
         if len(content) > chunk_format.room:
             raise ValueError(
-                f"Subject {index + 1}'s label: expected a few words, got {len(content)} tokens, more than the "
+                f"Subject {index + 1}'s label: expected a few words, got {len(content)} tokens, "
+                f"more than the "
                 f"{chunk_format.room} that a CLIP text encoder takes. Shorten the label."
             )
         if len(chunks[-1]) + len(content) > chunk_format.room:

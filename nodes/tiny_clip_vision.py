@@ -16,7 +16,8 @@ from ..subject_diffusion_core.tiny_vision import IMAGE_SIZE, TinyVision, normali
 
 
 class TinyClipVision:
-    """What nodes with a CLIP_VISION input use of ComfyUI's ClipVisionModel, around another network."""
+    """What nodes with a CLIP_VISION input use of ComfyUI's ClipVisionModel, around another
+    network."""
 
     def __init__(self, tiny_base: TinyBase) -> None:
         self.image_size = IMAGE_SIZE
@@ -37,14 +38,17 @@ class TinyClipVision:
         return self.model.state_dict()
 
     def encode_image(self, image: torch.Tensor, crop: bool = True) -> comfy.clip_vision.Output:
-        """(B, H, W, 3) in 0..1 -> patch tokens (B, 1 + P, C) after a leading mean token, embedding (B, E)."""
+        """(B, H, W, 3) in 0..1 -> patch tokens (B, 1 + P, C) after a leading mean token, embedding
+        (B, E)."""
         comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
         pixels = _resize(image[..., :3].movedim(-1, 1).float(), self.image_size, crop)
         output = self.model(normalise_pixels(pixels.to(self.load_device)))
         device = comfy.model_management.intermediate_device()
         patches = output.patch_embeds.to(device)
         outputs = comfy.clip_vision.Output()
-        outputs["last_hidden_state"] = torch.cat((patches.mean(dim=1, keepdim=True), patches), dim=1)
+        outputs["last_hidden_state"] = torch.cat(
+            (patches.mean(dim=1, keepdim=True), patches), dim=1
+        )
         outputs["penultimate_hidden_states"] = outputs["last_hidden_state"]
         outputs["image_embeds"] = output.image_embeds.to(device)
         outputs["mm_projected"] = None

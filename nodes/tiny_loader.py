@@ -25,7 +25,8 @@ class SubjectDiffusionTinyLoader(io.ComfyNode):
             display_name="Subject-Diffusion Tiny Loader",
             category="Subject-Diffusion",
             description=(
-                "The small model that comes with this pack, for pictures of 128x128 in seconds on a CPU. "
+                "The small model that comes with this pack, for pictures of 128x128 in seconds on "
+                "a CPU. "
                 "Its knowledge is limited to the objects it was trained on."
             ),
             inputs=[],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.latent_formats
 import comfy.model_base
@@ -32,8 +32,8 @@ class TinyLatentFormat(comfy.latent_formats.LatentFormat):
 class TinyModelConfig(comfy.supported_models.SD20):
     """A small UNet of Stable Diffusion 2's kind, with any number of latent channels."""
 
-    unet_config: dict[str, Any] = {}
-    unet_extra_config: dict[str, Any] = {}
+    unet_config: ClassVar[dict[str, Any]] = {}
+    unet_extra_config: ClassVar[dict[str, Any]] = {}
     latent_format = TinyLatentFormat
 
     def __init__(self, unet_config: dict[str, Any], prediction_type: str) -> None:
@@ -74,7 +74,8 @@ def build_model(tiny_base: TinyBase) -> Any:
 
 
 def comfy_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """diffusers' constructor arguments of a UNet2DConditionModel -> those of ComfyUI's UNetModel."""
+    """diffusers' constructor arguments of a UNet2DConditionModel -> those of ComfyUI's
+    UNetModel."""
     channels = list(config["block_out_channels"])
     levels, layers = len(channels), config["layers_per_block"]
     heads = config["attention_head_dim"]
@@ -88,7 +89,8 @@ def comfy_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
         attention_heads = {"num_heads": heads[0], "num_head_channels": -1}
     else:
         raise CheckpointError(
-            f"unet: expected the same number of heads or the same head width at every level, got heads {heads} "
+            f"unet: expected the same number of heads or the same head width at every level, got "
+            f"heads {heads} "
             f"for widths {channels}. Export the tiny base with another configuration."
         )
     return {
@@ -162,7 +164,9 @@ def _require_all_loaded(
     names: Mapping[str, str] | None = None,
 ) -> None:
     missing, unexpected = result
-    unexpected = list(unexpected) + [k for k in source or {} if names is not None and k not in names]
+    unexpected = list(unexpected) + [
+        k for k in source or {} if names is not None and k not in names
+    ]
     missing = [name for name in missing if name != "logit_scale"]
     if missing or unexpected:
         raise CheckpointError(

@@ -19,7 +19,8 @@ class BlockGeometry:
     """One transformer block of the UNet.
 
     Attributes:
-        location: where ComfyUI's patches find it: ("input" | "middle" | "output", block number, index in the block).
+        location: where ComfyUI's patches find it: ("input" | "middle" | "output", block number,
+            index in the block).
     """
 
     location: Location
@@ -87,13 +88,16 @@ def require_matching_base(geometry: UnetGeometry, config: AdapterConfig, adapter
     for what, wanted, got in checks:
         if wanted != got:
             raise ValueError(
-                f"model: expected a {config.base_family} base with {what} {_show(wanted)} for the adapter "
-                f"'{adapter_name}', got {_show(got)}. Load the base model that this adapter was trained on."
+                f"model: expected a {config.base_family} base with {what} {_show(wanted)} for the "
+                f"adapter "
+                f"'{adapter_name}', got {_show(got)}. Load the base model that this adapter was "
+                f"trained on."
             )
 
 
 def _read_block(unet: Any, path: str) -> BlockGeometry:
-    """`path` is for example "input_blocks.1.1.transformer_blocks.0" or "middle_block.1.transformer_blocks.0"."""
+    """`path` is for example "input_blocks.1.1.transformer_blocks.0" or
+    "middle_block.1.transformer_blocks.0"."""
     parts = path.split(".")
     kind = parts[0].split("_")[0]
     number = 0 if kind == "middle" else int(parts[1])

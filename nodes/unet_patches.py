@@ -1,9 +1,10 @@
-# Shapes: B samples of a UNet call, U different branches in it, T grounding tokens, D their width, Q latent positions,
+# Shapes: B samples of a UNet call, U different branches in it, T grounding tokens, D their width, Q
+#         latent positions,
 #         d block width, h, w size of the latent.
 """The adapter inside ComfyUI's UNet: additive patches, the model class stays stock.
 
-The DIFFUSION_MODEL wrapper takes the subjects of the call and puts what the patches need into a copy of
-`transformer_options`. The patches hold no state, so several threads may run them.
+The DIFFUSION_MODEL wrapper takes the subjects of the call and puts what the patches need into a
+copy of `transformer_options`. The patches hold no state, so several threads may run them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class CallSubjects:
 def make_diffusion_model_wrapper(
     modules: AdapterModules, null: BranchSubjects
 ) -> Callable[..., Any]:
-    """A wrapper for ComfyUI's DIFFUSION_MODEL; `null` stands for calls that say nothing of subjects."""
+    """A wrapper for ComfyUI's DIFFUSION_MODEL; `null` stands for calls that say nothing of
+    subjects."""
 
     def diffusion_model(
         executor: Any,
@@ -127,8 +129,8 @@ def make_input_block_patch(strength: float) -> Callable[..., torch.Tensor]:
 def latent_size_of_block(extra_options: dict[str, Any], num_positions: int) -> tuple[int, int]:
     """Height and width of the activations in a block with `num_positions` = h * w.
 
-    ComfyUI tells them; where it does not, they follow from the latent's size: every level of the UNet halves it,
-    rounding up.
+    ComfyUI tells them; where it does not, they follow from the latent's size: every level of the
+    UNet halves it, rounding up.
     """
     shape = extra_options.get("activations_shape")
     if shape is not None and shape[-2] * shape[-1] == num_positions:
@@ -157,7 +159,8 @@ def _call_subjects(
     # a wrapper around this one may have cut the batch up or repeated it
     if int(counts.sum()) != x.shape[0]:
         raise ValueError(
-            f"batch: expected {int(counts.sum())} samples for the subjects of this call, got {x.shape[0]}. "
+            f"batch: expected {int(counts.sum())} samples for the subjects of this call, got "
+            f"{x.shape[0]}. "
             "Turn off other nodes that change the batch inside the UNet call."
         )
     key = (
@@ -188,7 +191,8 @@ def _make_tables(
 def _stack(
     pairs: list[tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """[(1, T_i, D), (1, T_i)] of U branches -> (U, T, D) and (U, T): shorter ones get columns that are never read."""
+    """[(1, T_i, D), (1, T_i)] of U branches -> (U, T, D) and (U, T): shorter ones get columns that
+    are never read."""
     longest = max(tokens.shape[1] for tokens, _ in pairs)
     stacked_tokens, stacked_bias = [], []
     for tokens, bias in pairs:

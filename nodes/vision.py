@@ -1,4 +1,5 @@
-# Shapes: V views of one subject, P patch tokens, C their width, E width of the image embedding, S reference size.
+# Shapes: V views of one subject, P patch tokens, C their width, E width of the image embedding, S
+#         reference size.
 """What the vision encoder sees of each subject."""
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def _require_widths(
     got = (*patch_embeds.shape[1:], image_embeds.shape[-1])
     if wanted != got:
         raise ValueError(
-            "clip_vision: expected an encoder with {} patches of width {} and an image embedding of width {}, "
+            "clip_vision: expected an encoder with {} patches of width {} and an image embedding "
+            "of width {}, "
             "got {} patches of width {} and width {}. Connect {}.".format(
                 *wanted, *got, _ENCODERS[config.base_family]
             )

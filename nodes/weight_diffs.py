@@ -1,7 +1,8 @@
-"""Trained weights of the base as *differences*, so that LoRAs loaded before or after the adapter keep acting.
+"""Trained weights of the base as *differences*, so that LoRAs loaded before or after the adapter
+keep acting.
 
-An adapter file stores absolute weights. A patch that sets them would wipe a LoRA that is already there; a difference
-against the unpatched base adds up with it in any order.
+An adapter file stores absolute weights. A patch that sets them would wipe a LoRA that is already
+there; a difference against the unpatched base adds up with it in any order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _TEXT_ENCODER_ANCHOR = "transformer.text_model.final_layer_norm.weight"
 
 
 def unet_weight_diffs(model: Any, geometry: UnetGeometry, loaded: LoadedAdapter) -> Patches:
-    """Differences for the UNet's own weights: cross-attention K/V and conv_in without the mask channel."""
+    """Differences for the UNet's own weights: cross-attention K/V and conv_in without the mask
+    channel."""
     targets = {}
     for name, weight in loaded.adapter.unet.items():
         if _FUSER in name:

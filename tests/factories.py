@@ -1,6 +1,8 @@
-"""Random but complete models at tiny size, made by the real classes: bases, adapters, and diffusers' gated UNet.
+"""Random but complete models at tiny size, made by the real classes: bases, adapters, and
+diffusers' gated UNet.
 
-Nothing that an adapter adds is zero here (gates, null features, mask kernel), so a test of parity can fail.
+Nothing that an adapter adds is zero here (gates, null features, mask kernel), so a test of parity
+can fail.
 """
 
 from __future__ import annotations
@@ -145,7 +147,8 @@ def adapter_blocks(unet: UNet2DConditionModel) -> tuple[AdapterBlock, ...]:
 
 
 def make_adapter(unet: UNet2DConditionModel, seed: int = 10, **options: Any) -> Adapter:
-    """A random adapter for the UNet (and for `make_text_encoder`): every part is trained and non-zero."""
+    """A random adapter for the UNet (and for `make_text_encoder`): every part is trained and
+    non-zero."""
     width = unet.config.cross_attention_dim
     config = AdapterConfig(
         **{
@@ -200,7 +203,8 @@ def save_tiny_files(folder: Path, **adapter_options: Any) -> tuple[Path, Path]:
 def training_unet(
     config: dict[str, Any], unet: UNet2DConditionModel, adapter: Adapter
 ) -> UNet2DConditionModel:
-    """The training side: diffusers' gated UNet with one more input channel, holding base and adapter."""
+    """The training side: diffusers' gated UNet with one more input channel, holding base and
+    adapter."""
     blocks = new_adapters(adapter.config)
     gated = UNet2DConditionModel(
         **{**config, "in_channels": config["in_channels"] + 1, "attention_type": "gated"}
@@ -216,7 +220,8 @@ def training_unet(
 
 
 class _FuserWithPositions(nn.Module):
-    """diffusers calls `fuser(hidden_states, objs)`; the query positions reach our layer from outside."""
+    """diffusers calls `fuser(hidden_states, objs)`; the query positions reach our layer from
+    outside."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
