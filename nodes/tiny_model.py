@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import comfy.latent_formats
@@ -62,10 +62,10 @@ def build_model(tiny_base: TinyBase) -> Any:
     model_config.set_inference_dtype(dtype, manual_cast)
     model = model_config.get_model({}, device=comfy.model_management.unet_offload_device())
     names = comfy.utils.unet_to_diffusers(unet_config)
-    weights = {names[name]: tensor for name, tensor in tiny_base.unet.items() if name in names}
-    _require_all_loaded(
-        "unet", model.diffusion_model.load_state_dict(weights, strict=False), tiny_base.unet, names
-    )
+    unknown = [name for name in tiny_base.unet if name not in names]
+    weights = {names[k]: tensor for k, tensor in tiny_base.unet.items() if k in names}
+    load = functools.partial(model.diffusion_model.load_state_dict, strict=False)
+    _load_weights("unet", load, weights, unknown)
     return comfy.model_patcher.ModelPatcher(
         model,
         load_device=load_device,
@@ -142,7 +142,7 @@ def build_clip(tiny_base: TinyBase) -> Any:
     # ComfyUI's text model has a projection that this one never uses
     projection = {"text_projection.weight": torch.eye(width)}
     weights = {k: v for k, v in tiny_base.text_encoder.items() if not k.endswith("position_ids")}
-    _require_all_loaded("text_encoder", clip.load_sd({**weights, **projection}))
+    _load_weights("text_encoder", clip.load_sd, {**weights, **projection})
     return clip
 
 
@@ -157,20 +157,21 @@ def build_vae(tiny_base: TinyBase) -> Any:
     return comfy.sd.VAE(sd=weights)
 
 
-def _require_all_loaded(
+def _load_weights(
     part: str,
-    result: tuple[list[str], list[str]],
-    source: Mapping[str, torch.Tensor] | None = None,
-    names: Mapping[str, str] | None = None,
+    load: Callable[[Mapping[str, torch.Tensor]], tuple[list[str], list[str]]],
+    weights: Mapping[str, torch.Tensor],
+    unknown: Sequence[str] = (),
 ) -> None:
-    missing, unexpected = result
-    unexpected = list(unexpected) + [
-        k for k in source or {} if names is not None and k not in names
-    ]
-    missing = [name for name in missing if name != "logit_scale"]
-    if missing or unexpected:
+    """Load all weights of a part, or say in one sentence that they are not its own."""
+    try:
+        missing, unexpected = load(weights)
+        problems = [name for name in missing if name != "logit_scale"] + unexpected
+    except RuntimeError as error:
+        problems = [str(error).splitlines()[1].strip()]
+    problems += unknown
+    if problems:
         raise CheckpointError(
-            f"{part}: expected the weights of its configuration, got {len(missing)} missing and "
-            f"{len(unexpected)} unknown ones ({', '.join((missing + unexpected)[:3])}). "
-            "Export the tiny base again."
+            f"{part}: expected the weights of its configuration, got {len(problems)} that do not "
+            f"fit ({problems[0]}). Export the tiny base again."
         )

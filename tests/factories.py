@@ -8,6 +8,7 @@ can fail.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,9 @@ def make_unet(config: dict[str, Any], seed: int = 0) -> UNet2DConditionModel:
     return randomize(UNet2DConditionModel(**config), seed)
 
 
+@functools.cache
 def make_text_encoder(seed: int = 1) -> CLIPTextModel:
-    """A random CLIP text model; its token table stays at CLIP's small initial size."""
+    """A random CLIP text model; one object per seed, not to be changed."""
     return randomize(CLIPTextModel(CLIPTextConfig(**TINY_TEXT)), seed)
 
 
