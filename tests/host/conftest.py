@@ -1,7 +1,7 @@
 """Puts a real ComfyUI into this test process and loads the pack into it as ComfyUI itself does.
 
-ComfyUI's folder comes from SUBJECT_DIFFUSION_COMFYUI (set by `dev.py test`) or COMFYUI_PATH; without
-it, nothing in this folder is collected. These tests need a pytest process of their own.
+ComfyUI's folder comes from SUBJECT_DIFFUSION_COMFYUI (set by `dev.py test`) or COMFYUI_PATH;
+without it, nothing in this folder is collected. These tests need a pytest process of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if COMFYUI is None:
 
 
 def enter_comfyui(folder: Path, base: Path) -> None:
-    """Make `import nodes` and the like mean ComfyUI's modules, on the CPU, with files below `base`."""
+    """Make `import nodes` and the like mean ComfyUI's modules, on the CPU, with files below
+    `base`."""
     # ComfyUI first: this repository has a folder called nodes, too.
     sys.path.insert(0, str(folder))
     if str(ROOT) not in sys.path:

@@ -1,4 +1,5 @@
-"""The tiny base out of ComfyUI's classes equals the diffusers and transformers models it was exported from."""
+"""The tiny base out of ComfyUI's classes equals the diffusers and transformers models it was
+exported from."""
 
 from __future__ import annotations
 
@@ -57,9 +58,7 @@ def test_vision_encoder_has_comfyuis_interface(host: Host) -> None:
 
 
 @pytest.mark.parametrize("labels", [["dog"], ["dog", "red car"]])
-def test_fused_text_equals_the_training_side(
-    host: Host, tmp_path: Path, labels: list[str]
-) -> None:
+def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels: list[str]) -> None:
     """Template, placeholder positions, projection and the retrained text encoder, all together."""
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
@@ -123,8 +122,6 @@ def test_loader_node(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_unfit_unet_weights_are_refused(host: Host) -> None:
     config = dict(host.tiny.config)
     config["unet"] = {**factories.TINY_UNET, "layers_per_block": 2}
-    broken = type(host.tiny)(
-        config=config, unet=host.tiny.unet, token_ids=host.tiny.token_ids
-    )
+    broken = type(host.tiny)(config=config, unet=host.tiny.unet, token_ids=host.tiny.token_ids)
     with pytest.raises(ValueError, match="unet: expected the weights of its configuration"):
         host.tiny_model.build_model(broken)
