@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +13,26 @@ from .console import DevError, last_lines
 from .generation import Generator
 from .jobs import GenerationSettings, Job, SubjectSpec
 
-LEFT_BOX = (0.04, 0.22, 0.48, 0.88)
-RIGHT_BOX = (0.52, 0.22, 0.96, 0.88)
-SUBJECT_LIST = "subjects.json"
+LEFT_BOX = (0.04, 0.3, 0.48, 0.86)
+RIGHT_BOX = (0.52, 0.3, 0.96, 0.86)
+SCENES = ("on a green lawn in a park", "in a sunny courtyard", "on a plain background")
+
+
+def label_of(picture: Path) -> str:
+    """The noun a sample picture's file name stands for.
+
+    >>> label_of(Path("teddy-bear.png")), label_of(Path("guitar-2.png"))
+    ('teddy bear', 'guitar')
+    """
+    return re.sub(r"-\d+$", "", picture.stem).replace("-", " ")
 
 
 def read_subjects(folder: Path) -> list[tuple[str, Path]]:
-    """Label and picture of every held-out subject that the repository ships in assets/subjects."""
-    listing = folder / SUBJECT_LIST
-    if not listing.is_file():
-        raise DevError(f"{listing}: expected the list of the demo's subjects, got no such file.")
-    entries = json.loads(listing.read_text(encoding="utf-8"))
-    return [(entry["label"], folder / entry["file"]) for entry in entries]
+    """Label and picture of every held-out subject that the repository ships."""
+    pictures = sorted(folder.glob("*.png"))
+    if not pictures:
+        raise DevError(f"{folder}: expected pictures of the demo's subjects (*.png), got none.")
+    return [(label_of(picture), picture) for picture in pictures]
 
 
 def pick_two(subjects: Sequence[tuple[str, Path]], seed: int) -> list[tuple[str, Path]]:
@@ -40,6 +49,7 @@ def pick_two(subjects: Sequence[tuple[str, Path]], seed: int) -> list[tuple[str,
 
 def demo_jobs(pair: Sequence[tuple[str, Path]], seed: int, out: Path, count: int) -> list[Job]:
     """For each seed one image, and one with the references swapped under the same seed."""
+    scene = random.Random(seed).choice(SCENES)
     jobs = []
     for value in range(seed, seed + count):
         for order, name in ((pair, "result"), (pair[::-1], "swapped")):
@@ -47,13 +57,19 @@ def demo_jobs(pair: Sequence[tuple[str, Path]], seed: int, out: Path, count: int
                 SubjectSpec(image=image, label=label, box_xyxy=box)
                 for (label, image), box in zip(order, (LEFT_BOX, RIGHT_BOX), strict=True)
             )
-            prompt = f"a {order[0][0]} and a {order[1][0]}"
-            out_path = out / f"{name}_seed{value}.png"
-            settings = GenerationSettings()
-            jobs.append(
-                Job(prompt=prompt, subjects=subjects, seed=value, out=out_path, settings=settings)
+            job = Job(
+                prompt=f"{_with_article(order[0][0])} and {_with_article(order[1][0])} {scene}",
+                subjects=subjects,
+                seed=value,
+                out=out / f"{name}_seed{value}.png",
+                settings=GenerationSettings(),
             )
+            jobs.append(job)
     return jobs
+
+
+def _with_article(label: str) -> str:
+    return f"{'an' if label[0] in 'aeiou' else 'a'} {label}"
 
 
 def run_demo(generator: Generator, jobs: Sequence[Job], python: Path, sheet: Path) -> list[Path]:

@@ -25,8 +25,7 @@ if COMFYUI is None:
 
 
 def enter_comfyui(folder: Path, base: Path) -> None:
-    """Make `import nodes` and the like mean ComfyUI's modules, on the CPU, with files below
-    `base`."""
+    """Make `import nodes` mean ComfyUI's, on the CPU, with all its files below `base`."""
     # ComfyUI first: this repository has a folder called nodes, too.
     sys.path.insert(0, str(folder))
     if str(ROOT) not in sys.path:

@@ -1,0 +1,81 @@
+"""Adding up reports, with real pytest runs; the commands that need no server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devtools.checks import HOST_VARIABLE, Checks, Outcome
+from devtools.commands import main
+from devtools.console import Progress
+from devtools.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = """
+import os, pytest
+
+def test_passes(): pass
+
+@pytest.mark.parametrize("value", [1, 2])
+def test_fails(value): assert value == 3
+
+@pytest.mark.skip
+def test_skipped(): pass
+
+@pytest.fixture
+def broken(): raise RuntimeError
+
+def test_error(broken): pass
+"""
+
+
+def checks_in(root: Path) -> Checks:
+    host = Host(root)
+    return Checks(root=root, python=Path(sys.executable), host=host, progress=Progress())
+
+
+def test_a_clean_tree_passes(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "host").mkdir(parents=True)
+    (tmp_path / "tests" / "test_one.py").write_text("def test_one() -> None:\n    assert True\n")
+    seen = f'"{HOST_VARIABLE}" in os.environ'
+    (tmp_path / "tests" / "host" / "test_two.py").write_text(
+        f"import os\n\n\ndef test_two() -> None:\n    assert {seen}\n"
+    )
+    assert checks_in(tmp_path).run_all() == Outcome(passed=4)
+
+
+def test_every_kind_of_failure_counts(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "host").mkdir(parents=True)
+    (tmp_path / "tests" / "test_one.py").write_text(TESTS)
+    (tmp_path / "tests" / "host" / "test_two.py").write_text("import no_such_module\n")
+    outcome = checks_in(tmp_path).run_all()
+    # passed: one test; failed: lint, format, two tests, a broken fixture, a collection
+    assert outcome == Outcome(passed=1, failed=6, skipped=1)
+    assert str(outcome) == "1 passed, 6 failed, 1 skipped"
+
+
+def test_a_run_that_breaks_off_counts_as_failed(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_one.py").write_text(
+        "import os\n\n\ndef test_one() -> None:\n    os._exit(3)\n"
+    )
+    assert checks_in(tmp_path).run_all() == Outcome(passed=2, failed=1)
+
+
+def test_a_mistake_ends_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--prompt", "a cat", "--out", "x", "--subject", "nonsense"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: --subject: expected it to begin with image=")
+    assert error.count("\n") == 1
+    assert main(["generate", "--prompt", "a cat"]) == 1
+    assert "expected --prompt and --out" in capsys.readouterr().err
+
+
+def test_the_tools_need_the_standard_library_only() -> None:
+    """`-S` leaves site-packages out; `-I` the user's folders."""
+    command = [sys.executable, "-I", "-S", "-c"]
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import devtools.commands"
+    subprocess.run([*command, script], check=True)

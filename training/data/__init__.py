@@ -1,0 +1,1 @@
+"""Builds the tiny model's training data from packages of the ordinary registries."""

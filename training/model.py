@@ -1,0 +1,225 @@
+"""The training side of Subject-Diffusion: diffusers' UNet, transformers' text encoder, our modules.
+
+# Shapes: B batch, N subject slots, P patch tokens, L text tokens, C latent channels, h x w latents,
+# Q = h*w latent positions of a layer, D cross-attention width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
+from subject_diffusion_core.gated_attention import GatedSelfAttention
+from subject_diffusion_core.grounding import GroundingNet
+from subject_diffusion_core.text_fusion import ImageEmbedProjector
+
+from .text import encode_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """What one branch of a batch is told; every tensor has the batch as its first dimension.
+
+    Attributes:
+        token_ids: (B, L) long, compact vocabulary.
+        placeholder_positions: (B, N) long, where each subject's placeholder stands.
+        label_positions: (B, N) long, the last token of each label in the suffix.
+        text_valid: (B, N) bool, whether the prompt carries this subject's suffix.
+        subject_valid: (B, N) bool, whether the slot's grounding tokens are a subject's.
+        subject_boxes_xyxy: (B, N, 4) in [0, 1].
+        patch_embeds: (B, N, P, C'), image_embeds: (B, N, E).
+        location_mask: (B, 1, h, w), 1 inside the boxes.
+        adapter_scale: (B, 1, 1); 0 makes the sample the plain base model's.
+    """
+
+    token_ids: Tensor
+    placeholder_positions: Tensor
+    label_positions: Tensor
+    text_valid: Tensor
+    subject_valid: Tensor
+    subject_boxes_xyxy: Tensor
+    patch_embeds: Tensor
+    image_embeds: Tensor
+    location_mask: Tensor
+    adapter_scale: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
+        """Move everything to ``device``; features, masks and scales also to ``dtype``."""
+        moved = {}
+        for field in fields(self):
+            tensor = getattr(self, field.name).to(device, non_blocking=True)
+            keep = field.name == "subject_boxes_xyxy" or not tensor.is_floating_point()
+            moved[field.name] = tensor if keep else tensor.to(dtype)
+        return Conditioning(**moved)
+
+
+@dataclass
+class GroundingContext:
+    """What an adapter needs besides the hidden states; travels in diffusers' ``objs`` argument."""
+
+    tokens: Tensor
+    adapter_scale: Tensor | float
+    query_positions: dict[int, Tensor]
+
+
+class ContextAdapter(GatedSelfAttention):
+    """The adapter as diffusers' block calls it: ``fuser(hidden_states, objs)``."""
+
+    def forward(self, hidden_states: Tensor, objs: GroundingContext) -> Tensor:  # type: ignore[override]
+        return super().forward(
+            hidden_states,
+            objs.tokens,
+            adapter_scale=objs.adapter_scale,
+            query_positions=objs.query_positions.get(hidden_states.shape[1]),
+        )
+
+
+class ContextPositionNet(nn.Module):
+    """diffusers' ``position_net``: the grounding net plus what travels beside its tokens."""
+
+    def __init__(self, net: GroundingNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self,
+        patch_embeds: Tensor,
+        subject_valid: Tensor,
+        subject_boxes_xyxy: Tensor,
+        adapter_scale: Tensor | float,
+        query_positions: dict[int, Tensor],
+    ) -> GroundingContext:
+        tokens = self.net(patch_embeds, subject_valid, subject_boxes_xyxy)
+        return GroundingContext(tokens, adapter_scale, query_positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterShape:
+    """Sizes and options of the Subject-Diffusion modules."""
+
+    patch_dim: int
+    image_embed_dim: int
+    num_patches: int
+    grounding_hidden_dim: int
+    projector_hidden_dim: int
+    num_freqs: int = 8
+    temperature: float = 100.0
+    box_coordinates: bool = True
+    patch_positions: bool = False
+    query_positions: bool = False
+    initial_alpha_attn: float = 0.0
+    initial_alpha_dense: float = 0.0
+
+
+class SubjectDiffusionModel(nn.Module):
+    """UNet with adapters, text encoder with fusion, grounding net and projector in one module."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, shape: AdapterShape
+    ) -> None:
+        super().__init__()
+        context_dim = unet.config["cross_attention_dim"]
+        self.shape = shape
+        self.unet = unet
+        self.text_encoder = text_encoder
+        self.mlp = ImageEmbedProjector(
+            shape.image_embed_dim, shape.projector_hidden_dim, text_encoder.config.hidden_size
+        )
+        grounding = GroundingNet(
+            shape.patch_dim,
+            context_dim,
+            shape.grounding_hidden_dim,
+            shape.num_patches,
+            num_freqs=shape.num_freqs,
+            temperature=shape.temperature,
+            box_coordinates=shape.box_coordinates,
+            patch_positions=shape.patch_positions,
+        )
+        unet.position_net = ContextPositionNet(grounding)
+        install_adapters(unet, shape)
+        self._query_positions: dict[tuple[int, int], dict[int, Tensor]] = {}
+
+    @property
+    def grounding(self) -> GroundingNet:
+        """The grounding net inside the UNet's ``position_net``."""
+        return self.unet.position_net.net
+
+    def query_positions(self, height: int, width: int) -> dict[int, Tensor]:
+        """Position features of every layer's cells, keyed by the layer's number of positions."""
+        if not self.shape.query_positions:
+            return {}
+        if (height, width) not in self._query_positions:
+            embedder = BoxFourierEmbedder(self.shape.num_freqs, self.shape.temperature)
+            levels = len(self.unet.config["block_out_channels"])
+            sizes = [(height >> level, width >> level) for level in range(levels)]
+            self._query_positions[height, width] = {
+                h * w: cell_position_features(h, w, embedder) for h, w in sizes
+            }
+        return self._query_positions[height, width]
+
+    def encode(self, conditioning: Conditioning) -> Tensor:
+        """Fused text states (B, L, D) of the conditioning."""
+        projected = self.mlp(conditioning.image_embeds)
+        return encode_text(
+            self.text_encoder,
+            conditioning.token_ids,
+            projected,
+            conditioning.placeholder_positions,
+            conditioning.text_valid,
+        )
+
+    def forward(
+        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning
+    ) -> Tensor:
+        """The UNet's prediction (B, C, h, w) for ``noisy_latents`` (B, C, h, w), ``timesteps`` (B,)."""
+        text_states = self.encode(conditioning)
+        height, width = noisy_latents.shape[-2:]
+        grounding: dict[str, Any] = {
+            "patch_embeds": conditioning.patch_embeds,
+            "subject_valid": conditioning.subject_valid,
+            "subject_boxes_xyxy": conditioning.subject_boxes_xyxy,
+            "adapter_scale": conditioning.adapter_scale,
+            "query_positions": {
+                q: f.to(noisy_latents.device, noisy_latents.dtype)
+                for q, f in self.query_positions(height, width).items()
+            },
+        }
+        sample = torch.cat([noisy_latents, conditioning.location_mask], dim=1)
+        return self.unet(
+            sample, timesteps, text_states, cross_attention_kwargs={"gligen": grounding}
+        ).sample
+
+
+def install_adapters(unet: UNet2DConditionModel, shape: AdapterShape) -> None:
+    """Replace diffusers' fusers by core's adapters (same parameter names, fewer computations)."""
+    for module in unet.modules():
+        if not hasattr(module, "fuser"):
+            continue
+        attention = module.fuser.attn
+        module.fuser = ContextAdapter(
+            attention.to_q.in_features,
+            module.fuser.linear.in_features,
+            attention.heads,
+            attention.to_q.out_features // attention.heads,
+            query_position_dim=8 * shape.num_freqs if shape.query_positions else 0,
+        )
+        nn.init.constant_(module.fuser.alpha_attn, shape.initial_alpha_attn)
+        nn.init.constant_(module.fuser.alpha_dense, shape.initial_alpha_dense)
+
+
+def build_unet(arguments: dict[str, Any], latent_channels: int) -> UNet2DConditionModel:
+    """A gated UNet with one more input channel, the location mask's, whose kernel starts at zero."""
+    unet = UNet2DConditionModel(
+        **arguments,
+        in_channels=latent_channels + 1,
+        out_channels=latent_channels,
+        attention_type="gated",
+    )
+    nn.init.zeros_(unet.conv_in.weight[:, latent_channels:])
+    return unet

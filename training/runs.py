@@ -1,0 +1,75 @@
+"""Files of a training run: written whole or not at all, and readable after a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path``; rename it over ``path`` only when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Save a training state (tensors and plain values) atomically."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """The state saved at ``path``, or None where there is none yet."""
+    if not path.exists():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class RunLog:
+    """Appends one JSON object a line to a file and prints a short line with speed and time left."""
+
+    def __init__(self, path: Path, total_steps: int, first_step: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.total_steps = total_steps
+        self.first_step = first_step
+        self.start = time.monotonic()
+
+    def write(self, step: int, **values: float) -> None:
+        """Record ``values`` (already plain numbers) at ``step``."""
+        elapsed = time.monotonic() - self.start
+        per_step = elapsed / max(1, step - self.first_step)
+        left = per_step * (self.total_steps - step)
+        row = {
+            "step": step,
+            "seconds": round(elapsed, 1),
+            **{k: float(v) for k, v in values.items()},
+        }
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row) + "\n")
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        print(f"step {step}/{self.total_steps}  {numbers}  {left / 60:.1f} min left", flush=True)
+
+
+def cosine_learning_rate(
+    step: int, total_steps: int, peak: float, warmup_steps: int, floor: float = 0.05
+) -> float:
+    """Linear warm-up to ``peak``, then a cosine down to ``floor * peak`` at ``total_steps``."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -1,0 +1,135 @@
+"""Stage 1: the tiny autoencoder, stock ComfyUI's TAESD shape (diffusers' ``AutoencoderTiny``).
+
+# Shapes: B batch, C latent channels (16), H image size; latents are H/8 x H/8.
+Pictures are in [-1, 1]. The latents are trained to zero mean and unit variance, so that no
+scaling factor is needed later, and the decoder is trained under a little latent noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderTiny
+from torch import Tensor, nn
+
+from subject_diffusion_core.tiny_vision import FINE_BLOCK, TinyVision
+
+from ..data.shards import read_shards
+from ..runs import RunLog, cosine_learning_rate, load_state, save_state
+from .recipe import AutoencoderRecipe
+
+STRIDE_4_BLOCK = 2
+
+
+def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderTiny:
+    """The untrained autoencoder."""
+    return AutoencoderTiny(latent_channels=recipe.latent_channels)
+
+
+def load_images(shards: Path, num_images: int) -> np.ndarray:
+    """The first ``num_images`` pictures of a shard folder, uint8 (num_images, H, H, 3)."""
+    samples = itertools.islice(read_shards(shards), num_images)
+    return np.stack([sample.image for sample in samples])
+
+
+def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Tensor:
+    """A batch of crops for ``step``, a function of the seed and the step alone. (B, 3, crop, crop)."""
+    rng = np.random.default_rng((recipe.seed, step))
+    indices = rng.integers(len(images), size=recipe.batch_size)
+    corners = rng.integers(images.shape[1] - recipe.crop + 1, size=(recipe.batch_size, 2))
+    crops = [
+        images[i, y : y + recipe.crop, x : x + recipe.crop][:, :: (1 if rng.random() < 0.5 else -1)]
+        for i, (y, x) in zip(indices, corners, strict=True)
+    ]
+    pixels = torch.from_numpy(np.ascontiguousarray(np.stack(crops)))
+    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance of unit-length encoder features at stride 4 and 8.
+
+    Pictures are (B, 3, H, H) in [-1, 1], H a multiple of 16.
+    """
+
+    def features(pixels: Tensor) -> list[Tensor]:
+        hidden = F.relu6(vision.stem(((pixels + 1) * 127.5 - 127) / 128))
+        taps = []
+        for index, block in enumerate(vision.blocks[: FINE_BLOCK + 1]):
+            hidden = block(hidden)
+            if index in (STRIDE_4_BLOCK, FINE_BLOCK):
+                taps.append(F.normalize(hidden.float(), dim=1))
+        return taps
+
+    with torch.no_grad():
+        wanted = features(targets)
+    pairs = zip(features(images), wanted, strict=True)
+    return sum((got - want).square().sum(1).mean() for got, want in pairs)
+
+
+def autoencoder_loss(
+    model: AutoencoderTiny, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
+) -> tuple[Tensor, dict[str, float]]:
+    """Reconstruction in pixels and features, plus the pull of the latents to zero mean, unit variance."""
+    latents = model.encode(images).latents.float()
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    unit_variance = mean.square().mean() + (std - 1).square().mean()
+    noisy = latents + recipe.latent_noise * torch.randn_like(latents)
+    decoded = model.decode(noisy.to(images.dtype)).sample.float()
+    targets = images.float()
+    mse = F.mse_loss(decoded, targets)
+    pixel = F.l1_loss(decoded, targets) + mse
+    perceptual = perceptual_distance(vision, decoded, targets)
+    loss = (
+        pixel + recipe.perceptual_weight * perceptual + recipe.unit_variance_weight * unit_variance
+    )
+    psnr = 10 * torch.log10(4 / mse.detach())
+    return loss, {
+        "psnr": psnr.item(), "perceptual": perceptual.item(), "std": std.mean().item()
+    }  # fmt: skip
+
+
+def train_autoencoder(
+    shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
+) -> Path:
+    """Train to ``recipe.steps`` (resuming), write ``autoencoder.pt``; returns that file."""
+    final = work / "autoencoder.pt"
+    if final.exists():
+        return final
+    torch.manual_seed(recipe.seed)
+    images = load_images(shards, recipe.num_images)
+    model = build_autoencoder(recipe).to(memory_format=torch.channels_last)
+    vision = vision.eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+    )
+    state_path = work / "autoencoder-state.pt"
+    first_step = 0
+    if state := load_state(state_path):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first_step = state["step"]
+    log = RunLog(work / "autoencoder.jsonl", recipe.steps, first_step)
+    for step in range(first_step, recipe.steps):
+        torch.manual_seed(recipe.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_learning_rate(
+                step, recipe.steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
+            )
+        batch = random_crops(images, recipe, step).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, values = autoencoder_loss(model, vision, batch, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % 50 == 0:
+            log.write(step + 1, loss=loss.item(), **values)
+        if (step + 1) % recipe.checkpoint_every == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            save_state(state_path, {**state, "step": step + 1})
+    save_state(final, {"model": model.state_dict()})
+    return final

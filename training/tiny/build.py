@@ -1,0 +1,36 @@
+"""Builds the trainable model of the tiny recipe."""
+
+from __future__ import annotations
+
+import torch
+
+from ..model import AdapterShape, SubjectDiffusionModel, build_unet
+from ..text import CompactVocabulary, build_text_encoder
+from .recipe import TinyRecipe
+
+
+def adapter_shape(recipe: TinyRecipe) -> AdapterShape:
+    """Sizes of the Subject-Diffusion modules."""
+    return AdapterShape(
+        patch_dim=recipe.patch_dim,
+        image_embed_dim=recipe.image_embed_dim,
+        num_patches=recipe.num_patches,
+        grounding_hidden_dim=recipe.grounding_hidden_dim,
+        projector_hidden_dim=recipe.projector_hidden_dim,
+        num_freqs=recipe.num_freqs,
+        temperature=recipe.temperature,
+        patch_positions=recipe.patch_positions,
+        query_positions=recipe.query_positions,
+        initial_alpha_attn=recipe.initial_alpha_attn,
+        initial_alpha_dense=recipe.initial_alpha_dense,
+    )
+
+
+def build_model(
+    recipe: TinyRecipe, vocabulary: CompactVocabulary, seed: int = 0
+) -> SubjectDiffusionModel:
+    """The untrained model; weights are a function of ``seed``."""
+    torch.manual_seed(seed)
+    unet = build_unet(recipe.unet, recipe.autoencoder.latent_channels)
+    text_encoder = build_text_encoder(recipe.text_encoder, vocabulary)
+    return SubjectDiffusionModel(unet, text_encoder, adapter_shape(recipe))

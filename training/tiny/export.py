@@ -1,0 +1,200 @@
+"""Turns trained modules into the two files that people load: the tiny base and the tiny adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor
+
+from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core.adapter import Adapter
+from subject_diffusion_core.adapter_config import AdapterBlock, AdapterConfig
+from subject_diffusion_core.tiny_vision import TinyVision
+
+from ..model import SubjectDiffusionModel
+from ..text import END_TOKEN, CompactVocabulary
+from .recipe import TinyRecipe
+
+ADAPTER_ONLY = ("fuser.", "position_net.")
+TOKEN_TABLE = "text_model.embeddings.token_embedding.weight"
+
+
+def with_text_prefix(name: str) -> str:
+    """transformers' parameter name with the ``text_model.`` that newer versions leave out."""
+    return name if name.startswith("text_model.") else f"text_model.{name}"
+
+
+def full_token_table(compact: Tensor, vocabulary: CompactVocabulary) -> Tensor:
+    """(K + 1, D) of the compact vocabulary to CLIP's (49408, D); unknown ids share row 0."""
+    table = compact[:1].repeat(END_TOKEN + 1, 1)
+    table[vocabulary.token_ids] = compact[1:]
+    return table
+
+
+def compact_token_table(table: Tensor, vocabulary: CompactVocabulary) -> Tensor:
+    """Undo :func:`full_token_table`."""
+    unknown = next(i for i in range(END_TOKEN + 1) if i not in set(vocabulary.token_ids))
+    return torch.cat([table[unknown][None], table[vocabulary.token_ids]])
+
+
+def base_from_model(
+    model: SubjectDiffusionModel,
+    autoencoder: AutoencoderTiny,
+    vision: TinyVision,
+    vocabulary: CompactVocabulary,
+    recipe: TinyRecipe,
+    provenance: Mapping[str, Any],
+) -> tiny_base.TinyBase:
+    """The text-to-image model alone: no adapters, no mask channel."""
+    channels = recipe.autoencoder.latent_channels
+    unet = {
+        name: tensor.float()
+        for name, tensor in model.unet.state_dict().items()
+        if not any(part in name for part in ADAPTER_ONLY)
+    }
+    unet["conv_in.weight"] = unet["conv_in.weight"][:, :channels].clone()
+    text = {with_text_prefix(k): v.float() for k, v in model.text_encoder.state_dict().items()}
+    text[TOKEN_TABLE] = full_token_table(text[TOKEN_TABLE], vocabulary)
+    config = {
+        "unet": {**recipe.unet, "in_channels": channels, "out_channels": channels},
+        "vae": {"class": "AutoencoderTiny", "latent_channels": channels},
+        "text_encoder": {**recipe.text_encoder, "vocab_size": END_TOKEN + 1},
+        "vision": {
+            "class": "TinyVision",
+            "patch_dim": recipe.patch_dim,
+            "image_embed_dim": recipe.image_embed_dim,
+        },
+        "prediction_type": "v_prediction",
+        "scheduler": {
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "num_train_timesteps": 1000,
+        },
+        "scaling_factor": 1.0,
+        "image_size": recipe.image_size,
+        "provenance": dict(provenance),
+    }
+    return tiny_base.TinyBase(
+        config=config,
+        unet=unet,
+        vae={name: tensor.float() for name, tensor in autoencoder.state_dict().items()},
+        text_encoder=text,
+        vision={name: tensor.float() for name, tensor in vision.state_dict().items()},
+        token_ids=torch.tensor(vocabulary.token_ids),
+    )
+
+
+def adapter_blocks(model: SubjectDiffusionModel) -> tuple[AdapterBlock, ...]:
+    """Every transformer block with an adapter, in forward order."""
+    order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+    names = [name for name, module in model.unet.named_modules() if hasattr(module, "fuser")]
+    names.sort(key=lambda name: order[name.split(".")[0]])
+    modules = dict(model.unet.named_modules())
+    return tuple(
+        AdapterBlock(
+            name=name,
+            query_dim=modules[name].fuser.query_dim,
+            num_heads=modules[name].fuser.attn.num_heads,
+            head_dim=modules[name].fuser.attn.head_dim,
+        )
+        for name in names
+    )
+
+
+def is_adapter_tensor(name: str) -> bool:
+    """Whether a UNet parameter belongs into the adapter's file."""
+    cross_attention = name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+    return ".fuser." in name or cross_attention or name.startswith("conv_in.")
+
+
+def adapter_from_model(
+    model: SubjectDiffusionModel, recipe: TinyRecipe, provenance: Mapping[str, Any]
+) -> Adapter:
+    """Everything that Subject-Diffusion adds to the base, as fp16 tensors."""
+    shape = model.shape
+    width = recipe.unet["cross_attention_dim"]
+    config = AdapterConfig(
+        base_family="tiny",
+        latent_channels=recipe.autoencoder.latent_channels,
+        cross_attention_dim=width,
+        patch_dim=shape.patch_dim,
+        image_embed_dim=shape.image_embed_dim,
+        num_patches=shape.num_patches,
+        num_subjects=recipe.num_subjects,
+        grounding_hidden_dim=shape.grounding_hidden_dim,
+        grounding_out_dim=width,
+        projector_hidden_dim=shape.projector_hidden_dim,
+        projector_out_dim=recipe.text_encoder["hidden_size"],
+        adapter_blocks=adapter_blocks(model),
+        num_freqs=shape.num_freqs,
+        temperature=shape.temperature,
+        box_coordinates=shape.box_coordinates,
+        patch_positions=shape.patch_positions,
+        query_positions=shape.query_positions,
+        reference_size=recipe.image_size,
+        prediction_type="v_prediction",
+        provenance=dict(provenance),
+    )
+    unet = {k: v for k, v in model.unet.state_dict().items() if is_adapter_tensor(k)}
+    text = {with_text_prefix(k): v for k, v in model.text_encoder.state_dict().items()}
+    text.pop(TOKEN_TABLE)
+    parts = {
+        "unet": unet,
+        "text_encoder": text,
+        "grounding": model.grounding.state_dict(),
+        "mlp": model.mlp.state_dict(),
+    }
+    halved = {part: {k: v.half() for k, v in tensors.items()} for part, tensors in parts.items()}
+    return Adapter(config=config, **halved)
+
+
+def load_base_into(
+    model: SubjectDiffusionModel, base: tiny_base.TinyBase, vocabulary: CompactVocabulary
+) -> None:
+    """Copy the stored (8-bit) base into the model; the mask's kernel and the adapters stay."""
+    unet = dict(base.unet)
+    conv_in = model.unet.conv_in.weight.detach().clone()
+    conv_in[:, : base.unet["conv_in.weight"].shape[1]] = base.unet["conv_in.weight"]
+    unet["conv_in.weight"] = conv_in
+    missing, unexpected = model.unet.load_state_dict(unet, strict=False)
+    if unexpected or any(not any(p in name for p in ADAPTER_ONLY) for name in missing):
+        raise ValueError(f"base: expected this UNet's weights, got {unexpected} without {missing}.")
+    own_names = {with_text_prefix(name): name for name in model.text_encoder.state_dict()}
+    text = {**base.text_encoder, TOKEN_TABLE: compact_token_table(
+        base.text_encoder[TOKEN_TABLE], vocabulary)}  # fmt: skip
+    model.text_encoder.load_state_dict({own_names[name]: value for name, value in text.items()})
+
+
+def load_adapter_into(model: SubjectDiffusionModel, adapter: Adapter) -> None:
+    """Copy an adapter's weights into a model that already holds its base."""
+    model.unet.load_state_dict(adapter.unet, strict=False)
+    own_names = {with_text_prefix(name): name for name in model.text_encoder.state_dict()}
+    text = {own_names[name]: value for name, value in adapter.text_encoder.items()}
+    model.text_encoder.load_state_dict(text, strict=False)
+    model.grounding.load_state_dict(adapter.grounding)
+    model.mlp.load_state_dict(adapter.mlp)
+
+
+def freeze_base(model: SubjectDiffusionModel) -> None:
+    """Leave trainable what the paper trains: adapters, grounding, mlp, conv_in, K/V, text encoder."""
+    model.requires_grad_(False)
+    for part in (model.grounding, model.mlp, model.text_encoder):
+        part.requires_grad_(True)
+    for name, parameter in model.unet.named_parameters():
+        if is_adapter_tensor(name):
+            parameter.requires_grad_(True)
+    for name, parameter in model.text_encoder.named_parameters():
+        if name.endswith("token_embedding.weight"):
+            parameter.requires_grad_(False)
+
+
+def save_files(base: tiny_base.TinyBase, adapter: Adapter, folder: Path) -> None:
+    """Write ``tiny_base.safetensors`` and ``tiny_adapter.safetensors`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tiny_base.save(folder / "tiny_base.safetensors", base)
+    checkpoint.save(folder / "tiny_adapter.safetensors", adapter)

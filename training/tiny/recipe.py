@@ -1,0 +1,103 @@
+"""The tiny model's recipe: every number of its training, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe:
+    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels, trained on crops."""
+
+    latent_channels: int = 16
+    crop: int = 64
+    batch_size: int = 16
+    steps: int = 4000
+    warmup_steps: int = 100
+    learning_rate: float = 1e-3
+    num_images: int = 16000
+    latent_noise: float = 0.1
+    perceptual_weight: float = 0.2
+    unit_variance_weight: float = 0.05
+    checkpoint_every: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionRecipe:
+    """One stage of diffusion training (the joint stage, or Subject-Diffusion on the frozen base)."""
+
+    batch_size: int = 32
+    steps: int = 6000
+    warmup_steps: int = 200
+    learning_rate: float = 8e-4
+    weight_decay: float = 0.01
+    ema_decay: float = 0.998
+    inside_weight: float = 2.5
+    map_loss_weight: float = 0.01
+    map_loss_kind: str = "balanced_l1"
+    drop_text: float = 0.05
+    drop_image: float = 0.05
+    drop_both: float = 0.05
+    base_only: float = 0.10
+    unknown_label: float = 0.10
+    checkpoint_every: int = 250
+    seed: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyRecipe:
+    """The whole recipe. ``unet`` and ``text_encoder`` are diffusers' and transformers' arguments."""
+
+    image_size: int = 128
+    num_subjects: int = 4
+    patch_dim: int = 272
+    image_embed_dim: int = 544
+    num_patches: int = 64
+    num_freqs: int = 8
+    temperature: float = 100.0
+    grounding_hidden_dim: int = 384
+    projector_hidden_dim: int = 384
+    patch_positions: bool = True
+    query_positions: bool = True
+    initial_alpha_attn: float = 1.0
+    initial_alpha_dense: float = 0.5
+    num_reference_variants: int = 3
+    unet: dict[str, Any] = field(
+        default_factory=lambda: {
+            "sample_size": 16,
+            "block_out_channels": [96, 192],
+            "layers_per_block": 1,
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+            "cross_attention_dim": 192,
+            "attention_head_dim": [3, 6],
+            "use_linear_projection": True,
+            "norm_num_groups": 32,
+        }
+    )
+    text_encoder: dict[str, Any] = field(
+        default_factory=lambda: {
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 6,
+            "hidden_act": "quick_gelu",
+            "max_position_embeddings": 77,
+            "eos_token_id": 49407,
+            "bos_token_id": 49406,
+            "pad_token_id": 49407,
+        }
+    )
+    autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
+    joint: DiffusionRecipe = field(default_factory=DiffusionRecipe)
+    adapter: DiffusionRecipe = field(
+        default_factory=lambda: DiffusionRecipe(
+            steps=1500, warmup_steps=50, learning_rate=3e-4, base_only=0.0, seed=2
+        )
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for metadata and for the run's saved configuration."""
+        return asdict(self)

