@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,7 +62,7 @@ class AdapterConfig:
             context width.
         projector_hidden_dim, projector_out_dim: of the image embedding's projector.
         num_freqs, temperature: of the box's Fourier features.
-        adapter_blocks: in the order of the UNet's forward pass.
+        adapter_blocks: every block that has an adapter, in any order.
         box_coordinates, patch_positions: see `GroundingNet`.
         query_positions: whether the adapters' queries carry the position of their latent cell.
         placeholder, placeholder_token_id: the word whose token embedding is replaced, and its id.
@@ -119,6 +120,10 @@ class AdapterConfig:
             self._refuse("adapter_blocks", "at least one block")
         if not set(self.trained_parts) <= set(TRAINED_PARTS):
             self._refuse("trained_parts", f"some of {', '.join(TRAINED_PARTS)}")
+        if self.patch_positions and math.isqrt(self.num_patches) ** 2 != self.num_patches:
+            self._refuse("num_patches", "a square number where patch_positions is on")
+        if self.location_control and "conv_in" not in self.trained_parts:
+            self._refuse("location_control", "False where conv_in was not trained")
 
     @property
     def query_position_dim(self) -> int:

@@ -68,7 +68,8 @@ class AttentionProjections(nn.Module):
 
     def split_heads(self, states: torch.Tensor) -> torch.Tensor:
         """(B, T, H*K) -> (B, H, T, K)."""
-        return states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        batch, length, _ = states.shape
+        return states.view(batch, length, self.num_heads, self.head_dim).transpose(1, 2)
 
     def merge_heads(self, states: torch.Tensor) -> torch.Tensor:
         """(B, H, Q, K) -> (B, Q, d), through the output projection."""
@@ -160,7 +161,8 @@ class GatedSelfAttention(nn.Module):
         Returns:
             (B, Q, d).
         """
-        require_shape("hidden_states", hidden_states, ("B", "Q", self.query_dim), "Check the block")
+        expected = ("B", "Q", self.query_dim)
+        require_shape("hidden_states", hidden_states, expected, "Use the adapter of this block")
         if isinstance(adapter_scale, (int, float)) and adapter_scale == 0:
             return hidden_states
         cached = (
@@ -171,7 +173,8 @@ class GatedSelfAttention(nn.Module):
         attended = self._attend(hidden_states, cached, token_bias, query_positions)
         hidden_states = hidden_states + adapter_scale * self.alpha_attn.tanh() * attended
         dense = self.ff(self.norm2(hidden_states))
-        return hidden_states + adapter_scale * self.alpha_dense.tanh() * dense
+        gated: torch.Tensor = hidden_states + adapter_scale * self.alpha_dense.tanh() * dense
+        return gated
 
     def _attend(
         self,
@@ -245,4 +248,5 @@ def _matmul_attention(
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if logit_bias is not None:
         logits = logits + logit_bias
-    return logits.softmax(dim=-1) @ value
+    attended: torch.Tensor = logits.softmax(dim=-1) @ value
+    return attended

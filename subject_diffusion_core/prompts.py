@@ -1,5 +1,5 @@
 # Shapes: L tokens of one chunk (77 for CLIP, with start and end), N subject slots.
-"""The prompt template. Positions are known by construction: nothing searches for the placeholder."""
+"""The prompt template. Positions are known by construction: nothing searches for the word."""
 
 from __future__ import annotations
 

@@ -122,13 +122,14 @@ def _infer_config(
         grounding_hidden, grounding_out = grounding["linears_image.fc2.weight"].shape[::-1]
         projector_hidden, projector_in = projector["fc1.weight"].shape
         projector_out = projector["fc2.weight"].shape[0]
+        block_names = sorted({n.split(".fuser.")[0] for n in unet if ".fuser." in n})
+        query_dims = [unet[f"{name}.fuser.linear.weight"].shape[0] for name in block_names]
+        width = unet[f"{block_names[0]}.attn2.to_k.weight"].shape[1]
     except KeyError as error:
         raise CheckpointError(
             f"reference weights: expected the tensor {error}, got files without it. "
             "Pass the files in the order unet, text encoder, mlp, proj."
         ) from error
-    blocks = [name.split(".fuser.")[0] for name in unet if name.endswith(".fuser.linear.weight")]
-    width = unet[f"{blocks[0]}.attn2.to_k.weight"].shape[1]
     if width not in _FAMILY_BY_WIDTH:
         raise CheckpointError(
             f"unet: expected a cross-attention width of 1024 (SD2) or 768 (SD1.5), got {width}. "
@@ -147,18 +148,19 @@ def _infer_config(
         projector_hidden_dim=projector_hidden,
         projector_out_dim=projector_out,
         num_freqs=position_feature.shape[-1] // _COORDINATE_FEATURES,
-        adapter_blocks=tuple(_infer_block(name, unet, width) for name in blocks),
+        adapter_blocks=tuple(
+            _infer_block(name, query_dim, _FAMILY_BY_WIDTH[width])
+            for name, query_dim in zip(block_names, query_dims, strict=True)
+        ),
         mask_polarity="outside",
         null_rule="zeros",
         provenance={"imported_from": "reference"},
     )
 
 
-def _infer_block(name: str, unet: StateDict, cross_attention_dim: int) -> AdapterBlock:
-    query_dim = unet[f"{name}.fuser.linear.weight"].shape[0]
-    inner_dim = unet[f"{name}.fuser.attn.to_q.weight"].shape[0]
-    is_sd2 = _FAMILY_BY_WIDTH[cross_attention_dim] == "sd2"
-    num_heads = inner_dim // _HEAD_DIM_SD2 if is_sd2 else _NUM_HEADS_SD15
+def _infer_block(name: str, query_dim: int, base_family: str) -> AdapterBlock:
+    """The heads of the base's own attention: 64 wide in SD2, 8 of them in SD1.5."""
+    num_heads = query_dim // _HEAD_DIM_SD2 if base_family == "sd2" else _NUM_HEADS_SD15
     return AdapterBlock(
-        name=name, query_dim=query_dim, num_heads=num_heads, head_dim=inner_dim // num_heads
+        name=name, query_dim=query_dim, num_heads=num_heads, head_dim=query_dim // num_heads
     )

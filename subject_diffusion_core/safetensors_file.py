@@ -82,16 +82,17 @@ def _refuse_other_formats(path: Path) -> None:
         raise CheckpointError(
             f"{path}: expected a .safetensors file, got nothing there. Check the name and folder."
         )
-    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_LENGTH_BYTES + 1)
+    # the header's length comes first and may look like a pickle's magic; its brace decides
+    if head[_LENGTH_BYTES:] == b"{":
+        return
     if head.startswith(_PICKLE_MAGICS):
         raise CheckpointError(
             f"{path}: expected a .safetensors file, got a pickled PyTorch file. "
             "It is not opened, as it could run code: convert it or import it with the importer."
         )
-    if len(head) <= _LENGTH_BYTES or head[_LENGTH_BYTES:] != b"{":
-        raise CheckpointError(
-            f"{path}: expected a .safetensors file, got something else ({size} bytes). "
-            "Choose another file or download it again."
-        )
+    raise CheckpointError(
+        f"{path}: expected a .safetensors file, got something else ({path.stat().st_size} bytes). "
+        "Choose another file or download it again."
+    )

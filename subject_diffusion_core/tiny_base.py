@@ -126,6 +126,11 @@ def dequantize(tensors: Mapping[str, torch.Tensor]) -> StateDict:
             continue
         value = tensor.float()
         if tensor.dtype == torch.int8:
+            if name + _SCALE_SUFFIX not in tensors:
+                raise CheckpointError(
+                    f"tiny base: expected '{name}{_SCALE_SUFFIX}' beside int8 weights, got none. "
+                    "Export the tiny base again."
+                )
             scale = tensors[name + _SCALE_SUFFIX].float()
             value = value * scale.reshape(-1, *[1] * (tensor.ndim - 1))
         restored[name] = value
@@ -173,7 +178,7 @@ def _parse_config(text: str, source: str) -> dict[str, Any]:
     if version != FORMAT_VERSION or missing:
         found = f"version {version!r}" + (f" without {', '.join(missing)}" if missing else "")
         raise CheckpointError(
-            f"{source}: expected a complete configuration of version {FORMAT_VERSION}, got {found}. "
+            f"{source}: expected a configuration of version {FORMAT_VERSION}, got {found}. "
             "Update this node pack, or export the tiny base with a matching version."
         )
     return dict(config)

