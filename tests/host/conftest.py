@@ -35,6 +35,8 @@ def enter_comfyui(folder: Path, base: Path) -> None:
     args.cpu = True
     args.base_directory = str(base)
     args.disable_api_nodes = True
+    # As main.py does, before ComfyUI's nodes.py puts its folder comfy on the path.
+    import utils.extra_config  # noqa: F401
 
 
 if COMFYUI is not None:
