@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = os.environ.get("SUBJECT_DIFFUSION_COMFYUI") or os.environ.get("COMFYUI_PATH")
@@ -34,6 +35,8 @@ def enter_comfyui(folder: Path, base: Path) -> None:
     args.cpu = True
     args.base_directory = str(base)
     args.disable_api_nodes = True
+    # As main.py does, before ComfyUI's nodes.py puts its folder comfy on the path.
+    import utils.extra_config  # noqa: F401
 
 
 if COMFYUI is not None:
@@ -42,6 +45,8 @@ if COMFYUI is not None:
     from devtools.server import PACK_NAME, prepare_base, remove_tree
 
     prepare_base(BASE, ROOT)
+    sys.path.append(str(ROOT / "tests"))
+    from host_models import Host
 
 
 def pytest_unconfigure() -> None:
@@ -89,3 +94,16 @@ def models_folder() -> Iterator[Path]:
     yield folder
     shutil.rmtree(folder)
     folder.mkdir()
+
+
+@pytest.fixture(scope="session")
+def host(pack: ModuleType) -> Host:
+    """The pack's modules and random models inside ComfyUI."""
+    return Host(pack)
+
+
+@pytest.fixture(autouse=True)
+def inference_mode() -> Iterator[None]:
+    """ComfyUI runs nodes in inference mode."""
+    with torch.inference_mode():
+        yield

@@ -1,0 +1,64 @@
+"""Adapter Loader: an adapter file from ComfyUI's model folders."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+from comfy_api.latest import io
+
+from .adapter_types import AdapterType, load_adapter
+
+FOLDER = "subject_diffusion"
+EXTENSION = ".safetensors"
+
+
+def register_adapter_folder() -> None:
+    """Make models/subject_diffusion known to ComfyUI, next to folders from
+    extra_model_paths.yaml."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    _, extensions = folder_paths.folder_names_and_paths[FOLDER]
+    extensions.add(EXTENSION)
+
+
+class SubjectDiffusionAdapterLoader(io.ComfyNode):
+    """A trained adapter from models/subject_diffusion."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SubjectDiffusionAdapterLoader",
+            display_name="Subject-Diffusion Adapter Loader",
+            category="Subject-Diffusion",
+            description="Loads a trained adapter (.safetensors) from models/subject_diffusion.",
+            inputs=[
+                io.Combo.Input(
+                    "adapter_name",
+                    options=folder_paths.get_filename_list(FOLDER),
+                    tooltip="A file in models/subject_diffusion. It says itself which base model "
+                    "it needs.",
+                )
+            ],
+            outputs=[AdapterType.Output(display_name="adapter", tooltip="For Apply and Encode.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter_name: str) -> tuple[int, int] | None:
+        """Load again when the file changes."""
+        path = folder_paths.get_full_path(FOLDER, adapter_name)
+        if path is None:
+            return None
+        stat = os.stat(path)
+        return (stat.st_mtime_ns, stat.st_size)
+
+    @classmethod
+    def execute(cls, adapter_name: str) -> io.NodeOutput:
+        path = folder_paths.get_full_path(FOLDER, adapter_name)
+        if path is None:
+            folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
+            found = ", ".join(folder_paths.get_filename_list(FOLDER)) or "nothing"
+            raise ValueError(
+                f"adapter_name: expected a file in {folders}, got '{adapter_name}'. "
+                f"There is {found}; put the adapter there and reload the page."
+            )
+        return io.NodeOutput(load_adapter(path))

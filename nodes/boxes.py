@@ -1,0 +1,142 @@
+"""Boxes as users and other nodes write them: text, JSON, lists, dictionaries."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+CORNER_KEYS = ("x1", "y1", "x2", "y2")
+PIXEL_KEYS = ("x", "y", "width", "height")
+FORMATS = (
+    'four numbers in 0..1 "x1,y1,x2,y2" (left, top, right, bottom), or pixels as '
+    '{"x": .., "y": .., "width": .., "height": ..}'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """Left, top, right and bottom edge of a subject in the generated picture.
+
+    `unit` is "relative" for fractions of the picture in 0..1, "pixels" for pixels of a picture
+    whose size is not known yet.
+    """
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    unit: Literal["relative", "pixels"] = "relative"
+
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        return (self.x1, self.y1, self.x2, self.y2)
+
+    def to_relative(self, width: int, height: int, owner: str) -> Box:
+        """The same box as fractions of a width x height picture; `owner` names the subject in
+        errors."""
+        if self.unit == "relative":
+            return self
+        edges = (self.x1 / width, self.y1 / height, self.x2 / width, self.y2 / height)
+        if max(edges) > 1.0:
+            raise ValueError(
+                f"{owner}'s box: expected a box inside the {width}x{height} picture, got pixels "
+                f"{_text(self.edges)}. Move the box inside or set width and height to the "
+                f"picture's size."
+            )
+        return Box(x1=edges[0], y1=edges[1], x2=edges[2], y2=edges[3])
+
+
+def parse_box(value: Any, owner: str) -> Box | None:
+    """Read one box.
+
+    Four numbers (as text, JSON or a list) and a dictionary with x1, y1, x2, y2 are fractions in
+    0..1. A dictionary with x, y, width, height, as ComfyUI's bounding boxes have it, is in pixels
+    of the generated picture. Lists with a single box in them are unwrapped.
+
+    Args:
+        value: text, a list or a dictionary; empty text and None mean "no box".
+        owner: how errors call the subject, for example "Subject 2".
+    """
+    if isinstance(value, str):
+        value = _parse_text(value, owner)
+    while isinstance(value, Sequence) and len(value) == 1 and not isinstance(value, str):
+        value = value[0]
+    if value is None or (isinstance(value, Sequence) and len(value) == 0):
+        return None
+    box = _box_from_mapping(value) if isinstance(value, Mapping) else _box_from_numbers(value)
+    if box is None:
+        raise ValueError(f"{owner}'s box: expected {FORMATS}, got {value!r}. Write one such box.")
+    _check(box, owner)
+    return box
+
+
+def _parse_text(text: str, owner: str) -> Any:
+    text = text.strip()
+    if not text:
+        return None
+    if text[0] not in "[{":
+        return [part for part in re.split(r"[,;\s]+", text) if part]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{owner}'s box: expected {FORMATS}, got JSON that does not parse ({error.msg} at "
+            f"character "
+            f"{error.pos}). Correct the JSON."
+        ) from None
+
+
+def _box_from_mapping(value: Mapping[str, Any]) -> Box | None:
+    if all(key in value for key in CORNER_KEYS):
+        return _box_from_numbers([value[key] for key in CORNER_KEYS])
+    if not all(key in value for key in PIXEL_KEYS):
+        return None
+    numbers = _numbers([value[key] for key in PIXEL_KEYS])
+    if numbers is None:
+        return None
+    x, y, width, height = numbers
+    return Box(x1=x, y1=y, x2=x + width, y2=y + height, unit="pixels")
+
+
+def _box_from_numbers(value: Any) -> Box | None:
+    numbers = _numbers(value)
+    if numbers is None:
+        return None
+    return Box(x1=numbers[0], y1=numbers[1], x2=numbers[2], y2=numbers[3])
+
+
+def _numbers(value: Any) -> list[float] | None:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
+        return None
+    try:
+        return [float(number) for number in value]
+    except (TypeError, ValueError):
+        return None
+
+
+def _check(box: Box, owner: str) -> None:
+    if not all(math.isfinite(edge) for edge in box.edges):
+        raise ValueError(
+            f"{owner}'s box: expected finite numbers, got {_text(box.edges)}. Correct the box."
+        )
+    if box.x1 >= box.x2 or box.y1 >= box.y2:
+        raise ValueError(
+            f"{owner}'s box: expected x1 < x2 and y1 < y2, got {_text(box.edges)}. "
+            "Give the left, top, right and bottom edge in this order; the box must not be empty."
+        )
+    outside = min(box.edges) < 0.0 or (box.unit == "relative" and max(box.edges) > 1.0)
+    if outside:
+        limits = "0..1" if box.unit == "relative" else "the picture"
+        raise ValueError(
+            f"{owner}'s box: expected numbers inside {limits}, got {_text(box.edges)}. "
+            'Four numbers are fractions of the picture; for pixels write {"x": .., "y": .., '
+            '"width": .., "height": ..}.'
+        )
+
+
+def _text(edges: Sequence[float]) -> str:
+    return ", ".join(f"{edge:g}" for edge in edges)

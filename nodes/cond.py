@@ -1,0 +1,120 @@
+# Shapes: N slots of one branch, P patch tokens of a subject, C width of a patch token.
+"""The subjects of one guidance branch, as an entry of ComfyUI's `model_conds`.
+
+ComfyUI merges the conditionings of all branches into one UNet call through the methods of the
+entries in `model_conds`; the merged value arrives as the keyword `COND_KEY` of the UNet call, where
+`unet_patches` takes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from .generation import Generation
+
+COND_KEY = "subject_diffusion"
+Frame = tuple[float, float, float, float]
+WHOLE_PICTURE: Frame = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BranchSubjects:
+    """What one branch (full, image-only or negative) knows of the subjects.
+
+    Attributes:
+        fingerprint: of the adapter that encoded them.
+        patch_embeds: (N, P, C); N = 0 is the branch without subjects.
+        subject_boxes_xyxy: (N, 4) in 0..1 of the whole generated picture.
+        subject_valid: (N,) bool, False where a slot is empty.
+        token_strengths: (N,) strength of each slot's columns in the adapters' attention, 1 = as
+            trained.
+    """
+
+    fingerprint: str
+    patch_embeds: torch.Tensor
+    subject_boxes_xyxy: torch.Tensor
+    subject_valid: torch.Tensor
+    token_strengths: torch.Tensor
+
+    @property
+    def is_null(self) -> bool:
+        return self.patch_embeds.shape[0] == 0
+
+
+class FramedBranch(NamedTuple):
+    """A branch seen through the area of the picture that a conditioning covers (x1, y1, x2, y2 in
+    0..1)."""
+
+    branch: BranchSubjects
+    frame: Frame
+
+    def subjects_in_frame(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes (N, 4) in 0..1 of the frame, cut at its edges, and (N,) whether anything of a
+        subject is left."""
+        boxes, valid = self.branch.subject_boxes_xyxy, self.branch.subject_valid
+        if self.frame == WHOLE_PICTURE:
+            return boxes, valid
+        x1, y1, x2, y2 = self.frame
+        origin = boxes.new_tensor([x1, y1, x1, y1])
+        size = boxes.new_tensor([x2 - x1, y2 - y1, x2 - x1, y2 - y1])
+        framed = ((boxes - origin) / size).clamp(0.0, 1.0)
+        visible = (framed[:, 0] < framed[:, 2]) & (framed[:, 1] < framed[:, 3])
+        return framed, valid & visible
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MergedSubjects:
+    """The subjects of one UNet call: each part holds for so many consecutive samples of the
+    batch."""
+
+    parts: tuple[tuple[FramedBranch, int], ...]
+    generation: Generation | None
+
+
+class SubjectCond:
+    """A `model_conds` entry, with the interface of `comfy.conds.CONDRegular`."""
+
+    def __init__(
+        self,
+        branch: BranchSubjects,
+        *,
+        generation: Generation | None = None,
+        frame: Frame = WHOLE_PICTURE,
+        batch_size: int = 1,
+    ) -> None:
+        self.branch = branch
+        self.generation = generation
+        self.frame = frame
+        self.batch_size = batch_size
+
+    def bound(self, generation: Generation) -> SubjectCond:
+        """The same subjects inside one sampling run."""
+        return SubjectCond(self.branch, generation=generation)
+
+    def process_cond(
+        self, batch_size: int, area: list[int] | None = None, **_kwargs: Any
+    ) -> SubjectCond:
+        """The entry for one model call; `area` is (height, width, y, x) in latent cells."""
+        frame = WHOLE_PICTURE
+        if area is not None and self.generation is not None:
+            frame = self.generation.area_to_frame(area)
+        return SubjectCond(
+            self.branch, generation=self.generation, frame=frame, batch_size=batch_size
+        )
+
+    def can_concat(self, other: Any) -> bool:
+        return isinstance(other, SubjectCond) and other.generation is self.generation
+
+    def concat(self, others: list[SubjectCond]) -> MergedSubjects:
+        parts = tuple(
+            (FramedBranch(cond.branch, cond.frame), cond.batch_size) for cond in (self, *others)
+        )
+        return MergedSubjects(parts=parts, generation=self.generation)
+
+    def size(self) -> list[int]:
+        """For ComfyUI's memory estimate."""
+        slots, tokens, width = self.branch.patch_embeds.shape
+        return [self.batch_size, max(slots, 1) * tokens, width]

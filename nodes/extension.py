@@ -1,0 +1,30 @@
+"""What ComfyUI loads: the list of nodes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
+from .apply import SubjectDiffusionApply
+from .encode import SubjectDiffusionEncode
+from .guider import SubjectDiffusionGuider
+from .layout import SubjectDiffusionLayout
+from .subject import SubjectDiffusionSubject
+from .tiny_loader import SubjectDiffusionTinyLoader
+
+
+class SubjectDiffusionExtension(ComfyExtension):
+    """The nodes of this pack. Their ids, inputs and outputs are frozen: saved workflows depend on
+    them."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        register_adapter_folder()
+        return [
+            SubjectDiffusionTinyLoader,
+            SubjectDiffusionAdapterLoader,
+            SubjectDiffusionSubject,
+            SubjectDiffusionLayout,
+            SubjectDiffusionEncode,
+            SubjectDiffusionApply,
+            SubjectDiffusionGuider,
+        ]

@@ -1,0 +1,124 @@
+# Shapes: V views of one subject, H and W the picture's size.
+"""SUBJECTS: what travels between the Subject, Layout and Encode nodes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .boxes import Box
+
+PLACEHOLDER_MASK_SIZE = (64, 64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """One thing to personalise.
+
+    Attributes:
+        images: (V, H, W, 3) in 0..1, the views of the subject.
+        masks: (V, H, W) in 0..1, 1 = subject; None = the whole picture.
+        label: what it is, for example "dog".
+        box: where it shall stand, or None if no box was given yet.
+        strength: 0 removes the subject, 1 is the trained strength.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor | None
+    label: str
+    box: Box | None
+    strength: float
+
+
+Subjects = tuple[Subject, ...]
+
+
+def subject_name(index: int) -> str:
+    """How errors call the subject at `index`: people count from 1."""
+    return f"Subject {index + 1}"
+
+
+def make_subject(
+    images: torch.Tensor,
+    masks: torch.Tensor | None,
+    label: str,
+    box: Box | None,
+    strength: float,
+    owner: str,
+) -> Subject:
+    """Check the inputs of the Subject node and put them together."""
+    label = " ".join(label.split())
+    if not label:
+        raise ValueError(
+            f"{owner} has no label: expected one or a few words such as 'dog', got an empty text. "
+            "Write in `label` what the picture shows."
+        )
+    views = images[..., :3]
+    return Subject(
+        images=views,
+        masks=_checked_masks(masks, views, owner),
+        label=label,
+        box=box,
+        strength=strength,
+    )
+
+
+def _checked_masks(
+    masks: torch.Tensor | None, images: torch.Tensor, owner: str
+) -> torch.Tensor | None:
+    """The masks as (V, H, W), or None where ComfyUI only handed over its "this picture has no
+    alpha" mask."""
+    if masks is None:
+        return None
+    if masks.ndim == 2:
+        masks = masks.unsqueeze(0)
+    views, height, width = images.shape[:3]
+    size = tuple(masks.shape[-2:])
+    if size != (height, width):
+        if size == PLACEHOLDER_MASK_SIZE and bool(masks.min() == masks.max()):
+            logging.info("%s: the picture has no alpha channel, so its mask is not used.", owner)
+            return None
+        raise ValueError(
+            f"{owner}'s mask: expected the size of its picture, {width}x{height}, got "
+            f"{size[1]}x{size[0]}. Connect the mask of the same picture or resize it."
+        )
+    if masks.shape[0] not in (1, views):
+        raise ValueError(
+            f"{owner}'s mask: expected 1 mask or one per view ({views}), got {masks.shape[0]}. "
+            "Connect as many masks as pictures."
+        )
+    if bool((masks.amax(dim=(1, 2)) <= 0.5).any()):
+        raise ValueError(
+            f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. "
+            "ComfyUI's Load Image gives 1 where the picture is transparent: put Invert Mask "
+            "between."
+        )
+    return masks.expand(views, -1, -1)
+
+
+def active_subjects(subjects: Subjects) -> Subjects:
+    """The subjects that take part: strength 0 removes a subject."""
+    return tuple(subject for subject in subjects if subject.strength > 0.0)
+
+
+def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:
+    """Every subject's box as fractions of the picture, or a sentence about the first that has
+    none."""
+    boxes = []
+    for index, subject in enumerate(subjects):
+        if subject.box is None:
+            raise ValueError(
+                f"{subject_name(index)} has no box: expected the place where '{subject.label}' "
+                f"shall stand. "
+                "Write it in `box` of its Subject node, for example 0.1,0.3,0.5,0.9."
+            )
+        if subject.box.unit != "relative":
+            raise ValueError(
+                f"{subject_name(index)}'s box is in pixels of a picture of unknown size. "
+                "Put a Subject-Diffusion Layout node, which knows the size, before Encode."
+            )
+        boxes.append(subject.box)
+    return boxes

@@ -1,0 +1,93 @@
+# Shapes: D width of a token embedding.
+"""Prompt and subject suffixes as ComfyUI's tokens, with every placeholder's position known by
+construction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..subject_diffusion_core.prompts import SubjectPrompt, tokenize_suffix
+
+Token = tuple[Any, float]
+Tokens = dict[str, list[list[Token]]]
+
+
+class ChunkFormat:
+    """How a CLIP frames its chunks of tokens (77 for CLIP): read from what it makes of the empty
+    text."""
+
+    def __init__(self, clip: Any) -> None:
+        tokens = clip.tokenize("")
+        if len(tokens) != 1:
+            raise ValueError(
+                f"clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got "
+                f"{len(tokens)} encoders. "
+                "Connect the CLIP of the base model that the adapter was trained on."
+            )
+        (self.encoder_name,) = tokens
+        empty = [token for token, _ in tokens[self.encoder_name][0]]
+        self.start, self.end, self.pad = empty[:3]
+        self.length = len(empty)
+
+    @property
+    def room(self) -> int:
+        """Tokens that fit between start and end."""
+        return self.length - 2
+
+    def frame(self, content: list[Token]) -> list[Token]:
+        chunk = [(self.start, 1.0), *content, (self.end, 1.0)]
+        return chunk + [(self.pad, 1.0)] * (self.length - len(chunk))
+
+
+def subject_tokens(
+    clip: Any,
+    prompt: SubjectPrompt,
+    placeholder_embeds: list[torch.Tensor],
+    placeholder_token_id: int,
+) -> Tokens:
+    """Tokens of "<prompt>, the <label> is <PH>, ...", each PH already replaced by a subject's
+    embedding.
+
+    The prompt is chunked as ComfyUI does it, with its weights and embeddings; each suffix stays
+    whole in one chunk.
+
+    Args:
+        placeholder_embeds: one (D,) per subject.
+        placeholder_token_id: only stands in while the suffix is tokenised.
+    """
+    chunk_format = ChunkFormat(clip)
+    text = "".join(segment.text for segment in prompt.prompt_segments)
+    chunks = _contents(clip, chunk_format, text)
+    for index, embed in enumerate(placeholder_embeds):
+        suffix = tokenize_suffix(
+            prompt,
+            index,
+            lambda segment: plain_ids(clip, chunk_format, segment),
+            placeholder_token_id,
+        )
+        content: list[Token] = [(token, 1.0) for token in suffix.token_ids[:-1]]
+        content.append((embed, 1.0))
+        if len(content) > chunk_format.room:
+            raise ValueError(
+                f"Subject {index + 1}'s label: expected a few words, got {len(content)} tokens, "
+                f"more than the "
+                f"{chunk_format.room} that a CLIP text encoder takes. Shorten the label."
+            )
+        if len(chunks[-1]) + len(content) > chunk_format.room:
+            chunks.append([])
+        chunks[-1] = chunks[-1] + content
+    return {chunk_format.encoder_name: [chunk_format.frame(content) for content in chunks]}
+
+
+def plain_ids(clip: Any, chunk_format: ChunkFormat, text: str) -> list[int]:
+    """Token ids of a text in which parentheses and colons mean nothing."""
+    escaped = text.replace("(", "\\(").replace(")", "\\)")
+    return [token for content in _contents(clip, chunk_format, escaped) for token, _ in content]
+
+
+def _contents(clip: Any, chunk_format: ChunkFormat, text: str) -> list[list[Token]]:
+    """ComfyUI's chunks of a text without start, end and padding, which carry the word id 0."""
+    chunks = clip.tokenize(text, return_word_ids=True)[chunk_format.encoder_name]
+    return [[(token, weight) for token, weight, word in chunk if word != 0] for chunk in chunks]

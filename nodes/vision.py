@@ -1,0 +1,67 @@
+# Shapes: V views of one subject, P patch tokens, C their width, E width of the image embedding, S
+#         reference size.
+"""What the vision encoder sees of each subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..subject_diffusion_core.checkpoint import AdapterConfig
+from ..subject_diffusion_core.reference_image import prepare_reference
+from .subjects import Subject
+
+_ENCODERS = {
+    "sd2": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
+    "sd15": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
+    "tiny": "the CLIP_VISION output of Subject-Diffusion Tiny Loader",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubjectViews:
+    """One subject through the vision encoder.
+
+    Attributes:
+        patch_embeds: (V, P, C) patch tokens before the encoder's last norm.
+        image_embeds: (V, E) pooled and projected.
+    """
+
+    patch_embeds: torch.Tensor
+    image_embeds: torch.Tensor
+
+
+def encode_subject(
+    clip_vision: Any, subject: Subject, config: AdapterConfig, on_view: Callable[[], None]
+) -> SubjectViews:
+    """Encode every view of a subject; `on_view` is called before each, for progress and cancel."""
+    patches, embeds = [], []
+    for view, image in enumerate(subject.images):
+        on_view()
+        mask = torch.ones(image.shape[:2]) if subject.masks is None else subject.masks[view]
+        reference = prepare_reference(image.float(), mask.float(), config.reference_size)
+        output = clip_vision.encode_image(reference.movedim(0, -1)[None], crop=True)
+        patch_embeds = output.last_hidden_state[:, 1:].float().cpu()
+        image_embeds = output.image_embeds.float().cpu()
+        _require_widths(patch_embeds, image_embeds, config)
+        patches.append(patch_embeds)
+        embeds.append(image_embeds)
+    return SubjectViews(patch_embeds=torch.cat(patches), image_embeds=torch.cat(embeds))
+
+
+def _require_widths(
+    patch_embeds: torch.Tensor, image_embeds: torch.Tensor, config: AdapterConfig
+) -> None:
+    wanted = (config.num_patches, config.patch_dim, config.image_embed_dim)
+    got = (*patch_embeds.shape[1:], image_embeds.shape[-1])
+    if wanted != got:
+        raise ValueError(
+            "clip_vision: expected an encoder with {} patches of width {} and an image embedding "
+            "of width {}, "
+            "got {} patches of width {} and width {}. Connect {}.".format(
+                *wanted, *got, _ENCODERS[config.base_family]
+            )
+        )
