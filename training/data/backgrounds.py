@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import OpenEXR
 from PIL import Image
 from scipy import ndimage
 
-from training.data.render import SIDE, write_json
+from training.data.pictures import SIDE
 from training.data.split import HELDOUT_SCENES
+from training.data.storage import save_array, write_json
 
 CROPS_PER_SCENE = 200
 SUPERSAMPLING = 2
@@ -187,7 +187,5 @@ def build_backgrounds(
         crops.append(scene_crops(scene, panorama, crops_per_scene))
         record = {"scene": scene.name, "caption": scene.caption, "split": scene.split}
         records += [record] * crops_per_scene
-    partial = work / "backgrounds.partial.npy"
-    np.save(partial, np.concatenate(crops))
-    os.replace(partial, work / "backgrounds.npy")
+    save_array(work / "backgrounds.npy", np.concatenate(crops))
     write_json(work / "backgrounds.json", records)

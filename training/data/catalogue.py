@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from training.data import label_rules
+from training.data import emoji_rules, label_rules
 
 FURNITURE_LIBRARIES = ("BlendSwap-CC-0", "BlendSwap-CC-BY", "KatorLegaz", "Scopia")
 LICENCES = {
@@ -58,8 +58,8 @@ def clean_label(name: str) -> str:
 
 def emoji_label(short_name: str, name: str) -> str:
     """Emoji names -> label: a hand-written one, or its official name without design words."""
-    if short_name in label_rules.EMOJI_LABELS:
-        return label_rules.EMOJI_LABELS[short_name]
+    if short_name in emoji_rules.EMOJI_LABELS:
+        return emoji_rules.EMOJI_LABELS[short_name]
     words = re.sub(r"[^a-z ]", " ", name.lower()).split()
     if len(words) > 3:
         words = re.sub(r"[^a-z ]", " ", short_name.replace("_", " ")).split()
@@ -82,7 +82,7 @@ def is_thing(model: dict[str, str]) -> bool:
         return False
     if "Human" in model.get("tags", "") or "People" in model.get("tags", ""):
         return False
-    return not any(part in name for part in label_rules.EXCLUDED_NAME_PARTS)
+    return not any(f" {part}" in f" {name}" for part in label_rules.EXCLUDED_NAME_PARTS)
 
 
 def furniture_subjects(folder: Path) -> list[Subject]:
@@ -114,11 +114,11 @@ def furniture_subjects(folder: Path) -> list[Subject]:
 def is_object_emoji(entry: dict[str, str]) -> bool:
     """True for emoji that show one thing (no faces, people, flags, signs or symbols)."""
     subcategory = entry["subcategory"]
-    if entry["short_name"] in label_rules.EMOJI_EXCLUDED_SHORT_NAMES:
+    if entry["short_name"] in emoji_rules.EMOJI_EXCLUDED_SHORT_NAMES:
         return False
     return (
-        entry["category"] in label_rules.EMOJI_CATEGORIES
-        or subcategory in label_rules.EMOJI_EXTRA_SUBCATEGORIES
+        entry["category"] in emoji_rules.EMOJI_CATEGORIES
+        or subcategory in emoji_rules.EMOJI_EXTRA_SUBCATEGORIES
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from training.data.render import SIDE, resize_rgba
+from training.data.label_rules import parse_words
+from training.data.pictures import SIDE, resize_rgba
 
 # Shapes: H, W = 128, 128; N subjects. Boxes are x1 y1 x2 y2 in 0..1 of the picture.
 
@@ -27,7 +27,15 @@ TEMPLATES = (
     "{scene}, {subjects}",
     "an image showing {subjects} {scene}",
 )
-NO_ARTICLE = frozenset({"bamboo", "butter", "milk", "sugar", "bacon", "spaghetti", "garlic"})
+# Mass nouns and the exceptions of English spelling.
+NO_ARTICLE = parse_words(
+    """
+    bacon bamboo bread broccoli butter champagne clothes coral curry cutlery dango falafel fire
+    fondue garlic meat milk oden popcorn soap spaghetti sugar sushi
+    """
+) | {"bubble tea", "canned food", "curry and rice", "ice cream", "shaved ice", "toilet paper"}
+SPOKEN_AS_CONSONANT = ("uni", "uri", "ute", "uku")
+SPOKEN_AS_VOWEL = ("a", "e", "i", "o", "u", "hourglass", "x-ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +75,11 @@ def with_article(label: str) -> str:
     >>> with_article("apple"), with_article("scissors"), with_article("glass")
     ('an apple', 'scissors', 'a glass')
     """
-    plural = label.endswith("s") and not label.endswith(("ss", "us", "is"))
-    if label in NO_ARTICLE or (plural and label not in ("dna helix", "cactus", "canvas")):
+    plural = label.endswith("s") and not label.endswith(("ss", "us", "is", "os"))
+    if label in NO_ARTICLE or plural:
         return label
-    return f"{'an' if label[0] in 'aeiou' and not label.startswith('uni') else 'a'} {label}"
+    vowel = label.startswith(SPOKEN_AS_VOWEL) and not label.startswith(SPOKEN_AS_CONSONANT)
+    return f"{'an' if vowel else 'a'} {label}"
 
 
 def join_labels(labels: list[str]) -> str:
@@ -118,9 +127,7 @@ def place_boxes(
             (int(x), int(y), int(x) + w, int(y) + h)
             for (x, y), (w, h) in zip(corners, sizes, strict=True)
         ]
-        overlap = max(
-            (box_iou(a, b) for i, a in enumerate(boxes) for b in boxes[:i]), default=0.0
-        )
+        overlap = max((box_iou(a, b) for i, a in enumerate(boxes) for b in boxes[:i]), default=0.0)
         if overlap < best_overlap:
             best, best_overlap = boxes, overlap
         if best_overlap < MAX_IOU:
@@ -134,9 +141,7 @@ def draw_sizes(cutouts: list[Cutout], side: int, rng: np.random.Generator) -> li
     sizes = []
     for cutout in cutouts:
         scale = rng.uniform(low, high) * side / max(cutout.width, cutout.height)
-        sizes.append(
-            (max(2, round(cutout.width * scale)), max(2, round(cutout.height * scale)))
-        )
+        sizes.append((max(2, round(cutout.width * scale)), max(2, round(cutout.height * scale))))
     return sizes
 
 
@@ -211,22 +216,8 @@ def compose(
 
 def plain_background(rng: np.random.Generator, side: int = SIDE) -> np.ndarray:
     """A plain colour or a vertical gradient, (side, side, 3) uint8."""
-    top = rng.uniform(40, 255, 3)
-    bottom = top if rng.random() < 0.5 else rng.uniform(40, 255, 3)
+    top = rng.uniform(70, 255, 3)
+    bottom = top if rng.random() < 0.5 else rng.uniform(70, 255, 3)
     ramp = np.linspace(0, 1, side)[:, None, None]
     column = top * (1 - ramp) + bottom * ramp
     return np.broadcast_to(column, (side, side, 3)).astype(np.uint8)
-
-
-def reference_image(rgba: np.ndarray) -> np.ndarray:
-    """Reference picture of a subject: its square (S, S, 4) cut-out on white, (S, S, 3) uint8."""
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    return (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
-
-
-def preview(composite: Composite) -> Image.Image:
-    """The picture with its masks tinted, to look at."""
-    tinted = composite.image.astype(np.float32)
-    for index, mask in enumerate(composite.masks):
-        tinted[mask, index % 3] = tinted[mask, index % 3] * 0.5 + 127
-    return Image.fromarray(tinted.astype(np.uint8))

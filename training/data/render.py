@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from training.data.catalogue import Subject, build_catalogue
 from training.data.mesh import MeshError, read_mesh
+from training.data.pictures import SIDE, crop_to_alpha, fill_square
 from training.data.raycast import MeshRenderer, fit_mesh, view_direction
 from training.data.split import IDENTITIES_PATH, load_identities, split_identities, write_identities
+from training.data.storage import save_array, write_json
 
-SIDE = 128
 VIEWS = tuple((30.0 * k, 12.0) for k in range(12)) + tuple((30.0 * k + 15, 35.0) for k in range(12))
 MIN_CONTENT_SIDE = 12
 MIN_COVERAGE = 0.05
@@ -33,34 +32,6 @@ class View:
 
     rgba: np.ndarray
     direction: tuple[float, float, float] | None
-
-
-def crop_to_alpha(rgba: np.ndarray) -> np.ndarray:
-    """The part of (H, W, 4) whose alpha is above 8 (empty where there is none)."""
-    rows = np.flatnonzero((rgba[..., 3] > 8).any(1))
-    columns = np.flatnonzero((rgba[..., 3] > 8).any(0))
-    if not len(rows):
-        return rgba[:0, :0]
-    return rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def resize_rgba(rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes straight-alpha (h, w, 4) to size (width, height) without fringes at the edges."""
-    premultiplied = Image.fromarray(rgba, "RGBA").convert("RGBa")
-    return np.asarray(premultiplied.resize(size, Image.Resampling.LANCZOS).convert("RGBA"))
-
-
-def fill_square(rgba: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """Scales (h, w, 4) so that its longer side is `side` and centres it in (side, side, 4)."""
-    height, width = rgba.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if size != (width, height):
-        rgba = resize_rgba(rgba, size)
-    square = np.zeros((side, side, 4), np.uint8)
-    top, left = (side - size[1]) // 2, (side - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = rgba
-    return square
 
 
 def is_visible(rgba: np.ndarray) -> bool:
@@ -111,10 +82,10 @@ def emoji_views(subject: Subject, folders: dict[str, Path]) -> list[View]:
     return [View(rgba, None)] if is_visible(rgba) else []
 
 
-def subject_views(subject: Subject, folders: dict[str, Path]) -> list[View]:
-    """All pictures of one subject, cropped to their content."""
+def subject_views(subject: Subject, folders: dict[str, Path], side: int = SIDE) -> list[View]:
+    """All pictures of one subject, cropped to their content; models `side` pixels long."""
     if subject.identity.startswith("model:"):
-        return model_views(subject, folders["furniture"])
+        return model_views(subject, folders["furniture"], side)
     return emoji_views(subject, folders)
 
 
@@ -187,9 +158,7 @@ def build_cutouts(
     sides = split_identities({record["identity"]: record["label"] for record in kept})
     for row in records:
         row["split"] = sides[str(row["identity"])]
-    partial = work / "cutouts.partial.npy"
-    np.save(partial, np.concatenate(pixels))
-    os.replace(partial, work / "cutouts.npy")
+    save_array(work / "cutouts.npy", np.concatenate(pixels))
     write_json(work / "cutouts.json", records)
 
 
@@ -203,10 +172,3 @@ def identity_record(subject: Subject) -> dict[str, str]:
         "licence": subject.licence,
         "creator": subject.creator,
     } | ({"branded": "yes"} if subject.branded else {})
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes JSON so that a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content))
-    os.replace(partial, path)

@@ -8,8 +8,9 @@ import os
 import tarfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,124 +18,12 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from training.data.compose import (
-    PLAIN_CAPTION,
-    PLAIN_SHARE,
-    SUBJECT_COUNT_WEIGHTS,
-    Composite,
-    Cutout,
-    compose,
-    plain_background,
-)
-from training.data.split import assert_split
+from training.data.compose import Composite
+from training.data.library import Library, load_library, make_sample
+from training.data.pictures import encode_png
 
 SAMPLES_PER_SHARD = 2000
-MODEL_SHARE = 0.55
 SEEDS = {"train": 20_000, "val": 30_000}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Library:
-    """Cut-outs and backgrounds of one side, ready to be composed.
-
-    cutouts (n, 128, 128, 4) and backgrounds (m, 128, 128, 3) are memory maps with one record per
-    row. `models` and `emoji` list per identity its label and cut-out rows; `scene_rows` are the
-    usable backgrounds.
-    """
-
-    cutouts: np.ndarray
-    records: list[dict]
-    backgrounds: np.ndarray
-    scenes: list[dict]
-    models: list[tuple[str, list[int]]]
-    emoji: list[tuple[str, list[int]]]
-    scene_rows: list[int]
-
-    def cutout(self, row: int) -> Cutout:
-        """Cut-out `row`, read from disk."""
-        record = self.records[row]
-        return Cutout(
-            rgba=np.asarray(self.cutouts[row]),
-            label=record["label"],
-            width=record["width"],
-            height=record["height"],
-        )
-
-
-def load_library(work: Path, identity_split: str, scene_split: str) -> Library:
-    """Opens what lies below `work`, keeping one side of the identities and of the scenes."""
-    records = json.loads((work / "cutouts.json").read_text())
-    scenes = json.loads((work / "backgrounds.json").read_text())
-    rows_of: dict[str, list[int]] = {}
-    for row, record in enumerate(records):
-        if record["split"] == identity_split:
-            rows_of.setdefault(record["identity"], []).append(row)
-    assert_split(rows_of, identity_split)
-    groups: dict[bool, list[tuple[str, list[int]]]] = {True: [], False: []}
-    for identity, rows in rows_of.items():
-        groups[identity.startswith("model:")].append((records[rows[0]]["label"], rows))
-    return Library(
-        cutouts=np.load(work / "cutouts.npy", mmap_mode="r"),
-        records=records,
-        backgrounds=np.load(work / "backgrounds.npy", mmap_mode="r"),
-        scenes=scenes,
-        models=groups[True],
-        emoji=groups[False],
-        scene_rows=[row for row, scene in enumerate(scenes) if scene["split"] == scene_split],
-    )
-
-
-def draw_rows(library: Library, rng: np.random.Generator, count: int | None = None) -> list[int]:
-    """Cut-out rows of 1 to 4 subjects with different labels.
-
-    Models, which have many views, are drawn a little more often than emoji; within each kind all
-    identities are equally likely.
-    """
-    if count is None:
-        count = 1 + int(rng.choice(len(SUBJECT_COUNT_WEIGHTS), p=SUBJECT_COUNT_WEIGHTS))
-    rows: list[int] = []
-    labels: set[str] = set()
-    while len(rows) < count:
-        pool = library.models if rng.random() < MODEL_SHARE else library.emoji
-        label, views = pool[rng.integers(len(pool))]
-        if label not in labels:
-            labels.add(label)
-            rows.append(views[rng.integers(len(views))])
-    return rows
-
-
-def make_sample(library: Library, seed: int) -> tuple[Composite, dict]:
-    """Composite number `seed` with the metadata stored beside it (same seed, same sample)."""
-    rng = np.random.default_rng(seed)
-    rows = draw_rows(library, rng)
-    if rng.random() < PLAIN_SHARE:
-        background, scene, caption = plain_background(rng), "plain", PLAIN_CAPTION
-    else:
-        row = library.scene_rows[rng.integers(len(library.scene_rows))]
-        background = np.asarray(library.backgrounds[row])
-        if rng.random() < 0.5:
-            background = background[:, ::-1]
-        scene, caption = library.scenes[row]["scene"], library.scenes[row]["caption"]
-    composite = compose([library.cutout(row) for row in rows], background, caption, rng)
-    entities = [
-        {
-            "label": library.records[row]["label"],
-            "box": [round(float(v), 5) for v in composite.boxes_xyxy[index]],
-            "mask": f"mask{index}.png",
-            "identity": library.records[row]["identity"],
-            "cutout": row,
-            "flipped": bool(composite.flipped[index]),
-        }
-        for index, row in enumerate(rows)
-    ]
-    return composite, {"caption": composite.caption, "scene": scene, "entities": entities}
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """PNG bytes of (H, W, 3) uint8, or 1-bit PNG bytes of (H, W) bool; fast, not smallest."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def sample_members(key: str, composite: Composite, metadata: dict) -> Iterator[tuple[str, bytes]]:
@@ -163,16 +52,17 @@ def write_shard(path: Path, library: Library, first: int, count: int, seed: int)
     os.replace(partial, path)
 
 
-_LIBRARIES: dict[tuple[Path, str, str], Library] = {}
+@cache
+def opened_library(work: Path, identity_split: str, scene_split: str) -> Library:
+    """The library of a worker process, opened once."""
+    return load_library(work, identity_split, scene_split)
 
 
 def shard_job(job: tuple[Path, Path, str, str, int, int, int]) -> Path:
-    """One shard in a worker process, which opens its library once."""
+    """One shard in a worker process: path, work folder, sides, first index, count, seed."""
     path, work, identity_split, scene_split, first, count, seed = job
-    key = (work, identity_split, scene_split)
-    if key not in _LIBRARIES:
-        _LIBRARIES[key] = load_library(*key)
-    write_shard(path, _LIBRARIES[key], first, count, seed)
+    library = opened_library(work, identity_split, scene_split)
+    write_shard(path, library, first, count, seed)
     return path
 
 
@@ -313,7 +203,7 @@ def read_shards(path: Path | str, bad: Counter[str] | None = None) -> Iterator[S
             warnings.warn(f"sample {raw['__key__']}: {reason}; skipped.", stacklevel=2)
 
 
-def count_error(bad: Counter[str]):
+def count_error(bad: Counter[str]) -> Callable[[Exception], bool]:
     """Handler for webdataset: counts a broken shard and goes on with the next."""
 
     def handler(error: Exception) -> bool:
