@@ -29,8 +29,9 @@ class Adapter:
 
     Attributes:
         config: what the weights mean.
-        unet: under diffusers' names: `<block>.fuser.*`, `<block>.attn2.to_k.weight`, `<block>.attn2.to_v.weight`,
-            `conv_in.weight` (latent_channels + 1 inputs) and `conv_in.bias`.
+        unet: under diffusers' names: `<block>.fuser.*`, `<block>.attn2.to_k.weight`,
+            `<block>.attn2.to_v.weight`, `conv_in.weight` (latent_channels + 1 inputs) and
+            `conv_in.bias`.
         text_encoder: trained tensors under the names `text_model.*` of a CLIP text model's file.
         grounding: state dict of `GroundingNet`.
         mlp: state dict of `ImageEmbedProjector`.
@@ -110,9 +111,11 @@ def new_adapters(config: AdapterConfig) -> dict[str, GatedSelfAttention]:
 
 
 def expected_shapes(config: AdapterConfig) -> dict[str, tuple[int | None, ...]]:
-    """Name -> shape of every tensor that a file of this configuration must hold; None stands for any size.
+    """Name -> shape of every tensor that a file of this configuration must hold; None stands for
+    any size.
 
-    Tensors of the text encoder are not listed: only the trained ones are stored, see `require_contract`.
+    Tensors of the text encoder are not listed: only the trained ones are stored, see
+    `require_contract`.
     """
     shapes: dict[str, tuple[int | None, ...]] = {}
     with torch.device("meta"):
@@ -154,7 +157,9 @@ def require_contract(
             )
     for name, shape in expected.items():
         got = tuple(tensors[name].shape)
-        if len(got) != len(shape) or any(w not in (None, g) for w, g in zip(shape, got, strict=True)):
+        if len(got) != len(shape) or any(
+            w not in (None, g) for w, g in zip(shape, got, strict=True)
+        ):
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise CheckpointError(
                 f"{source}: expected '{name}' of shape ({wanted}), got {got}. "

@@ -51,11 +51,14 @@ class AdapterConfig:
 
     Attributes:
         base_family: which base model it was trained on.
-        latent_channels: of the base; the trained conv_in has one more input channel, the location mask.
+        latent_channels: of the base; the trained conv_in has one more input channel, the location
+            mask.
         cross_attention_dim: width of the text encoder's output.
-        patch_dim, image_embed_dim, num_patches: of the vision encoder (1280, 1024 and 256 for ViT-H/14).
+        patch_dim, image_embed_dim, num_patches: of the vision encoder (1280, 1024 and 256 for
+            ViT-H/14).
         num_subjects: N, the slots of training; fewer subjects are padded with null tokens to N.
-        grounding_hidden_dim, grounding_out_dim: of the grounding net; out_dim is the adapters' context width.
+        grounding_hidden_dim, grounding_out_dim: of the grounding net; out_dim is the adapters'
+            context width.
         projector_hidden_dim, projector_out_dim: of the image embedding's projector.
         num_freqs, temperature: of the box's Fourier features.
         adapter_blocks: in the order of the UNet's forward pass.
@@ -63,7 +66,8 @@ class AdapterConfig:
         query_positions: whether the adapters' queries carry the position of their latent cell.
         placeholder, placeholder_token_id: the word whose token embedding is replaced, and its id.
         mask_polarity, mask_kind: how the location mask was drawn in training.
-        null_rule: what the unconditional branch uses as null tokens, see `GroundingNet.null_tokens`.
+        null_rule: what the unconditional branch uses as null tokens, see
+            `GroundingNet.null_tokens`.
         location_control: False if the mask was always zero in training.
         reference_size: side of the reference image in pixels.
         prediction_type: of the base.

@@ -14,13 +14,14 @@ def token_column_probabilities(
     token_positions: torch.Tensor,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Columns of softmax(scale * q k^T) at a few text tokens: exp(scale * q.k_n - logsumexp_l(scale * q.k_l)).
+    """Columns of softmax(scale * q k^T) at a few text tokens: exp(scale * q.k_n - logsumexp_l(scale
+    * q.k_l)).
 
     Args:
         query: (B, H, Q, K) queries of a cross-attention layer.
         key: (B, H, L, K) its keys, one per text token.
-        token_positions: (B, N) long in 0..L-1; negative = no token, its column is that of token 0 and must be
-            ignored by the caller (`subject_valid`).
+        token_positions: (B, N) long in 0..L-1; negative = no token, its column is that of token 0
+            and must be ignored by the caller (`subject_valid`).
         scale: factor on the logits, K^-0.5 if not given.
 
     Returns:

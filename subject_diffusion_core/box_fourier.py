@@ -1,4 +1,5 @@
-# Shapes: B batch, N subject slots, P patches of a subject (a square number), F frequencies, Q = h*w latent cells.
+# Shapes: B batch, N subject slots, P patches of a subject (a square number), F frequencies, Q = h*w
+# latent cells.
 """Fourier features of boxes, and the boxes of patches and of latent cells."""
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ COORDINATES_PER_BOX = 4
 class BoxFourierEmbedder(nn.Module):
     """GLIGEN's Fourier features of a box, without parameters.
 
-    For the frequencies f_k = temperature^(k/F), k = 0..F-1 (no factor 2*pi), the output is, frequency by frequency,
-    sin(f_k x1), sin(f_k y1), sin(f_k x2), sin(f_k y2) and then the four cosines.
+    For the frequencies f_k = temperature^(k/F), k = 0..F-1 (no factor 2*pi), the output is,
+    frequency by frequency, sin(f_k x1), sin(f_k y1), sin(f_k x2), sin(f_k y2) and then the four
+    cosines.
 
     Args:
         num_freqs: F.
@@ -48,7 +50,8 @@ class BoxFourierEmbedder(nn.Module):
             boxes_xyxy: (..., 4) x1 y1 x2 y2 in 0..1 of the generated image.
 
         Returns:
-            (..., 8 * F) in -1..1, in float32 (float64 for float64 boxes), whatever the dtype of the boxes.
+            (..., 8 * F) in -1..1, in float32 (float64 for float64 boxes), whatever the dtype of the
+            boxes.
         """
         if boxes_xyxy.ndim == 0 or boxes_xyxy.shape[-1] != COORDINATES_PER_BOX:
             raise ShapeError(
@@ -102,8 +105,9 @@ def cell_position_features(
 def patch_boxes_xyxy(subject_boxes_xyxy: torch.Tensor, num_patches: int) -> torch.Tensor:
     """Where each patch of the (square) reference picture lies if the subject fills its box.
 
-    The reference picture is the subject padded to a square, so it is laid over the square of side max(w, h) centred
-    on the subject's box, in normalised coordinates; parts of that square may lie outside 0..1.
+    The reference picture is the subject padded to a square, so it is laid over the square of side
+    max(w, h) centred on the subject's box, in normalised coordinates; parts of that square may lie
+    outside 0..1.
 
     Args:
         subject_boxes_xyxy: (B, N, 4) in 0..1.

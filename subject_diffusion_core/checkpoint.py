@@ -1,4 +1,4 @@
-"""Adapter files: load, save, import. One .safetensors file holds the weights and their configuration."""
+"""Adapter files: load, save, import. One .safetensors file holds weights and configuration."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def load(path: str | os.PathLike[str]) -> Adapter:
     """Read an adapter file and check it completely.
 
     Raises:
-        CheckpointError: the file is missing, pickled, truncated, of another kind or version, holds NaN, or its
-            tensors are not those of its configuration.
+        CheckpointError: the file is missing, pickled, truncated, of another kind or version, holds
+            NaN, or its tensors are not those of its configuration.
     """
     tensors, metadata = read_safetensors(path)
     config = config_from_json(read_metadata_entry(path, metadata, METADATA_KEY), str(path))

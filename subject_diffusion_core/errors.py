@@ -1,4 +1,4 @@
-"""Errors that users read. Every message has the form ``<argument>: expected X, got Y. <What to do>.``"""
+"""Errors that users read: ``<argument>: expected X, got Y. <What to do>.``"""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def require_shape(
         expected: one entry per dimension; a number must match, a letter stands for any size.
         action: what the caller should do, without the final full stop.
 
-    >>> require_shape("boxes", torch.zeros(2, 3), ("B", "N", 4), "Pass one box per subject")
-    Traceback (most recent call last):
-    ...
-    subject_diffusion_core.errors.ShapeError: boxes: expected shape (B, N, 4), got (2, 3). Pass one box per subject.
+    >>> try:
+    ...     require_shape("boxes", torch.zeros(2, 3), ("B", "N", 4), "Pass a box a subject")
+    ... except ShapeError as error:
+    ...     print(error)
+    boxes: expected shape (B, N, 4), got (2, 3). Pass a box a subject.
     """
     shape = tuple(tensor.shape)
     matches = len(shape) == len(expected) and all(

@@ -1,5 +1,6 @@
-# Shapes: B batch, Q visual tokens (latent positions), T grounding tokens, d block width, H heads, K width of a head.
-"""The adapter between self- and cross-attention: GLIGEN's gated self-attention, for the visual queries only."""
+# Shapes: B batch, Q visual tokens (latent positions), T grounding tokens, d block width, H heads, K
+# width of a head.
+"""The adapter between self- and cross-attention: GLIGEN's gated self-attention."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from .errors import ShapeError, require_shape
 
 @dataclass(frozen=True, kw_only=True)
 class CachedGroundingTokens:
-    """Keys and values of the grounding tokens for one adapter: they depend on neither timestep nor latent.
+    """Keys and values of the grounding tokens for one adapter; computed once per generation.
 
     Attributes:
         key, value: (B, H, T, K); B may be 1 for any batch.
@@ -39,7 +40,7 @@ class GeGlu(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """GEGLU feed-forward of four times the width, under diffusers' parameter names (net.0.proj, net.2)."""
+    """GEGLU feed-forward, four times as wide inside, under diffusers' names (net.0.proj, net.2)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class GatedFeedForward(nn.Module):
 
 
 class AttentionProjections(nn.Module):
-    """Projections of multi-head attention under diffusers' parameter names (to_q, to_k, to_v, to_out.0)."""
+    """Projections of multi-head attention under diffusers' names (to_q, to_k, to_v, to_out.0)."""
 
     def __init__(self, query_dim: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
@@ -87,8 +88,8 @@ class GatedSelfAttention(nn.Module):
         query_dim: d.
         context_dim: width of a grounding token.
         num_heads, head_dim: H and K.
-        query_position_dim: width of position features added (through a linear layer that starts at zero) to the
-            normed visual tokens; 0 is the paper's layer, without them.
+        query_position_dim: width of position features added (through a linear layer that starts at
+            zero) to the normed visual tokens; 0 is the paper's layer, without them.
     """
 
     def __init__(
@@ -149,10 +150,12 @@ class GatedSelfAttention(nn.Module):
         Args:
             hidden_states: (B, Q, d) visual tokens.
             grounding_tokens: (B or 1, T, context_dim), or the result of `cache_tokens`.
-            adapter_scale: beta; a number, or a tensor that broadcasts to (B, 1, 1). 0 changes nothing, bit for bit.
-            token_bias: (B or 1, T) added to the attention logits of the grounding tokens: log of a subject's
-                strength, -inf removes a token.
-            query_positions: (B or 1, Q, query_position_dim); needed if and only if `query_position_dim` > 0.
+            adapter_scale: beta; a number, or a tensor that broadcasts to (B, 1, 1). 0 changes
+                nothing, bit for bit.
+            token_bias: (B or 1, T) added to the attention logits of the grounding tokens: log of a
+                subject's strength, -inf removes a token.
+            query_positions: (B or 1, Q, query_position_dim); needed if and only if
+                `query_position_dim` > 0.
 
         Returns:
             (B, Q, d).
@@ -204,7 +207,9 @@ class GatedSelfAttention(nn.Module):
     ) -> torch.Tensor:
         if query_positions is None or self.query_position_dim == 0:
             got = "None" if query_positions is None else f"shape {tuple(query_positions.shape)}"
-            wanted = f"(B or 1, Q, {self.query_position_dim})" if query_positions is None else "None"
+            wanted = (
+                f"(B or 1, Q, {self.query_position_dim})" if query_positions is None else "None"
+            )
             raise ShapeError(
                 f"query_positions: expected {wanted}, got {got}. "
                 "Pass positions if and only if the checkpoint says query_positions."

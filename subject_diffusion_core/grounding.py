@@ -1,4 +1,5 @@
-# Shapes: B batch, N subject slots, P patch tokens a subject, C patch width, T = N*P grounding tokens, F frequencies.
+# Shapes: B batch, N subject slots, P patch tokens a subject, C patch width, T = N*P grounding
+# tokens, F frequencies.
 """Grounding tokens: what the adapters see of each subject (patch features and box)."""
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ NullRule = Literal["learned", "zeros"]
 
 
 class GroundingNet(nn.Module):
-    """Patch tokens and boxes of all subjects -> one sequence of grounding tokens (Subject-Diffusion, eq. 1).
+    """Patch tokens and boxes of all subjects -> one sequence of grounding tokens
+    (Subject-Diffusion, eq. 1).
 
-    Every patch token is concatenated with the Fourier features of its subject's box and goes through one MLP. An
-    empty slot uses a learned null image feature and a learned null position feature instead.
+    Every patch token is concatenated with the Fourier features of its subject's box and goes
+    through one MLP. An empty slot uses a learned null image feature and a learned null position
+    feature instead.
 
     Args:
         patch_dim: C, width of a patch token (1280 for ViT-H/14).
@@ -28,7 +31,8 @@ class GroundingNet(nn.Module):
         num_patches: P.
         num_freqs, temperature: see `BoxFourierEmbedder`.
         box_coordinates: concatenate the features of the subject's box (the paper's choice).
-        patch_positions: concatenate, after them, the features of the box of the patch itself (ours; P square).
+        patch_positions: concatenate, after them, the features of the box of the patch itself (ours;
+            P square).
     """
 
     def __init__(
@@ -65,7 +69,8 @@ class GroundingNet(nn.Module):
         """Make the grounding tokens.
 
         Args:
-            patch_embeds: (B, N, P, C) patch tokens before the encoder's last norm; ignored in empty slots.
+            patch_embeds: (B, N, P, C) patch tokens before the encoder's last norm; ignored in empty
+                slots.
             subject_valid: (B, N) bool, True where the slot holds a subject.
             subject_boxes_xyxy: (B, N, 4) in 0..1 of the generated image; ignored in empty slots.
 
@@ -87,8 +92,8 @@ class GroundingNet(nn.Module):
 
         Args:
             num_subjects: number of slots, all empty.
-            null_rule: "learned" sends the null features through the MLP, as in training; "zeros" gives zeros after
-                the MLP, as the reference code does when it samples.
+            null_rule: "learned" sends the null features through the MLP, as in training; "zeros"
+                gives zeros after the MLP, as the reference code does when it samples.
 
         Returns:
             (1, num_subjects * P, out_dim).
@@ -129,7 +134,8 @@ class GroundingNet(nn.Module):
 def subject_strength_bias(subject_strengths: torch.Tensor, num_patches: int) -> torch.Tensor:
     """A subject's own strength as a bias on the attention logits of its columns: log(strength).
 
-    Scaling the tokens would have almost no effect, because the adapter's layer norm removes the scale.
+    Scaling the tokens would have almost no effect, because the adapter's layer norm removes the
+    scale.
 
     Args:
         subject_strengths: (B, N), 0 or more; 1 changes nothing, 0 removes the subject (-inf).

@@ -14,7 +14,8 @@ def three_branch_guidance(
 ) -> torch.Tensor:
     """Combine the three branches: e = e_un + s_i (e_img - e_un) + s_t (e_text - e_img).
 
-    The three weights sum to 1, so the formula is exact on noise, velocity and denoised predictions alike.
+    The three weights sum to 1, so the formula is exact on noise, velocity and denoised predictions
+    alike.
 
     Args:
         pred_text: prediction with fused text, grounding tokens and location mask.

@@ -27,13 +27,15 @@ def boxes_to_location_mask(
         subject_boxes_xyxy: (B, N, 4) in 0..1 of the generated image; parts outside are cut off.
         subject_valid: (B, N) bool.
         height, width: h and w of the latent.
-        polarity: "inside" is 1 inside a box (several by maximum); "outside" is the reference's opposite, 1 outside
-            every box (several multiplied). In both, a sample without subjects is all zeros.
+        polarity: "inside" is 1 inside a box (several by maximum); "outside" is the reference's
+            opposite, 1 outside every box (several multiplied). In both, a sample without subjects
+            is all zeros.
 
     Returns:
         (B, 1, h, w) in 0..1, in the dtype of the boxes.
 
-    >>> boxes_to_location_mask(torch.tensor([[[0.0, 0.0, 0.75, 1.0]]]), torch.tensor([[True]]), 1, 2)
+    >>> boxes, valid = torch.tensor([[[0.0, 0.0, 0.75, 1.0]]]), torch.tensor([[True]])
+    >>> boxes_to_location_mask(boxes, valid, height=1, width=2)
     tensor([[[[1.0000, 0.5000]]]])
     """
     require_shape("subject_boxes_xyxy", subject_boxes_xyxy, ("B", "N", 4), "Pass one box a slot")

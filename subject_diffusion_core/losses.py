@@ -1,4 +1,5 @@
-# Shapes: B batch, H heads, Q = h*w latent positions of a layer, N subject slots, H_i, W_i size of a segmentation.
+# Shapes: B batch, H heads, Q = h*w latent positions of a layer, N subject slots, H_i, W_i size of a
+# segmentation.
 """The cross-attention map loss: each subject's tokens attend to its own region."""
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ def cross_attention_map_loss(
 ) -> torch.Tensor:
     """Penalise attention of a subject's token outside of the subject.
 
-    "l1" is Subject-Diffusion eq. 2: mean over pixels and heads of |CA_l(z, y_k) - M_k|, mean over subjects, sum over
-    layers. "balanced_l1" is FastComposer's form, which the reference code uses: mean of the map over the background
-    minus its mean over the subject, per head; mean over heads, subjects and layers.
+    "l1" is Subject-Diffusion eq. 2: mean over pixels and heads of |CA_l(z, y_k) - M_k|, mean over
+    subjects, sum over layers. "balanced_l1" is FastComposer's form, which the reference code uses:
+    mean of the map over the background minus its mean over the subject, per head; mean over heads,
+    subjects and layers.
 
     Args:
-        probs: one tensor per layer, (B, H, Q, N): the columns of each subject's token (label's last token or
-            placeholder: call once per token kind and average).
+        probs: one tensor per layer, (B, H, Q, N): the columns of each subject's token (label's last
+            token or placeholder: call once per token kind and average).
         subject_segmaps: (B, N, H_i, W_i) in 0..1, 1 = subject, in the frame of the generated image.
         subject_valid: (B, N) bool; subjects of the whole batch weigh the same.
         kind: "balanced_l1" or "l1".
@@ -65,7 +67,8 @@ def cross_attention_map_loss(
 
 
 def latent_size(num_positions: int, image_height: int, image_width: int) -> tuple[int, int]:
-    """Height and width of a layer's latent from its number of positions and the image's aspect ratio.
+    """Height and width of a layer's latent from its number of positions and the image's aspect
+    ratio.
 
     >>> latent_size(32, 256, 512)
     (4, 8)

@@ -1,5 +1,5 @@
 # Shapes: L tokens of one chunk (77 for CLIP, with start and end), N subject slots.
-"""The prompt template, with positions known by construction: nothing ever searches for the placeholder word."""
+"""The prompt template. Positions are known by construction: nothing searches for the placeholder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class PromptSegment:
     Attributes:
         text: the piece as it stands in the prompt, with the spaces around it.
         kind: "text", or the "label" or "placeholder" of a subject.
-        subject_index: the subject whose suffix this piece belongs to; None for the user's own prompt.
+        subject_index: the subject whose suffix this piece belongs to; None for the user's own
+            prompt.
     """
 
     text: str
@@ -32,7 +33,7 @@ class PromptSegment:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectPrompt:
-    """A prompt in the paper's template: "<prompt>, the <label 0> is <PH>, the <label 1> is <PH>"."""
+    """The paper's template: "<prompt>, the <label 0> is <PH>, the <label 1> is <PH>"."""
 
     segments: tuple[PromptSegment, ...]
     num_subjects: int
@@ -48,7 +49,7 @@ class SubjectPrompt:
         return tuple(s for s in self.segments if s.subject_index is None)
 
     def suffix_segments(self, subject_index: int) -> tuple[PromptSegment, ...]:
-        """Segments of one subject's suffix: text, label, text, placeholder. To be kept in one chunk."""
+        """One subject's suffix: text, label, text, placeholder. To be kept in one chunk."""
         return tuple(s for s in self.segments if s.subject_index == subject_index)
 
 
@@ -165,12 +166,17 @@ def build_chunk(
         num_slots: N, at least the number of subjects.
         chunk_length: L.
 
-    >>> words = ["the", "is", ",", "dog", "a"]
+    >>> vocabulary = ["a", "dog", ",", "the", "is"]
     >>> chunk = build_chunk(
-    ...     build_prompt("a dog", ["dog"]), lambda text: [words.index(w) for w in text.split()],
-    ...     num_slots=2, placeholder_token_id=9, start_token_id=7, end_token_id=8, pad_token_id=8,
-    ...     chunk_length=10,
-    ... ) if False else None
+    ...     build_prompt("a dog", ["dog"]),
+    ...     lambda text: [vocabulary.index(word) for word in text.replace(",", ", ").split()],
+    ...     num_slots=2, placeholder_token_id=50, start_token_id=98, end_token_id=99,
+    ...     pad_token_id=0, chunk_length=11,
+    ... )
+    >>> chunk.token_ids.tolist()  # start, a dog, ", the dog is", placeholder, end, padding
+    [98, 0, 1, 2, 3, 1, 4, 50, 99, 0, 0]
+    >>> chunk.placeholder_positions.tolist(), chunk.label_last_positions.tolist()
+    ([7, -1], [5, -1])
     """
     if subject_prompt.num_subjects > num_slots:
         raise ValueError(

@@ -14,11 +14,13 @@ SUBJECT_THRESHOLD = 0.5
 def prepare_reference(
     picture: torch.Tensor, mask: torch.Tensor, reference_size: int
 ) -> torch.Tensor:
-    """Cut the subject out on white, crop to its mask, pad to a white square, resize with antialiasing.
+    """Cut the subject out on white, crop to its mask, pad to a white square, resize with
+    antialiasing.
 
     Args:
         picture: (H, W, 3) RGB in 0..1.
-        mask: (H, W) in 0..1, 1 = subject; soft edges blend with white, the crop holds all pixels of 0.5 or more.
+        mask: (H, W) in 0..1, 1 = subject; soft edges blend with white, the crop holds all pixels of
+            0.5 or more.
         reference_size: S, side of the result in pixels (224 for CLIP, 128 for the tiny model).
 
     Returns:

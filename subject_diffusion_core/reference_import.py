@@ -1,4 +1,4 @@
-"""Import of weights made with the authors' public code: four files named unet, clip_text, mlp and proj."""
+"""Import of weights made with the authors' public code: unet, clip_text, mlp and proj."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,7 +19,7 @@ Weights = str | os.PathLike[str] | Mapping[str, torch.Tensor]
 _COORDINATE_FEATURES = 8
 _HEAD_DIM_SD2 = 64
 _NUM_HEADS_SD15 = 8
-_FAMILY_BY_WIDTH = {1024: "sd2", 768: "sd15"}
+_FAMILY_BY_WIDTH: dict[int, Literal["sd2", "sd15"]] = {1024: "sd2", 768: "sd15"}
 
 
 def import_reference(
@@ -31,13 +32,15 @@ def import_reference(
     """Turn the reference's four files into an adapter.
 
     Args:
-        unet: diffusers' gated UNet with 5 input channels; only adapters, cross-attention K/V and conv_in are taken.
+        unet: diffusers' gated UNet with 5 input channels; only adapters, cross-attention K/V and
+            conv_in are taken.
         text_encoder: the retrained CLIP text model.
         mlp: projector of the image embedding: layernorm, fc1, fc2.
         proj: grounding net: linears_image.*, null_image_feature, null_position_feature.
         num_subjects: slots of training (2 in the paper); the files do not say.
 
-    Each is a path to a .safetensors file or to a .bin/.pt file (read with `weights_only=True`), or a state dict.
+    Each is a path to a .safetensors file or to a .bin/.pt file (read with `weights_only=True`), or
+    a state dict.
 
     Returns:
         An adapter that keeps the reference's rules: mask 1 outside the boxes, null tokens zero.

@@ -17,11 +17,14 @@ _LENGTH_BYTES = 8
 _PICKLE_MAGICS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_safetensors(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read all tensors of a file, on the CPU, and its metadata.
 
     Raises:
-        CheckpointError: the file is missing, pickled, truncated or no safetensors file, or holds NaN or infinity.
+        CheckpointError: the file is missing, pickled, truncated or no safetensors file, or holds
+            NaN or infinity.
     """
     _refuse_other_formats(Path(path))
     try:

@@ -1,5 +1,5 @@
 # Shapes: B batch, N subject slots, L text tokens, D text width.
-"""Fusing each subject's image embedding into the text: the placeholder's token embedding is replaced."""
+"""Fusing each subject's image embedding into the text, in place of the placeholder's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .layer_norm_mlp import LayerNormMlp
 class ImageEmbedProjector(LayerNormMlp):
     """From an image embedding to a token embedding: (..., in_dim) -> (..., out_dim).
 
-    The reference calls this module `mlp`; on SD2 it is 1024 -> 1024 -> 1024 on ViT-H's projected CLS vector.
+    The reference calls this module `mlp`; on SD2 it is 1024 -> 1024 -> 1024 on ViT-H's projected
+    CLS vector.
     """
 
 
@@ -22,7 +23,8 @@ def fuse_placeholder_embeddings(
     placeholder_positions: torch.Tensor,
     subject_valid: torch.Tensor,
 ) -> torch.Tensor:
-    """Replace the placeholder's token embedding of every valid subject by its projected image embedding.
+    """Replace the placeholder's token embedding of every valid subject by its projected image
+    embedding.
 
     To be applied before the position embeddings are added; the whole text encoder runs afterwards.
 
@@ -63,7 +65,8 @@ def fuse_placeholder_embeddings(
 def blend_towards_label(
     projected: torch.Tensor, label_embeds: torch.Tensor, strength: float
 ) -> torch.Tensor:
-    """A subject's own strength in the text: its placeholder moves towards its label's token embedding.
+    """A subject's own strength in the text: its placeholder moves towards its label's token
+    embedding.
 
     Args:
         projected: (..., D) projected image embedding.

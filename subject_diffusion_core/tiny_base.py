@@ -1,4 +1,4 @@
-"""The tiny base model's file: UNet, VAE, text encoder and vision encoder, small enough to live in the repository."""
+"""The tiny base model's file: UNet, VAE, text encoder and vision encoder in a few megabytes."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ class TinyBase:
     """The tiny base model in memory, all weights in float32.
 
     Attributes:
-        config: constructor arguments of the parts (`unet`, `vae`, `text_encoder`, `vision`), `prediction_type`,
-            `scheduler`, `scaling_factor`, `image_size`, `provenance`.
+        config: constructor arguments of the parts (`unet`, `vae`, `text_encoder`, `vision`),
+            `prediction_type`, `scheduler`, `scaling_factor`, `image_size`, `provenance`.
         unet, vae: state dicts under diffusers' names.
-        text_encoder: state dict under the names `text_model.*`, with the whole token table (vocab_size, width).
+        text_encoder: state dict under the names `text_model.*`, with the whole token table
+            (vocab_size, width).
         vision: state dict of `TinyVision`.
-        token_ids: (K,) long, the ids whose rows the file keeps; every other id shares one row, their mean.
+        token_ids: (K,) long, the ids whose rows the file keeps; every other id shares one row.
     """
 
     config: Mapping[str, Any]
@@ -98,7 +99,8 @@ def save(path: str | os.PathLike[str], tiny_base: TinyBase, int8: bool = True) -
 
 
 def quantize(tensors: Mapping[str, torch.Tensor]) -> StateDict:
-    """Large tensors to int8 with a companion `<name>.scale` per output channel: value = int8 * scale.
+    """Large tensors to int8 with a companion `<name>.scale` per output channel: value = int8 *
+    scale.
 
     >>> stored = quantize({"w": torch.linspace(-1, 1, 2048).reshape(2, 1024)})
     >>> stored["w"].dtype, stored["w.scale"].shape
@@ -131,9 +133,19 @@ def dequantize(tensors: Mapping[str, torch.Tensor]) -> StateDict:
 
 
 def compact_token_table(table: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
-    """(vocab_size, D) -> (K + 1, D): the rows of `token_ids`, then their mean for every unknown id."""
-    rows = table[token_ids]
-    return torch.cat((rows, rows.mean(dim=0, keepdim=True)))
+    """(vocab_size, D) -> (K + 1, D): the rows of `token_ids`, then one row for all other ids.
+
+    That last row is the table's row of the first id that is not kept (training lets all of them
+    share one row); if every id is kept, it is the mean of all rows.
+
+    >>> compact_token_table(torch.tensor([[9.0], [9.0], [1.0]]), torch.tensor([2])).flatten()
+    tensor([1., 9.])
+    """
+    kept = torch.zeros(len(table), dtype=torch.bool)
+    kept[token_ids] = True
+    others = table[~kept]
+    shared = others[:1] if len(others) else table.mean(dim=0, keepdim=True)
+    return torch.cat((table[token_ids], shared))
 
 
 def expand_token_table(

@@ -1,5 +1,5 @@
 # Shapes: B batch, P = 64 patch tokens of an 8x8 grid, C = 272 features of a patch.
-"""The tiny model's image encoder: EfficientNet-Lite0 up to stride 16, batch norms folded into the convolutions."""
+"""The tiny model's image encoder: EfficientNet-Lite0 up to stride 16, batch norms folded."""
 
 from __future__ import annotations
 
@@ -34,8 +34,15 @@ class BlockSpec(NamedTuple):
     expansion: int
 
 
-# (kernel size, stride of the first block, expansion, output channels, number of blocks) of each stage
-_STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
+# (kernel size, stride of the first block, expansion, output channels, number of blocks) of each
+# stage
+_STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+)
 
 
 def block_specs() -> list[BlockSpec]:
@@ -57,8 +64,8 @@ class TinyVisionOutput(NamedTuple):
     """What the encoder says about a batch of reference images.
 
     Attributes:
-        patch_embeds: (B, 64, 272), row-major 8x8 grid: 40 channels of the 2x2 finer cells under the patch
-            (channel-major, then row, then column: 160), then 112 coarse channels.
+        patch_embeds: (B, 64, 272), row-major 8x8 grid: 40 channels of the 2x2 finer cells under the
+            patch (channel-major, then row, then column: 160), then 112 coarse channels.
         image_embeds: (B, 544): mean and standard deviation of the patch features over the grid.
     """
 
@@ -67,10 +74,18 @@ class TinyVisionOutput(NamedTuple):
 
 
 class SamePadConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding for even sizes: at stride 2 the odd pixel goes right and below."""
+    """Convolution with TensorFlow's "same" padding: at stride 2 the odd pixel is right and below.
+
+    The padding is that of even input sizes, the only ones here.
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, groups=groups)
         total = kernel_size - stride
@@ -83,14 +98,12 @@ class SamePadConv2d(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """MBConv without squeeze-and-excitation: expand 1x1, depthwise, project 1x1, and a skip where shapes agree."""
+    """MBConv without squeeze-and-excitation: expand, depthwise, project; a skip if shapes agree."""
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         hidden = spec.in_channels * spec.expansion
-        self.expand = (
-            SamePadConv2d(spec.in_channels, hidden, 1) if spec.expansion > 1 else None
-        )
+        self.expand = SamePadConv2d(spec.in_channels, hidden, 1) if spec.expansion > 1 else None
         self.depthwise = SamePadConv2d(hidden, hidden, spec.kernel_size, spec.stride, groups=hidden)
         self.project = SamePadConv2d(hidden, spec.out_channels, 1)
         self.has_skip = spec.stride == 1 and spec.in_channels == spec.out_channels
@@ -103,7 +116,7 @@ class InvertedResidual(nn.Module):
 
 
 class TinyVision(nn.Module):
-    """Frozen features of a reference image: fine (stride 8) for appearance, coarse (stride 16) for content."""
+    """Features of a reference image: fine (stride 8) for looks, coarse (stride 16) for content."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,13 +153,14 @@ def normalise_pixels(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def fold_efficientnet_lite0(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Convert published EfficientNet-Lite0 weights to `TinyVision`, folding every batch norm into its convolution.
+    """Convert published EfficientNet-Lite0 weights to `TinyVision`, folding every batch norm into
+    its convolution.
 
     w' = w * gamma / sqrt(var + 1e-3), b' = beta - mean * gamma / sqrt(var + 1e-3).
 
     Args:
-        state_dict: of the PyTorch port `efficientnet_lite_pytorch` (`_conv_stem`, `_bn0`, `_blocks.N._expand_conv`,
-            ...); parts beyond block 10 are ignored.
+        state_dict: of the PyTorch port `efficientnet_lite_pytorch` (`_conv_stem`, `_bn0`,
+            `_blocks.N._expand_conv`, ...); parts beyond block 10 are ignored.
 
     Returns:
         A state dict for `TinyVision.load_state_dict`.
