@@ -52,8 +52,11 @@ class CompactVocabulary:
 
 def build_text_encoder(arguments: dict[str, Any], vocabulary: CompactVocabulary) -> CLIPTextModel:
     """transformers' CLIPTextModel over the compact vocabulary."""
-    config = CLIPTextConfig(**{**arguments, "vocab_size": len(vocabulary)})
-    return CLIPTextModel(config)
+    start, end = vocabulary.compact(torch.tensor([START_TOKEN, END_TOKEN])).tolist()
+    compact = {
+        "vocab_size": len(vocabulary), "bos_token_id": start, "eos_token_id": end, "pad_token_id": end
+    }  # fmt: skip
+    return CLIPTextModel(CLIPTextConfig(**{**arguments, **compact}, attn_implementation="eager"))
 
 
 def text_transformer(model: CLIPTextModel) -> nn.Module:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core import tiny_base
 from subject_diffusion_core.adapter import Adapter
 from subject_diffusion_core.adapter_config import AdapterBlock, AdapterConfig
 from subject_diffusion_core.tiny_vision import TinyVision
@@ -192,9 +191,3 @@ def freeze_base(model: SubjectDiffusionModel) -> None:
         if name.endswith("token_embedding.weight"):
             parameter.requires_grad_(False)
 
-
-def save_files(base: tiny_base.TinyBase, adapter: Adapter, folder: Path) -> None:
-    """Write ``tiny_base.safetensors`` and ``tiny_adapter.safetensors`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tiny_base.save(folder / "tiny_base.safetensors", base)
-    checkpoint.save(folder / "tiny_adapter.safetensors", adapter)

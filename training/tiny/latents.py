@@ -66,15 +66,21 @@ def encode_images(autoencoder: AutoencoderTiny, images: list[np.ndarray]) -> np.
 
 
 def encode_composites(
-    work: Path, shards: Path, name: str, autoencoder: AutoencoderTiny, num_subjects: int
+    work: Path,
+    shards: Path,
+    name: str,
+    autoencoder: AutoencoderTiny,
+    num_subjects: int,
+    num_composites: int,
 ) -> None:
-    """Write the :class:`CompositeTable` of ``shards`` into ``work/name``."""
+    """Write the :class:`CompositeTable` of the first ``num_composites`` samples into ``work/name``."""
     folder = work / name
     if (folder / "texts.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     autoencoder = autoencoder.eval().to(memory_format=torch.channels_last)
-    samples = tqdm(read_shards(shards), desc="latents", unit=" images")
+    first = itertools.islice(read_shards(shards), num_composites)
+    samples = tqdm(first, total=num_composites, desc="latents", unit=" images")
     latents, rows, texts = [], [], []
     while batch := list(itertools.islice(samples, 64)):
         latents.append(encode_images(autoencoder, [sample.image for sample in batch]))

@@ -8,15 +8,20 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe:
-    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels, trained on crops."""
+    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels, trained on crops.
+
+    ``steps`` train encoder and decoder; then the encoder, hence every latent, is fixed, and
+    ``decoder_steps`` more, at any later time, sharpen the decoder alone.
+    """
 
     latent_channels: int = 16
     crop: int = 64
     batch_size: int = 16
-    steps: int = 4000
+    steps: int = 1600
+    decoder_steps: int = 1600
     warmup_steps: int = 100
     learning_rate: float = 1e-3
-    num_images: int = 16000
+    num_images: int = 6000
     latent_noise: float = 0.1
     perceptual_weight: float = 0.2
     unit_variance_weight: float = 0.05
@@ -64,6 +69,7 @@ class TinyRecipe:
     initial_alpha_attn: float = 1.0
     initial_alpha_dense: float = 0.5
     num_reference_variants: int = 3
+    num_composites: int = 40_000
     unet: dict[str, Any] = field(
         default_factory=lambda: {
             "sample_size": 16,
