@@ -78,4 +78,4 @@ def load_metric_encoder() -> MetricEncoder:
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
-    return MetricEncoder(network).eval().requires_grad_(False)
+    return MetricEncoder(network).eval().to(memory_format=torch.channels_last)
