@@ -94,12 +94,13 @@ def gallery_entries(library: Library) -> list[Entry]:
     for row, record in enumerate(library.records):
         is_model = record["identity"].startswith("model:")
         if is_model or record["split"] == "heldout":
-            entries += [Entry(row=row, mirrored=m) for m in ((False,) if is_model else (False, True))]
+            orientations = (False,) if is_model else (False, True)
+            entries += [Entry(row=row, mirrored=mirrored) for mirrored in orientations]
     return sorted(entries, key=lambda entry: library.records[entry.row]["identity"])
 
 
 def gallery_crop(library: Library, entry: Entry) -> np.ndarray:
-    """The entry pasted into a held-out scene and cropped: (S, S, 3) uint8, a function of the entry."""
+    """The entry pasted into a held-out scene and cropped, (S, S, 3) uint8; always the same."""
     rng = np.random.default_rng((GALLERY_SEED, entry.row, int(entry.mirrored)))
     cutout = library.cutout(entry.row)
     scale = GALLERY_SIZE * SIDE / max(cutout.width, cutout.height)

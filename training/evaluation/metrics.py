@@ -54,7 +54,7 @@ def look_up(best_by_identity: np.ndarray, right: np.ndarray) -> LookUp:
 
 
 def resample_rows(num_queries: int, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
-    """(R, Q) indices drawn with replacement; the same for every row of the table, so rows pair up."""
+    """(R, Q) indices drawn with replacement; equal for all rows of the table, so rows pair up."""
     rng = np.random.default_rng((BOOTSTRAP_SEED, num_queries))
     return rng.integers(num_queries, size=(num_resamples, num_queries))
 
@@ -65,9 +65,9 @@ def bootstrap(
     """95 % percentile interval of a statistic of query means.
 
     Args:
-        statistic: takes the mean of each of ``values`` (floats, or (R,) arrays of resampled means).
-        values: (Q,) per query, paired: query i is the same query in all of them. What belongs to one
-            query (two subjects of one picture) must be averaged before.
+        statistic: takes the mean of each of ``values``: floats, or (R,) of resampled means.
+        values: (Q,) per query, paired: query i is the same query in all of them. What belongs to
+            one query (two subjects of one picture) must be averaged before.
         num_resamples: R.
 
     >>> str(bootstrap(lambda mean: mean, np.ones(4)))

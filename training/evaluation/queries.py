@@ -69,7 +69,7 @@ def identity_rows(library: Library, identity: str) -> list[int]:
 
 
 def far_view(library: Library, row: int, rng: np.random.Generator) -> int:
-    """Another view of the same subject, more than 30 degrees away; ``row`` where it has one only."""
+    """Another view of the subject, more than 30 degrees away; ``row`` where it has one only."""
     if library.records[row]["view"] is None:
         return row
     rows = identity_rows(library, library.records[row]["identity"])

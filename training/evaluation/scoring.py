@@ -59,7 +59,7 @@ def crop_features(
 def look_up_rows(
     features: np.ndarray, gallery: Gallery, library: Library, reference_rows: list[int]
 ) -> tuple[LookUp, np.ndarray]:
-    """Look crops (Q, F) up as the subjects of ``reference_rows``; also the entries' cosines (Q, G)."""
+    """Crops (Q, F) looked up as the subjects of ``reference_rows``; also all cosines (Q, G)."""
     index_of = {identity: index for index, identity in enumerate(gallery.identities)}
     right = np.array([index_of[library.records[row]["identity"]] for row in reference_rows])
     similarities = gallery.similarities(features, view_vectors(library, reference_rows))
@@ -136,7 +136,7 @@ def summarise(scores: RowScores) -> dict[str, Interval | None]:
 def twin_cosines(
     features: np.ndarray, queries: Sequence[Query], gallery: Gallery, library: Library
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines (Q,) of swap pictures (features (Q, F)) to their own and to the pair's other design."""
+    """Cosines (Q,) of swap crops (Q, F) to their own and to the pair's other design."""
     own_rows = [query.subjects[0].reference_row for query in queries]
     twin_rows = [own_rows[index ^ 1] for index in range(len(own_rows))]
     own, _ = look_up_rows(features, gallery, library, own_rows)

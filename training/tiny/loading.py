@@ -22,7 +22,7 @@ BASE_NAME, ADAPTER_NAME = "tiny_base.safetensors", "tiny_adapter.safetensors"
 
 
 def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
-    """The sizes and options of a recipe as the two files state them; its training numbers are defaults."""
+    """The recipe's sizes and options as the two files state them; the rest are defaults."""
     unet: dict[str, Any] = dict(base.config["unet"])
     channels = unet.pop("in_channels")
     unet.pop("out_channels")
