@@ -174,7 +174,9 @@ class SubjectDiffusionModel(nn.Module):
             conditioning.text_valid,
         )
 
-    def forward(self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def forward(
+        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning
+    ) -> Tensor:
         """The UNet's prediction (B, C, h, w) for ``noisy_latents`` (B, C, h, w), ``timesteps`` (B,)."""
         text_states = self.encode(conditioning)
         height, width = noisy_latents.shape[-2:]

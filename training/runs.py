@@ -54,7 +54,11 @@ class RunLog:
         elapsed = time.monotonic() - self.start
         per_step = elapsed / max(1, step - self.first_step)
         left = per_step * (self.total_steps - step)
-        row = {"step": step, "seconds": round(elapsed, 1), **{k: float(v) for k, v in values.items()}}
+        row = {
+            "step": step,
+            "seconds": round(elapsed, 1),
+            **{k: float(v) for k, v in values.items()},
+        }
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -69,4 +73,3 @@ def cosine_learning_rate(
         return peak * (step + 1) / warmup_steps
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
-

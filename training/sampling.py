@@ -84,7 +84,9 @@ class TinySampler:
         """Pictures (B, H, W, 3) uint8, one per request."""
         conditioning = self.branches(requests)
         size = (self.autoencoder.config["latent_channels"], self.latent_size, self.latent_size)
-        noise = [torch.randn(size, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
+        noise = [
+            torch.randn(size, generator=torch.Generator().manual_seed(r.seed)) for r in requests
+        ]
         latents = torch.stack(noise)
         scheduler = DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",

@@ -70,62 +70,95 @@ def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> 
     return sum((got - want).square().sum(1).mean() for got, want in pairs)
 
 
+def color_distance(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of 8x8 means: without it the weakest colour axis is learnt last."""
+    return F.mse_loss(F.avg_pool2d(images, 8), F.avg_pool2d(targets, 8))
+
+
 def autoencoder_loss(
     model: AutoencoderTiny, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
 ) -> tuple[Tensor, dict[str, float]]:
-    """Reconstruction in pixels and features, plus the pull of the latents to zero mean, unit variance."""
-    latents = model.encode(images).latents.float()
+    """Reconstruction in pixels, colours and features, and the latents' pull to unit variance.
+
+    Where the encoder is frozen, that last term is a constant.
+    """
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = model.encode(images).latents.float()
+        noisy = latents + recipe.latent_noise * torch.randn_like(latents)
+        decoded = model.decode(noisy.to(images.dtype)).sample.float()
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     unit_variance = mean.square().mean() + (std - 1).square().mean()
-    noisy = latents + recipe.latent_noise * torch.randn_like(latents)
-    decoded = model.decode(noisy.to(images.dtype)).sample.float()
-    targets = images.float()
-    mse = F.mse_loss(decoded, targets)
-    pixel = F.l1_loss(decoded, targets) + mse
-    with torch.autocast("cpu", enabled=False):  # depthwise convolutions are faster in fp32
-        perceptual = perceptual_distance(vision, decoded, targets)
+    mse = F.mse_loss(decoded, images)
+    perceptual = perceptual_distance(vision, decoded, images)
     loss = (
-        pixel
+        F.l1_loss(decoded, images)
+        + mse
+        + recipe.color_weight * color_distance(decoded, images)
         + recipe.perceptual_weight * perceptual
         + recipe.unit_variance_weight * unit_variance
     )
     psnr = 10 * torch.log10(4 / mse.detach())
-    return loss, {
-        "psnr": psnr.item(), "perceptual": perceptual.item(), "std": std.mean().item()
-    }  # fmt: skip
+    values = {"psnr": psnr.item(), "perceptual": perceptual.item(), "std": std.mean().item()}
+    return loss, values
 
 
-def train_autoencoder(shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision) -> Path:
-    """Train to ``recipe.steps`` (resuming), write ``autoencoder.pt``; returns that file."""
-    final = work / "autoencoder.pt"
+def train_autoencoder(
+    shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
+) -> Path:
+    """Train encoder and decoder (resuming); returns the file of the weights."""
+    model = build_autoencoder(recipe)
+    return _train(model, shards, work, "autoencoder", recipe.steps, recipe, vision)
+
+
+def sharpen_decoder(
+    encoder: Path, shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
+) -> Path:
+    """Train the decoder further on fixed latents (resuming); returns the file of the weights."""
+    model = build_autoencoder(recipe)
+    model.load_state_dict(torch.load(encoder, map_location="cpu", weights_only=True)["model"])
+    model.encoder.requires_grad_(False)
+    return _train(model, shards, work, "decoder", recipe.decoder_steps, recipe, vision)
+
+
+def _train(
+    model: AutoencoderTiny,
+    shards: Path,
+    work: Path,
+    name: str,
+    steps: int,
+    recipe: AutoencoderRecipe,
+    vision: TinyVision,
+) -> Path:
+    final, state_path = work / f"{name}.pt", work / f"{name}-state.pt"
     if final.exists():
         return final
-    torch.manual_seed(recipe.seed)
     images = load_images(shards, recipe.num_images)
-    model = build_autoencoder(recipe).to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
     vision = vision.to(memory_format=torch.channels_last)
+    trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+        trainable, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
     )
-    state_path = work / "autoencoder-state.pt"
     first_step = 0
     if state := load_state(state_path):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first_step = state["step"]
-    log = RunLog(work / "autoencoder.jsonl", recipe.steps, first_step)
-    for step in range(first_step, recipe.steps):
+    data_offset = 0 if name == "autoencoder" else recipe.steps
+    log = RunLog(work / f"{name}.jsonl", steps, first_step)
+    for step in range(first_step, steps):
         torch.manual_seed(recipe.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = cosine_learning_rate(
-                step, recipe.steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
+                step, steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
             )
-        batch = random_crops(images, recipe, step).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, values = autoencoder_loss(model, vision, batch, recipe)
+        batch = random_crops(images, recipe, data_offset + step).to(
+            memory_format=torch.channels_last
+        )
+        loss, values = autoencoder_loss(model, vision, batch, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         if (step + 1) % 50 == 0:
             log.write(step + 1, loss=loss.item(), **values)

@@ -48,7 +48,10 @@ class Batch:
 
 
 def template_chunk(
-    prompt: str, labels: list[str], num_slots: int, encode: Callable[[str], Any] = cached_encode_words
+    prompt: str,
+    labels: list[str],
+    num_slots: int,
+    encode: Callable[[str], Any] = cached_encode_words,
 ) -> ChunkTokens:
     """Token ids and positions of the template with ``labels``."""
     return build_chunk(
@@ -165,4 +168,3 @@ class BatchMaker:
             subject_segmaps=torch.from_numpy(self.composites.segmaps[indices]).float() / 255,
             map_valid=present & has_template,
         )
-

@@ -115,7 +115,9 @@ def train_diffusion(
     weights = MasterWeights(
         model.named_parameters(), ema_decay=recipe.ema_decay, weight_decay=recipe.weight_decay
     )
-    step_loss = DiffusionStep(model, use_plain_attention(model.unet), noise_scheduler(), recipe, dtype)
+    step_loss = DiffusionStep(
+        model, use_plain_attention(model.unet), noise_scheduler(), recipe, dtype
+    )
     state_path = work / f"{name}-state.pt"
     first_step = 0
     if state := load_state(state_path):

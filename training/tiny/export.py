@@ -190,4 +190,3 @@ def freeze_base(model: SubjectDiffusionModel) -> None:
     for name, parameter in model.text_encoder.named_parameters():
         if name.endswith("token_embedding.weight"):
             parameter.requires_grad_(False)
-

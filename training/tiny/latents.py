@@ -87,7 +87,12 @@ def encode_composites(
         rows += [sample_rows(sample, num_subjects) for sample in batch]
         texts += [(sample.caption, [e.label for e in sample.entities]) for sample in batch]
     boxes, segmaps, cutout = (np.stack(column) for column in zip(*rows, strict=True))
-    arrays = {"latents": np.concatenate(latents), "boxes": boxes, "segmaps": segmaps, "cutout": cutout}
+    arrays = {
+        "latents": np.concatenate(latents),
+        "boxes": boxes,
+        "segmaps": segmaps,
+        "cutout": cutout,
+    }
     for key, array in arrays.items():
         with atomic_path(folder / f"{key}.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, array)

@@ -17,13 +17,14 @@ class AutoencoderRecipe:
     latent_channels: int = 16
     crop: int = 64
     batch_size: int = 16
-    steps: int = 1600
+    steps: int = 3600
     decoder_steps: int = 1600
     warmup_steps: int = 100
     learning_rate: float = 1e-3
     num_images: int = 6000
     latent_noise: float = 0.1
-    perceptual_weight: float = 0.2
+    perceptual_weight: float = 0.1
+    color_weight: float = 4.0
     unit_variance_weight: float = 0.05
     checkpoint_every: int = 200
     seed: int = 0

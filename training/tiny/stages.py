@@ -12,10 +12,11 @@ from torch import Tensor
 
 from subject_diffusion_core import checkpoint, tiny_base
 
+from ..data.build import build
 from ..data.split import assert_split, identities_sha256
 from ..model import SubjectDiffusionModel
 from ..text import CompactVocabulary
-from .autoencoder import build_autoencoder, train_autoencoder
+from .autoencoder import build_autoencoder, sharpen_decoder, train_autoencoder
 from .batches import BatchMaker, corpus_vocabulary
 from .build import build_model
 from .diffusion import train_diffusion
@@ -49,6 +50,13 @@ def run_autoencoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
     return load_autoencoder(path, recipe)
 
 
+def run_decoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
+    """Sharpen the decoder on the fixed latents, or load its stored result."""
+    encoder = work / "autoencoder.pt"
+    path = sharpen_decoder(encoder, work / TRAIN_SHARDS, work, recipe.autoencoder, load_vision())
+    return load_autoencoder(path, recipe)
+
+
 def load_autoencoder(path: Path, recipe: TinyRecipe) -> AutoencoderTiny:
     """The trained autoencoder."""
     model = build_autoencoder(recipe.autoencoder)
@@ -63,23 +71,51 @@ def run_precompute(work: Path, recipe: TinyRecipe) -> None:
     encode_references(work, load_vision(), train_rows, recipe.num_reference_variants - 1)
     autoencoder = run_autoencoder(work, recipe)
     encode_composites(
-        work, work / TRAIN_SHARDS, "latents", autoencoder, recipe.num_subjects, recipe.num_composites
+        work,
+        work / TRAIN_SHARDS,
+        "latents",
+        autoencoder,
+        recipe.num_subjects,
+        recipe.num_composites,
     )
 
 
 def scene_captions(work: Path) -> list[str]:
     """Captions of all scenes: the base model is to know the words of the held-out ones, too."""
-    return sorted({scene["caption"] for scene in json.loads((work / "backgrounds.json").read_text())})
+    return sorted(
+        {scene["caption"] for scene in json.loads((work / "backgrounds.json").read_text())}
+    )
 
 
 def provenance(recipe: TinyRecipe, stage: str) -> dict[str, Any]:
     """What made the weights, stored in their file."""
-    return {"recipe": "tiny", "stage": stage, "split_sha256": identities_sha256(), **recipe.as_dict()}
+    return {
+        "recipe": "tiny",
+        "stage": stage,
+        "split_sha256": identities_sha256(),
+        **recipe.as_dict(),
+    }
 
 
 def load_averaged(model: SubjectDiffusionModel, averaged: dict[str, Tensor]) -> None:
     """Copy a stage's averaged weights into an fp32 model."""
     model.float().load_state_dict(averaged, strict=False)
+
+
+def run_all(
+    work: Path,
+    weights: Path,
+    recipe: TinyRecipe,
+    *,
+    packages: Path | None = None,
+    composites: int = 60_000,
+) -> None:
+    """The whole recipe: packages, data, autoencoder, tables, joint stage, adapter, files."""
+    build(work, packages, train_composites=composites)
+    (work / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2))
+    run_autoencoder(work, recipe)
+    run_precompute(work, recipe)
+    DiffusionStages(work, recipe).run_adapter(weights)
 
 
 class DiffusionStages:
@@ -90,13 +126,20 @@ class DiffusionStages:
         self.recipe = recipe
         self.records = cutout_records(work, "train")
         self.composites: CompositeTable = load_composites(work / "latents")
-        self.vocabulary: CompactVocabulary = corpus_vocabulary(self.composites, scene_captions(work))
+        self.vocabulary: CompactVocabulary = corpus_vocabulary(
+            self.composites, scene_captions(work)
+        )
 
     def batches(self, stage: DiffusionRecipe) -> BatchMaker:
         """The batches of a stage."""
         references = load_references(self.work)
         return BatchMaker(
-            self.composites, references, self.records, self.vocabulary, stage, self.recipe.num_subjects
+            self.composites,
+            references,
+            self.records,
+            self.vocabulary,
+            stage,
+            self.recipe.num_subjects,
         )
 
     def run_joint(self) -> SubjectDiffusionModel:
@@ -111,7 +154,7 @@ class DiffusionStages:
     def run_adapter(self, weights: Path) -> None:
         """Stage 4: the paper's trainable parts on the stored base; writes both files into ``weights``."""
         model = self.run_joint()
-        autoencoder = load_autoencoder(self.work / "autoencoder.pt", self.recipe)
+        autoencoder = run_decoder(self.work, self.recipe)
         base = base_from_model(
             model, autoencoder, load_vision(), self.vocabulary, self.recipe,
             provenance(self.recipe, "joint"),
