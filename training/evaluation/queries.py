@@ -18,7 +18,7 @@ from ..data.split import assert_split
 from .gallery import near_views, view_vectors
 
 QUERY_SEED = 2026
-KINDS = ("one", "two", "swap")
+KINDS = ("one", "two", "swap", "seen_scene")
 DEFAULT_COUNT = 200
 Box = tuple[int, int, int, int]
 
@@ -109,9 +109,11 @@ def make_query(
     rows_and_boxes: list[tuple[int, Box]],
     rng: np.random.Generator,
 ) -> Query:
-    """A query for the subjects shown by some cut-outs, with a held-out scene and a fresh seed."""
+    """A query for the subjects shown by some cut-outs, in a scene of its kind, with a seed."""
     labels = [library.records[row]["label"] for row, _ in rows_and_boxes]
-    scene_row = int(library.scene_rows[rng.integers(len(library.scene_rows))])
+    split = "train" if kind == "seen_scene" else "heldout"
+    scene_rows = [row for row, scene in enumerate(library.scenes) if scene["split"] == split]
+    scene_row = scene_rows[rng.integers(len(scene_rows))]
     scene = library.scenes[scene_row]
     prompt = write_caption(labels, scene["caption"], rng)
     seed = int(rng.integers(2**31))
@@ -128,7 +130,7 @@ def make_query(
 
 
 def draw_query(library: Library, kind: str, index: int, num_subjects: int) -> Query:
-    """Query ``index`` of the kinds "one" and "two"."""
+    """Query ``index`` of the kinds "one", "two" and "seen_scene"."""
     rng = np.random.default_rng((QUERY_SEED, KINDS.index(kind), index))
     rows = draw_rows(library, rng, num_subjects)
     boxes = place_boxes(draw_sizes([library.cutout(row) for row in rows], SIDE, rng), SIDE, rng)
@@ -174,11 +176,12 @@ def draw_queries(library: Library, kind: str, count: int = DEFAULT_COUNT) -> lis
 
     Args:
         library: held-out identities, held-out scenes.
-        kind: "one", "two" or "swap".
+        kind: "one" or "two" subjects, "swap" pairs, or "seen_scene": one held-out subject in a
+            scene of the training captions, for the scene's match.
         count: pictures to ask for.
     """
     if kind == "swap":
         pairs = [draw_swap_pair(library, index) for index in range(count // 2)]
         return [query for pair in pairs for query in pair]
-    num_subjects = {"one": 1, "two": 2}[kind]
+    num_subjects = 2 if kind == "two" else 1
     return [draw_query(library, kind, index, num_subjects) for index in range(count)]

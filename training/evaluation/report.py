@@ -26,6 +26,11 @@ TWO_COLUMNS = {
     "top1_both": "both, top-1",
     "unmixed": "unmixed",
 }
+MATCH_COLUMNS = {
+    "box_iou": "box IoU",
+    "group": "label group",
+    "scene": "scene",
+}
 ONE_TARGET, TWO_TARGET = 0.25, 0.15
 
 
@@ -94,6 +99,16 @@ def markdown(result: Mapping[str, Any]) -> str:
     two = {name: row for name, row in result["rows"].items() if "top1_both" in row["scores"]}
     if two:
         lines += ["", "Two subjects:", "", *table(two, TWO_COLUMNS)]
+    matched = {name: row for name, row in result["rows"].items() if "box_iou" in row["scores"]}
+    if matched:
+        lines += [
+            "",
+            "Box of the found subject against the asked box (a real composite's against the pasted "
+            "one); label group and scene as linear heads on the metric encoder see them. Scenes "
+            "are held-out ones, whose captions training never saw, except where the row says so:",
+            "",
+            *table(matched, MATCH_COLUMNS),
+        ]
     given = {name: row for name, row in result["rows"].items() if row["source"] == "shuffled"}
     for row in given.values():
         title = f"{row['title']}, looked up as the subject whose picture was given, top-1"
@@ -104,8 +119,6 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines.append(interval_line(title, lead))
     for name, score in result["swap"].items():
         lines.append(interval_line(f"swap test, {name.replace('_', ' ')}", score))
-    for name, value in result["extras"].items():
-        lines.append(f"- {name}: {value}")
     met = [f"{name} {'yes' if value else 'NO'}" for name, value in result["criteria"].items()]
     lines += [f"- targets met: {', '.join(met) or 'not measured'}"]
     lines += [f"- seconds: {', '.join(f'{k} {v:.0f}' for k, v in result['seconds'].items())}"]

@@ -50,6 +50,7 @@ ROWS = (
     Row(name="two_text_only", kind="two", source="text_only", title="two: text only"),
     Row(name="two_shuffled", kind="two", source="shuffled", title="two: shuffled references"),
     Row(name="two_real", kind="two", source="real", title="two: real composites"),
+    Row(name="one_seen_scene", kind="seen_scene", source="subject", title="one, scene seen"),
     Row(name="two_real_vae", kind="two", source="real_vae", title="two: real through the VAE"),
 )
 
@@ -85,13 +86,19 @@ def contained_box(box_px: Box, width: int, height: int) -> Box:
     return left, top, left + new_width, top + new_height
 
 
-def real_composite(library: Library, query: Query) -> np.ndarray:
-    """The right subjects, from other views, pasted into the boxes: (H, H, 3) uint8."""
+def pasted_boxes(library: Library, query: Query) -> list[Box]:
+    """Where :func:`real_composite` pastes the query's subjects, in pixels."""
     cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
-    boxes_px = [
+    return [
         contained_box(subject.box_px, cutout.width, cutout.height)
         for subject, cutout in zip(query.subjects, cutouts, strict=True)
     ]
+
+
+def real_composite(library: Library, query: Query) -> np.ndarray:
+    """The right subjects, from other views, pasted into the boxes: (H, H, 3) uint8."""
+    cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
+    boxes_px = pasted_boxes(library, query)
     background = np.asarray(library.backgrounds[query.background_row])
     rng = np.random.default_rng(query.seed)
     composite = compose(

@@ -10,7 +10,8 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,31 @@ import torch
 from ..data.library import load_library
 from ..data.split import identities_sha256
 from ..runs import atomic_path
+from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
 from .contact_sheet import contact_sheet
 from .gallery import build_gallery
 from .metric_encoder import load_metric_encoder
-from .metrics import Interval, lead_over_controls, swap_score
+from .metrics import Interval, lead_over_controls, mean_interval, swap_score
 from .pictures import PictureMaker, SamplingSettings, cached_pictures
 from .queries import DEFAULT_COUNT, KINDS, QUERY_SEED, Query, draw_queries
 from .report import write_report
-from .rows import ROWS, Row
+from .rows import ROWS, Row, pasted_boxes
 from .scoring import RowScores, crop_features, score_row, summarise, twin_cosines
+from .text_match import Heads, group_of, load_heads
 
-# Shapes: Q queries, H picture side (128).
+# Shapes: Q queries, N subjects of a query, F feature width, H picture side (128).
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowResult:
-    """A row with its pictures (Q, H, H, 3) and scores."""
+    """A row with its pictures (Q, H, H, 3), its crops' features (Q, N, F) and all scores."""
 
     row: Row
     queries: list[Query]
     pictures: np.ndarray
+    features: np.ndarray
     scores: RowScores
+    matches: dict[str, Interval | None]
 
 
 class TinyBench:
@@ -57,6 +62,7 @@ class TinyBench:
     def __init__(
         self, work: Path, weights: Path, out: Path, settings: SamplingSettings, count: int
     ) -> None:
+        self.work = work
         self.out = out
         self.settings = settings
         self.seconds: dict[str, float] = {}
@@ -68,7 +74,6 @@ class TinyBench:
             self.gallery = build_gallery(self.library, self.encoder, work)
         self.results: dict[str, RowResult] = {}
         self.swap: dict[str, Interval] = {}
-        self.extras: dict[str, Any] = {}
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -91,14 +96,55 @@ class TinyBench:
             features = crop_features(pictures, queries, self.encoder)
             scores = score_row(features, queries, self.gallery, self.library)
         self.results[row.name] = RowResult(
-            row=row, queries=queries, pictures=pictures, scores=scores
+            row=row,
+            queries=queries,
+            pictures=pictures,
+            features=features,
+            scores=scores,
+            matches={},
         )
         if row.kind == "swap":
             own, twin = twin_cosines(features[:, 0], queries, self.gallery, self.library)
-            self.swap = asdict_shallow(swap_score(own, twin))
+            score = swap_score(own, twin)
+            self.swap = {field.name: getattr(score, field.name) for field in fields(score)}
         sheet = contact_sheet(self.library, queries, pictures, scores)
         with atomic_path(self.out / f"{row.name}.png") as temporary:
             sheet.save(temporary, "PNG")
+        write_report(self.result(), self.out)
+
+    @cached_property
+    def segmenter(self) -> SubjectSegmenter:
+        """The segmenter for boxes; trained when first needed."""
+        with self.timed("segmenter"):
+            return load_segmenter(self.work)
+
+    @cached_property
+    def heads(self) -> Heads:
+        """The linear heads for text; fitted when first needed."""
+        with self.timed("text heads"):
+            return load_heads(self.work, self.encoder)
+
+    def measure_matches(self, row: Row) -> None:
+        """Box, label group and scene of a row measured before; writes the report again."""
+        result = self.results[row.name]
+        queries, features = result.queries, result.features
+        boxes = asked_boxes(queries)
+        if row.source in ("real", "real_vae"):
+            boxes = [pasted_boxes(self.library, query) for query in queries]
+        groups = [
+            group_of(self.library.records[subject.reference_row]["category"])
+            for query in queries
+            for subject in query.subjects
+        ]
+        scenes = [query.scene for query in queries]
+        by_crop = self.heads.group.matches(features.reshape(len(groups), -1), groups)
+        by_picture = self.heads.scene.matches(self.encoder.encode(result.pictures), scenes)
+        matches = {
+            "box_iou": mean_interval(row_ious(self.segmenter, result.pictures, boxes).mean(axis=1)),
+            "group": mean_interval(by_crop.reshape(len(queries), -1).mean(axis=1)),
+            "scene": mean_interval(by_picture),
+        }
+        self.results[row.name] = replace(result, matches=matches)
         write_report(self.result(), self.out)
 
     def leads(self) -> dict[str, Interval]:
@@ -127,20 +173,14 @@ class TinyBench:
                     "title": result.row.title,
                     "source": result.row.source,
                     "num_pictures": len(result.pictures),
-                    "scores": summarise(result.scores),
+                    "scores": summarise(result.scores) | result.matches,
                 }
                 for name, result in self.results.items()
             },
             "leads": self.leads(),
             "swap": self.swap,
-            "extras": self.extras,
             "seconds": self.seconds,
         }
-
-
-def asdict_shallow(score: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name, without converting what they hold."""
-    return {name: getattr(score, name) for name in score.__dataclass_fields__}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +199,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text-only-guidance", type=float, default=defaults.text_only_guidance_scale
     )
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
+    parser.add_argument(
+        "--no-matches",
+        dest="matches",
+        action="store_false",
+        help="identity only: no boxes, label groups and scenes",
+    )
     parser.add_argument("--threads", type=int, help="CPU threads of torch")
 
 
@@ -174,7 +220,9 @@ def run(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
     )
     bench = TinyBench(arguments.work, arguments.weights, arguments.out, settings, arguments.limit)
-    for row in ROWS:
-        if row.name in arguments.rows:
-            bench.measure(row)
+    rows = [row for row in ROWS if row.name in arguments.rows]
+    for row in rows:
+        bench.measure(row)
+    for row in rows if arguments.matches else []:
+        bench.measure_matches(row)
     print((arguments.out / "tinybench.md").read_text(encoding="utf-8"))
