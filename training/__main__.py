@@ -22,6 +22,32 @@ def add_tiny(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run_tiny)
 
 
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    """``evaluate``: TinyBench on a folder of weights."""
+    from .evaluation import tinybench
+
+    parser = commands.add_parser(
+        "evaluate",
+        help="TinyBench: identity, boxes and text match on held-out subjects",
+        description="Writes JSON, a Markdown table and contact sheets; goes on where it stopped.",
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="also write the scores into the weights' metadata"
+    )
+    tinybench.add_arguments(parser)
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """Measure, and record the scores where asked."""
+    from .evaluation import tinybench
+    from .evaluation.record import record_scores
+
+    tinybench.run(arguments)
+    if arguments.record:
+        record_scores(arguments.weights, arguments.out / "tinybench.json")
+
+
 def run_tiny(arguments: argparse.Namespace) -> None:
     """Data, autoencoder, features and latents, joint training, adapter, files."""
     from .tiny.recipe import TinyRecipe
@@ -41,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     add_tiny(commands)
+    add_evaluate(commands)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
