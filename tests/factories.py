@@ -7,7 +7,6 @@ can fail.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -177,11 +176,20 @@ def make_adapter(unet: UNet2DConditionModel, seed: int = 10, **options: Any) -> 
         unet_part |= {f"{name}.fuser.{key}": tensor for key, tensor in state.items()}
     generator = torch.Generator().manual_seed(seed + 100)
     for name, weight in unet.state_dict().items():
-        if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight", "conv_in.bias")):
-            unet_part[name] = weight + 0.1 * torch.randn(weight.shape, generator=generator)
-        elif name == "conv_in.weight":
-            extra = torch.randn(weight.shape[0], 1, *weight.shape[2:], generator=generator)
-            unet_part[name] = torch.cat((weight * 1.1, 0.3 * extra), dim=1)
+        if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")):
+            part = "cross_attention_kv"
+        elif name.startswith("conv_in."):
+            part = "conv_in"
+        else:
+            continue
+        if part not in config.trained_parts:
+            continue
+        changed = weight + 0.1 * torch.randn(weight.shape, generator=generator)
+        if name == "conv_in.weight":
+            mask_shape = (weight.shape[0], 1, *weight.shape[2:])
+            kernel = 0.3 * torch.randn(mask_shape, generator=generator)
+            changed = torch.cat((changed, kernel), dim=1)
+        unet_part[name] = changed
     text = {}
     if "text_encoder" in config.trained_parts:
         text = text_encoder_state(make_text_encoder(seed + 200))
@@ -234,8 +242,3 @@ class _FuserWithPositions(nn.Module):
     def forward(self, hidden_states: torch.Tensor, objs: torch.Tensor) -> torch.Tensor:
         positions = self.query_positions.get(hidden_states.shape[1])
         return self.layer(hidden_states, objs, query_positions=positions)
-
-
-def replace_options(config: AdapterConfig, **options: Any) -> AdapterConfig:
-    """A configuration with some fields changed."""
-    return dataclasses.replace(config, **options)

@@ -1,0 +1,292 @@
+"""The nodes one by one: their frozen interface, boxes, masks, text tokens, progress and cancel."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.utils
+import pytest
+import torch
+from host_models import Host
+
+INTERFACE = {
+    "SubjectDiffusionTinyLoader": (
+        [],
+        ["MODEL", "CLIP", "VAE", "CLIP_VISION", "SUBJECT_DIFFUSION_ADAPTER"],
+    ),
+    "SubjectDiffusionAdapterLoader": (["adapter_name"], ["SUBJECT_DIFFUSION_ADAPTER"]),
+    "SubjectDiffusionSubject": (
+        ["image", "label", "box", "strength", "mask", "previous"],
+        ["SUBJECTS"],
+    ),
+    "SubjectDiffusionLayout": (["subjects", "width", "height"], ["SUBJECTS", "IMAGE"]),
+    "SubjectDiffusionEncode": (
+        ["clip", "clip_vision", "adapter", "subjects", "prompt", "negative_prompt"],
+        ["CONDITIONING"] * 3,
+    ),
+    "SubjectDiffusionApply": (
+        ["model", "clip", "adapter", "strength", "start_percent", "end_percent"],
+        ["MODEL", "CLIP"],
+    ),
+    "SubjectDiffusionGuider": (
+        [
+            "model",
+            "positive",
+            "image_only",
+            "negative",
+            "text_guidance_scale",
+            "image_guidance_scale",
+        ],
+        ["GUIDER"],
+    ),
+}
+DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
+
+
+@pytest.mark.parametrize("node_id", INTERFACE)
+def test_interface_is_frozen_and_explained(comfy_nodes: Any, node_id: str) -> None:
+    """Saved workflows and API clients depend on ids, names and order."""
+    schema = comfy_nodes.NODE_CLASS_MAPPINGS[node_id].GET_SCHEMA()
+    inputs, outputs = INTERFACE[node_id]
+    assert [entry.id for entry in schema.inputs] == inputs
+    assert [str(entry.io_type) for entry in schema.outputs] == outputs
+    assert schema.category == "Subject-Diffusion"
+    assert schema.description
+    assert all(entry.tooltip for entry in (*schema.inputs, *schema.outputs))
+    page = (DOCS / f"{node_id}.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in inputs)
+
+
+@pytest.mark.parametrize(
+    ("value", "edges", "unit"),
+    [
+        ("0.1,0.2,0.5,0.9", (0.1, 0.2, 0.5, 0.9), "relative"),
+        (" 0.1 0.2; 0.5 , 0.9 ", (0.1, 0.2, 0.5, 0.9), "relative"),
+        ("[0.1, 0.2, 0.5, 0.9]", (0.1, 0.2, 0.5, 0.9), "relative"),
+        ("[[[0, 0, 1, 1]]]", (0, 0, 1, 1), "relative"),
+        ([[0.1, 0.2, 0.5, 0.9]], (0.1, 0.2, 0.5, 0.9), "relative"),
+        ('{"x1": 0, "y1": 0.5, "x2": 1, "y2": 1}', (0, 0.5, 1, 1), "relative"),
+        ('[[{"x": 8, "y": 16, "width": 32, "height": 64}]]', (8, 16, 40, 80), "pixels"),
+        ({"x": 0, "y": 0, "width": 1, "height": 1}, (0, 0, 1, 1), "pixels"),
+    ],
+)
+def test_box_formats(host: Host, value: Any, edges: tuple[float, ...], unit: str) -> None:
+    box = host.boxes.parse_box(value, "Subject 1")
+    assert box.edges == edges
+    assert box.unit == unit
+
+
+@pytest.mark.parametrize("value", ["", "  ", None, "[]", []])
+def test_no_box(host: Host, value: Any) -> None:
+    assert host.boxes.parse_box(value, "Subject 1") is None
+
+
+@pytest.mark.parametrize(
+    "value", ["1,2,3", '{"x": 1}', "nan,0,1,1", "[[0,0,1,1],[0,0,1,1]]", '{"x1":"a"}', "null,0,1,1"]
+)
+def test_what_is_no_box(host: Host, value: str) -> None:
+    with pytest.raises(ValueError, match="Subject 3's box: expected"):
+        host.boxes.parse_box(value, "Subject 3")
+
+
+def test_pixels_become_fractions(host: Host) -> None:
+    box = host.boxes.parse_box({"x": 64, "y": 0, "width": 64, "height": 32}, "Subject 1")
+    assert box.to_relative(256, 64, "Subject 1").edges == (0.25, 0.0, 0.5, 0.5)
+
+
+def make_subject(host: Host, mask: torch.Tensor | None = None, **options: Any) -> Any:
+    image = torch.rand(options.pop("views", 1), 20, 30, options.pop("channels", 3))
+    inputs = {"label": "dog", "box": "0,0,1,1", "strength": 1.0, **options}
+    (subjects,) = host.subject.SubjectDiffusionSubject.execute(image, mask=mask, **inputs).args
+    return subjects[-1]
+
+
+def test_masks(host: Host) -> None:
+    mask = torch.zeros(1, 20, 30)
+    mask[:, 5:10, 5:10] = 1
+    assert make_subject(host, mask, views=3).masks.shape == (3, 20, 30)
+    assert make_subject(host, mask[0]).masks.shape == (1, 20, 30)
+    # Load Image's mask of a picture without transparency, and the same through Invert Mask
+    assert make_subject(host, torch.zeros(1, 64, 64)).masks is None
+    assert make_subject(host, torch.ones(1, 64, 64)).masks is None
+    with pytest.raises(ValueError, match=r"expected 1 mask or one per view \(3\), got 2"):
+        make_subject(host, mask.expand(2, -1, -1), views=3)
+
+
+def test_alpha_channel_and_spaces(host: Host) -> None:
+    subject = make_subject(host, channels=4, label="  fire \n truck ")
+    assert subject.images.shape == (1, 20, 30, 3)
+    assert subject.label == "fire truck"
+
+
+class Encoder:
+    """A tiny CLIP with an adapter, and its Encode node."""
+
+    def __init__(self, host: Host, folder: Path, **options: Any) -> None:
+        self.host = host
+        self.base = host.make_base()
+        self.loaded = host.make_adapter(self.base, folder, **options)
+        _, self.clip = host.apply.apply_adapter(self.base.model, self.base.clip, self.loaded)
+        self.vision = host.tiny_clip_vision.TinyClipVision(host.tiny)
+
+    def encode(self, *subjects: Any, prompt: str = "a dog", vision: Any = None) -> Any:
+        return self.host.encode.SubjectDiffusionEncode.execute(
+            self.clip, vision or self.vision, self.loaded, subjects, prompt, ""
+        ).args
+
+
+@pytest.fixture(scope="module")
+def encoder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    with torch.inference_mode():
+        return Encoder(host, tmp_path_factory.mktemp("encoder"))
+
+
+def branch_of(host: Host, conditioning: Any) -> Any:
+    return conditioning[0][1]["model_conds"][host.cond.COND_KEY].branch
+
+
+def test_branches(host: Host, encoder: Encoder) -> None:
+    positive, image_only, negative = encoder.encode(make_subject(host), make_subject(host))
+    branch = branch_of(host, positive)
+    assert branch.subject_valid.tolist() == [True, True, False, False]
+    assert branch is branch_of(host, image_only)
+    assert branch_of(host, negative).is_null
+    assert torch.equal(image_only[0][0], negative[0][0])
+    stock = host.text_encoding.encode_text(encoder.base.clip, "a dog")[0][0]
+    assert torch.equal(positive[0][1]["cross_attn_controlnet"], stock)
+
+
+def test_views_share_their_subjects_strength(host: Host, encoder: Encoder) -> None:
+    positive, _, _ = encoder.encode(make_subject(host, views=5, strength=0.5))
+    branch = branch_of(host, positive)
+    assert branch.subject_valid.tolist() == [True] * 5
+    torch.testing.assert_close(branch.token_strengths, torch.full((5,), 0.1))
+
+
+def test_strength_zero_removes_the_subject(host: Host, encoder: Encoder) -> None:
+    kept, removed = make_subject(host), make_subject(host, label="cat", strength=0.0)
+    with_both = encoder.encode(kept, removed)
+    alone = encoder.encode(kept)
+    assert torch.equal(with_both[0][0][0], alone[0][0][0])
+    nobody = encoder.encode(removed)
+    assert branch_of(host, nobody[0]).is_null
+
+
+def test_label_that_the_prompt_does_not_name(
+    host: Host, encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        encoder.encode(make_subject(host), prompt="a picnic")
+    assert "Subject 1: its label 'dog' is not in the prompt" in caplog.text
+
+
+def test_wrong_vision_encoder(host: Host, encoder: Encoder, tmp_path: Path) -> None:
+    """ComfyUI's own class around a small ViT."""
+    config = tmp_path / "vision.json"
+    config.write_text(
+        '{"model_type": "clip_vision_model", "num_hidden_layers": 2, "hidden_size": 32,'
+        ' "num_attention_heads": 2, "intermediate_size": 64, "hidden_act": "gelu",'
+        ' "num_channels": 3, "patch_size": 56, "image_size": 224, "projection_dim": 24}'
+    )
+    other = comfy.clip_vision.ClipVisionModel(str(config))
+    for parameter in other.model.parameters():
+        torch.nn.init.zeros_(parameter)
+    sentence = (
+        r"clip_vision: expected an encoder with 64 patches of width 272 and an image embedding of "
+        r"width 544, got 16 patches of width 32 and width 24\. Connect the CLIP_VISION output"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        encoder.encode(make_subject(host), vision=other)
+
+
+def test_wrong_text_encoder(host: Host, tmp_path: Path) -> None:
+    """ComfyUI would drop an embedding of another width with only a line in its log."""
+    parts = ("adapters", "grounding", "mlp")
+    options = {"projector_out_dim": 32, "trained_parts": parts, "location_control": False}
+    encoder = Encoder(host, tmp_path, **options)
+    with pytest.raises(ValueError, match=r"clip: expected a text encoder of width 32 .*, got 48"):
+        encoder.encode(make_subject(host))
+
+
+def test_progress_and_cancel(host: Host, encoder: Encoder) -> None:
+    subjects = [make_subject(host, views=2), make_subject(host, label="cat")]
+    seen: list[tuple[int, int]] = []
+
+    def on_progress(value: int, total: int, *_args: Any, **_kwargs: Any) -> None:
+        seen.append((value, total))
+        if len(seen) == 5:
+            comfy.model_management.interrupt_current_processing()
+
+    comfy.utils.set_progress_bar_global_hook(on_progress)
+    try:
+        encoder.encode(*subjects)
+        assert seen == [(1, 3), (2, 3), (3, 3)]
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            encoder.encode(*subjects)
+        assert seen[3:] == [(1, 3), (2, 3)]
+    finally:
+        comfy.utils.set_progress_bar_global_hook(None)
+        comfy.model_management.interrupt_current_processing(False)
+
+
+def placeholder_positions(tokens: Any) -> list[tuple[int, int]]:
+    """(chunk, position) of every token that is an embedding."""
+    return [
+        (row, column)
+        for row, chunk in enumerate(tokens)
+        for column, (token, _) in enumerate(chunk)
+        if torch.is_tensor(token)
+    ]
+
+
+def test_placeholders_and_weights(host: Host) -> None:
+    """The user's own placeholder word, weights and parentheses are not misread."""
+    clip = host.make_base().clip
+    build_prompt = host.core("prompts").build_prompt
+    prompt = build_prompt("sks and a (big:1.3) sks", ["dog (old)", "cat"])
+    embeds = [torch.full((48,), 1.0), torch.full((48,), 2.0)]
+    tokens = host.text_tokens.subject_tokens(clip, prompt, embeds, 48136)["l"]
+    assert len(tokens) == 1 and len(tokens[0]) == 77
+    positions = placeholder_positions(tokens)
+    assert [tokens[row][column][0][0].item() for row, column in positions] == [1.0, 2.0]
+    text = "".join(
+        "*" if torch.is_tensor(token) else clip.tokenizer.clip_l.inv_vocab[token]
+        for token, _ in tokens[0]
+    ).replace("</w>", " ")
+    wanted = "sks and a big sks , the dog ( old ) is *, the cat is *<|endoftext|>"
+    assert text.startswith("<|startoftext|>" + wanted)
+    assert [weight for _, weight in tokens[0] if weight != 1.0] == [1.3]
+
+
+def test_long_prompts_keep_suffixes_whole(host: Host) -> None:
+    clip = host.make_base().clip
+    build_prompt = host.core("prompts").build_prompt
+    for length in (66, 69, 70, 71, 75, 76, 150):
+        prompt = build_prompt(" ".join(["word"] * length), ["dog"])
+        tokens = host.text_tokens.subject_tokens(clip, prompt, [torch.ones(48)], 48136)["l"]
+        assert all(len(chunk) == 77 for chunk in tokens)
+        ((row, column),) = placeholder_positions(tokens)
+        suffix = [clip.tokenizer.clip_l.inv_vocab[t] for t, _ in tokens[row][column - 4 : column]]
+        assert suffix == [",</w>", "the</w>", "dog</w>", "is</w>"]
+        assert (
+            sum(t == 2653 for chunk in tokens for t, _ in chunk if not torch.is_tensor(t)) == length
+        )
+
+
+def test_apply_checks_the_model(host: Host, encoder: Encoder) -> None:
+    other = host.make_base("sd15")
+    with pytest.raises(ValueError, match=r"model: expected a tiny base with input channels 16"):
+        host.apply.apply_adapter(other.model, other.clip, encoder.loaded)
+
+
+def test_size_of_a_block_without_comfyuis_help(host: Host) -> None:
+    size = host.unet_patches.latent_size_of_block
+    options = {"original_shape": [1, 4, 65, 97]}
+    for wanted in ((65, 97), (33, 49), (17, 25), (9, 13)):
+        assert size(options, wanted[0] * wanted[1]) == wanted
+    with pytest.raises(ValueError, match="latent: expected a size"):
+        size(options, 100)
