@@ -21,7 +21,7 @@ class AutoencoderRecipe:
     warmup_steps: int = 100
     learning_rate: float = 1e-3
     num_images: int = 6000
-    latent_noise: float = 0.05
+    latent_noise: float = 0.15
     perceptual_weight: float = 0.1
     color_weight: float = 4.0
     checkpoint_every: int = 200
@@ -99,7 +99,7 @@ class TinyRecipe:
     joint: DiffusionRecipe = field(default_factory=DiffusionRecipe)
     adapter: DiffusionRecipe = field(
         default_factory=lambda: DiffusionRecipe(
-            steps=400, warmup_steps=30, learning_rate=3e-4, base_only=0.0, seed=2
+            steps=150, warmup_steps=10, learning_rate=1e-4, base_only=0.0, seed=2
         )
     )
 
