@@ -139,7 +139,7 @@ def _attach_to_model(model: Any, geometry: UnetGeometry, applied: AppliedAdapter
     else:
         hook = add_scheduled_patches(model, diffs, applied)
     block_names = {geometry.blocks[name].location: name for name in modules.block_names}
-    null = null_branch(loaded.fingerprint, loaded.config.num_patches, loaded.config.patch_dim)
+    null = null_branch(loaded.config, loaded.fingerprint)
     wrappers = comfy.patcher_extension.WrappersMP
     model.set_additional_models(ATTACHMENT_KEY, [patcher])
     model.add_wrapper_with_key(

@@ -50,6 +50,11 @@ class Generation:
                 self._tables[key] = make()
             return self._tables[key]
 
+    def forget(self) -> None:
+        """Drop the tables; a cancelled run may leave its conditionings on the guider."""
+        with self._lock:
+            self._tables.clear()
+
 
 def next_sigma_above(sigma: float) -> float:
     """The next float32 number: ComfyUI compares sigmas as float32, and its ranges include both

@@ -44,8 +44,10 @@ def encode_fused_text(
     views: list[SubjectViews],
     loaded: LoadedAdapter,
 ) -> Conditioning:
-    """The paper's template with every placeholder's token embedding replaced by its subject's image
-    embedding."""
+    """The paper's template, every placeholder replaced by its subject's image embedding.
+
+    Without subjects this is the prompt in the retrained text encoder.
+    """
     config = loaded.config
     _require_text_width(clip, loaded)
     projector = loaded.adapter.build_projector()

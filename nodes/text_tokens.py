@@ -71,9 +71,9 @@ def subject_tokens(
         content.append((embed, 1.0))
         if len(content) > chunk_format.room:
             raise ValueError(
-                f"Subject {index + 1}'s label: expected a few words, got {len(content)} tokens, "
-                f"more than the "
-                f"{chunk_format.room} that a CLIP text encoder takes. Shorten the label."
+                f"label: expected a few words, got {len(content)} tokens in "
+                f"'{_suffix_text(prompt, index)}'. "
+                f"A CLIP text encoder takes {chunk_format.room}: shorten the label."
             )
         if len(chunks[-1]) + len(content) > chunk_format.room:
             chunks.append([])
@@ -85,6 +85,10 @@ def plain_ids(clip: Any, chunk_format: ChunkFormat, text: str) -> list[int]:
     """Token ids of a text in which parentheses and colons mean nothing."""
     escaped = text.replace("(", "\\(").replace(")", "\\)")
     return [token for content in _contents(clip, chunk_format, escaped) for token, _ in content]
+
+
+def _suffix_text(prompt: SubjectPrompt, index: int) -> str:
+    return "".join(segment.text for segment in prompt.suffix_segments(index)).strip(", ")
 
 
 def _contents(clip: Any, chunk_format: ChunkFormat, text: str) -> list[list[Token]]:
