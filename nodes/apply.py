@@ -36,8 +36,8 @@ class SubjectDiffusionApply(io.ComfyNode):
             display_name="Subject-Diffusion Apply",
             category="Subject-Diffusion",
             description=(
-                "Puts the adapter on MODEL and CLIP. LoRAs may come before or after it. "
-                "Strength 0 gives the base model unchanged."
+                "Puts the adapter on MODEL and CLIP. LoRAs may come before or after it. Strength 0 "
+                "gives the base model unchanged."
             ),
             inputs=[
                 io.Model.Input(
@@ -108,9 +108,8 @@ def apply_adapter(
         if applied_adapter(patcher) is not None:
             raise ValueError(
                 f"{kind}: expected a {kind.upper()} without a Subject-Diffusion adapter, got one "
-                f"that has "
-                f"'{applied_adapter(patcher).loaded.name}'. Use one Subject-Diffusion Apply node "
-                f"per MODEL."
+                f"that has '{applied_adapter(patcher).loaded.name}'. Use one Subject-Diffusion "
+                "Apply node per MODEL."
             )
     applied = AppliedAdapter(
         loaded=adapter,

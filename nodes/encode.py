@@ -39,15 +39,14 @@ class SubjectDiffusionEncode(io.ComfyNode):
             category="Subject-Diffusion",
             description=(
                 "Encodes prompt and subjects. `positive` and `negative` work with every sampler; "
-                "together with "
-                "`image_only` they feed Subject-Diffusion Guider."
+                "together with `image_only` they feed Subject-Diffusion Guider."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP output of Subject-Diffusion Apply."),
                 io.ClipVision.Input(
                     "clip_vision",
-                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, or "
-                    "the tiny one.",
+                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, or the "
+                    "tiny one.",
                 ),
                 AdapterType.Input(
                     "adapter", tooltip="The same adapter as in Subject-Diffusion Apply."
@@ -97,8 +96,8 @@ class SubjectDiffusionEncode(io.ComfyNode):
         if applied.loaded.fingerprint != adapter.fingerprint:
             raise ValueError(
                 f"adapter: expected '{applied.loaded.name}', which is on the CLIP, got "
-                f"'{adapter.name}'. "
-                f"Connect the same adapter to {NODE_NAME} and Subject-Diffusion Apply."
+                f"'{adapter.name}'. Connect the same adapter to {NODE_NAME} and Subject-Diffusion "
+                "Apply."
             )
         subjects = active_subjects(subjects)
         require_relative_boxes(subjects)
@@ -148,8 +147,7 @@ def _join(
 def _encode_subjects(
     clip_vision: Any, subjects: Subjects, adapter: LoadedAdapter
 ) -> tuple[BranchSubjects, list[SubjectViews]]:
-    """Run the vision encoder; every view fills a slot, all views of a subject share its
-    strength."""
+    """Run the vision encoder; every view fills a slot and has its share of the strength."""
     config = adapter.config
     boxes = require_relative_boxes(subjects)
     progress = comfy.utils.ProgressBar(sum(len(subject.images) for subject in subjects))

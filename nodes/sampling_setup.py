@@ -72,8 +72,8 @@ def _prepare(
     if cond.branch.fingerprint != applied.loaded.fingerprint:
         raise ValueError(
             f"conditioning: expected subjects encoded with the adapter '{applied.loaded.name}' of "
-            f"the MODEL, got "
-            "another adapter's. Connect the same adapter to Subject-Diffusion Encode and Apply."
+            "the MODEL, got another adapter's. Connect the same adapter to Subject-Diffusion "
+            "Encode and Apply."
         )
     prepared = dict(entry)
     prepared["model_conds"] = {**entry["model_conds"], COND_KEY: cond.bound(generation)}
@@ -83,8 +83,7 @@ def _prepare(
 
 
 def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:
-    """Where one entry has its own text for ControlNet, every entry needs one, or the branches do
-    not batch."""
+    """Give every entry a text for ControlNet if one has it, or the branches do not batch."""
     entries = [entry for branch in conds.values() for entry in branch]
     if not any("cross_attn_controlnet" in entry for entry in entries):
         return

@@ -1,6 +1,5 @@
 # Shapes: E width of an image embedding, D width of a token embedding.
-"""Texts to conditionings: the stock encoding, and the one in which the subjects' embeddings are
-fused."""
+"""Texts to conditionings: the stock encoding, and the one with the subjects fused in."""
 
 from __future__ import annotations
 
@@ -74,9 +73,8 @@ def _require_text_width(clip: Any, loaded: LoadedAdapter) -> None:
     wanted = loaded.config.projector_out_dim
     if width != wanted:
         raise ValueError(
-            f"clip: expected a text encoder of width {wanted} for the adapter '{loaded.name}', "
-            f"got {width}. "
-            "Connect the CLIP of the base model that the adapter was trained on."
+            f"clip: expected a text encoder of width {wanted} for the adapter '{loaded.name}', got "
+            f"{width}. Connect the CLIP of the base model that the adapter was trained on."
         )
 
 

@@ -1,6 +1,5 @@
 # Shapes: D width of a token embedding.
-"""Prompt and subject suffixes as ComfyUI's tokens, with every placeholder's position known by
-construction."""
+"""Prompt and suffixes as ComfyUI's tokens, placeholders at positions known by construction."""
 
 from __future__ import annotations
 
@@ -15,16 +14,15 @@ Tokens = dict[str, list[list[Token]]]
 
 
 class ChunkFormat:
-    """How a CLIP frames its chunks of tokens (77 for CLIP): read from what it makes of the empty
-    text."""
+    """How a CLIP frames its chunks of tokens: read from what it makes of the empty text."""
 
     def __init__(self, clip: Any) -> None:
         tokens = clip.tokenize("")
         if len(tokens) != 1:
             raise ValueError(
-                f"clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got "
-                f"{len(tokens)} encoders. "
-                "Connect the CLIP of the base model that the adapter was trained on."
+                "clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got "
+                f"{len(tokens)} encoders. Connect the CLIP of the base model that the adapter was "
+                "trained on."
             )
         (self.encoder_name,) = tokens
         empty = [token for token, _ in tokens[self.encoder_name][0]]
@@ -72,8 +70,8 @@ def subject_tokens(
         if len(content) > chunk_format.room:
             raise ValueError(
                 f"label: expected a few words, got {len(content)} tokens in "
-                f"'{_suffix_text(prompt, index)}'. "
-                f"A CLIP text encoder takes {chunk_format.room}: shorten the label."
+                f"'{_suffix_text(prompt, index)}'. A CLIP text encoder takes {chunk_format.room}: "
+                "shorten the label."
             )
         if len(chunks[-1]) + len(content) > chunk_format.room:
             chunks.append([])

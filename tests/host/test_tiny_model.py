@@ -1,5 +1,4 @@
-"""The tiny base out of ComfyUI's classes equals the diffusers and transformers models it was
-exported from."""
+"""The tiny base in ComfyUI equals the diffusers and transformers models it comes from."""
 
 from __future__ import annotations
 
