@@ -22,6 +22,11 @@ INK, PAPER = "#202020", "#ffffff"
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
+def box_colour(index: int) -> str:
+    """The colour of a subject's box and caption."""
+    return BOX_COLOURS[index % len(BOX_COLOURS)]
+
+
 def text_font() -> Font:
     """Pillow's own font, so that a sheet looks alike on every system."""
     try:
@@ -50,7 +55,7 @@ def with_boxes(picture: Image.Image, subjects: list[dict[str, Any]], font: Font)
     draw = ImageDraw.Draw(drawn)
     for index, subject in enumerate(subjects):
         x1, y1, x2, y2 = subject["box"]
-        colour = BOX_COLOURS[index % len(BOX_COLOURS)]
+        colour = box_colour(index)
         edges = (x1 * (CELL - 1), y1 * (height - 1), x2 * (CELL - 1), y2 * (height - 1))
         draw.rectangle(edges, outline=colour, width=2)
         draw.text((edges[0] + 4, edges[1] + 2), subject["label"], fill=colour, font=font)
@@ -60,16 +65,19 @@ def with_boxes(picture: Image.Image, subjects: list[dict[str, Any]], font: Font)
 def draw_row(row: dict[str, Any], font: Font) -> Image.Image:
     """References, the result with its boxes and the result alone, side by side under a title."""
     result = Image.open(row["image"]).convert("RGB")
-    cells = [(subject["label"], on_white(subject["image"], CELL)) for subject in row["subjects"]]
-    cells.append(("boxes asked for", with_boxes(result, row["subjects"], font)))
-    cells.append(("result", with_boxes(result, [], font)))
-    height = 2 * TEXT_HEIGHT + max(cell.height for _, cell in cells)
+    cells = [
+        (subject["label"], box_colour(index), on_white(subject["image"], CELL))
+        for index, subject in enumerate(row["subjects"])
+    ]
+    cells.append(("boxes asked for", INK, with_boxes(result, row["subjects"], font)))
+    cells.append(("result", INK, with_boxes(result, [], font)))
+    height = 2 * TEXT_HEIGHT + max(cell.height for _, _, cell in cells)
     canvas = Image.new("RGB", (len(cells) * (CELL + GAP) - GAP, height), PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((0, 0), row["title"], fill=INK, font=font)
-    for index, (caption, cell) in enumerate(cells):
+    for index, (caption, colour, cell) in enumerate(cells):
         left = index * (CELL + GAP)
-        draw.text((left, TEXT_HEIGHT), caption, fill=INK, font=font)
+        draw.text((left, TEXT_HEIGHT), caption, fill=colour, font=font)
         canvas.paste(cell, (left, 2 * TEXT_HEIGHT))
     return canvas
 

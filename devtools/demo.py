@@ -13,8 +13,8 @@ from .console import DevError, last_lines
 from .generation import Generator
 from .jobs import GenerationSettings, Job, SubjectSpec
 
-LEFT_BOX = (0.04, 0.3, 0.48, 0.86)
-RIGHT_BOX = (0.52, 0.3, 0.96, 0.86)
+LEFT_BOX = (0.04, 0.34, 0.48, 0.78)
+RIGHT_BOX = (0.52, 0.34, 0.96, 0.78)
 SCENES = ("on a green lawn in a park", "in a sunny courtyard", "on a plain background")
 
 

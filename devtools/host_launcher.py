@@ -7,9 +7,9 @@ and never outlives a parent that was killed.
 
 from __future__ import annotations
 
-import _thread
 import os
 import runpy
+import signal
 import sys
 import threading
 import time
@@ -19,11 +19,14 @@ SECONDS_TO_END = 5.0
 
 
 def end_with_parent() -> None:
-    """Wait for the end of standard input, then interrupt the server like Ctrl-C, then insist."""
+    """Wait for the end of standard input, then interrupt the server like Ctrl-C, then insist.
+
+    On Windows `os.kill` ends the process at once; elsewhere ComfyUI clears up first.
+    """
     # Not sys.stdin: a thread that waits inside its buffer would break the interpreter's own end.
     while os.read(0, 1024):
         pass
-    _thread.interrupt_main()
+    os.kill(os.getpid(), signal.SIGINT)
     time.sleep(SECONDS_TO_END)
     os._exit(1)
 

@@ -83,7 +83,8 @@ def _follow(
         if line:
             log_file.write(line)
             log_file.flush()
-            latest = line.strip() or latest
+            # Warnings are in the log; a heartbeat says what is being done.
+            latest = latest if line.startswith("WARNING") else line.strip() or latest
         if line and is_milestone(line.strip()):
             progress.say(f"  {_shortened(line.strip())}")
             last_shown = time.monotonic()

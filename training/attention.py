@@ -34,7 +34,7 @@ class TokenMaps:
         """Keep the watched columns of ``probs`` (B, H, Q, L)."""
         if self.token_positions is None:
             return
-        batch, heads, queries, _ = probs.shape
+        heads, queries = probs.shape[1:3]
         index = self.token_positions[:, None, None, :].expand(-1, heads, queries, -1)
         self.probs.append(probs.gather(-1, index))
 

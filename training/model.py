@@ -177,7 +177,7 @@ class SubjectDiffusionModel(nn.Module):
     def forward(
         self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning
     ) -> Tensor:
-        """The UNet's prediction (B, C, h, w) for ``noisy_latents`` (B, C, h, w), ``timesteps`` (B,)."""
+        """Prediction (B, C, h, w) for ``noisy_latents`` (B, C, h, w) and ``timesteps`` (B,)."""
         text_states = self.encode(conditioning)
         height, width = noisy_latents.shape[-2:]
         grounding: dict[str, Any] = {
@@ -209,12 +209,13 @@ def install_adapters(unet: UNet2DConditionModel, shape: AdapterShape) -> None:
             attention.to_q.out_features // attention.heads,
             query_position_dim=8 * shape.num_freqs if shape.query_positions else 0,
         )
+        module.fuser.use_sdpa = torch.cuda.is_available()  # on CPUs plain products train faster
         nn.init.constant_(module.fuser.alpha_attn, shape.initial_alpha_attn)
         nn.init.constant_(module.fuser.alpha_dense, shape.initial_alpha_dense)
 
 
 def build_unet(arguments: dict[str, Any], latent_channels: int) -> UNet2DConditionModel:
-    """A gated UNet with one more input channel, the location mask's, whose kernel starts at zero."""
+    """A gated UNet with one more input channel, the location mask's; its kernel starts at zero."""
     unet = UNet2DConditionModel(
         **arguments,
         in_channels=latent_channels + 1,

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+EMA_EVERY = 4  # steps between two updates of the moving average; its decay is taken to this power
+
 
 class MasterWeights:
     """fp32 copies of a model's trainable parameters, the optimiser over them, and their EMA.
@@ -34,7 +36,7 @@ class MasterWeights:
             ],
             lr=0.0,
             betas=(0.9, 0.98),
-            foreach=True,
+            fused=True,
         )
 
     def step(self, learning_rate: float, max_norm: float, num_steps_done: int) -> float:
@@ -48,10 +50,11 @@ class MasterWeights:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        decay = min(self.ema_decay, (1 + num_steps_done) / (10 + num_steps_done))
-        torch._foreach_lerp_(self.ema, self.masters, 1 - decay)
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.masters)
+            if (num_steps_done + 1) % EMA_EVERY == 0:
+                decay = min(self.ema_decay, (1 + num_steps_done) / (10 + num_steps_done))
+                torch._foreach_lerp_(self.ema, self.masters, 1 - decay**EMA_EVERY)
         return norm
 
     def averaged(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import torch
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path``; rename it over ``path`` only when the block succeeds."""
+    """Yield a temporary sibling of ``path``, renamed over ``path`` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:

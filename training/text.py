@@ -1,4 +1,4 @@
-"""Text for training: CLIP's tokenizer, a compact vocabulary, and a text encoder with fused subjects.
+"""Text for training: CLIP's tokenizer, a compact vocabulary, a text encoder with fused subjects.
 
 # Shapes: B batch, N subject slots, L text tokens (77), D text width.
 """
@@ -52,12 +52,18 @@ class CompactVocabulary:
 
 def build_text_encoder(arguments: dict[str, Any], vocabulary: CompactVocabulary) -> CLIPTextModel:
     """transformers' CLIPTextModel over the compact vocabulary."""
-    config = CLIPTextConfig(**{**arguments, "vocab_size": len(vocabulary)})
-    return CLIPTextModel(config)
+    start, end = vocabulary.compact(torch.tensor([START_TOKEN, END_TOKEN])).tolist()
+    compact = {
+        "vocab_size": len(vocabulary),
+        "bos_token_id": start,
+        "eos_token_id": end,
+        "pad_token_id": end,
+    }
+    return CLIPTextModel(CLIPTextConfig(**{**arguments, **compact}, attn_implementation="eager"))
 
 
 def text_transformer(model: CLIPTextModel) -> nn.Module:
-    """The module holding ``embeddings``: the model itself, or its ``text_model`` in older versions."""
+    """The module holding ``embeddings``: the model, or its ``text_model`` in older versions."""
     return getattr(model, "text_model", model)
 
 

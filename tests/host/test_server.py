@@ -47,7 +47,8 @@ def server(comfyui_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     assert not running.is_running()
     assert not is_open(running.port)
     assert list((folder / "runs").iterdir()) == []
-    assert "Stopped server" in (folder / "server.log").read_text(encoding="utf-8")
+    log = (folder / "server.log").read_text(encoding="utf-8")
+    assert sys.platform == "win32" or "Stopped server" in log
 
 
 @pytest.fixture

@@ -20,9 +20,11 @@ def crop_to_alpha(rgba: np.ndarray) -> np.ndarray:
 
 
 def resize_rgba(rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes straight-alpha (h, w, 4) to size (width, height) without fringes at the edges."""
-    premultiplied = Image.fromarray(rgba, "RGBA").convert("RGBa")
-    return np.asarray(premultiplied.resize(size, Image.Resampling.LANCZOS).convert("RGBA"))
+    """Resizes straight-alpha (h, w, 4) to size (width, height).
+
+    Pillow weights colours by alpha in this mode, so that no fringe of hidden colours appears.
+    """
+    return np.asarray(Image.fromarray(rgba, "RGBA").resize(size, Image.Resampling.LANCZOS))
 
 
 def fill_square(rgba: np.ndarray, side: int = SIDE) -> np.ndarray:

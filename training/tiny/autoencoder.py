@@ -1,8 +1,8 @@
-"""Stage 1: the tiny autoencoder, stock ComfyUI's TAESD shape (diffusers' ``AutoencoderTiny``).
+"""The tiny autoencoder, stock ComfyUI's TAESD shape (diffusers' ``AutoencoderTiny``).
 
 # Shapes: B batch, C latent channels (16), H image size; latents are H/8 x H/8.
-Pictures are in [-1, 1]. The latents are trained to zero mean and unit variance, so that no
-scaling factor is needed later, and the decoder is trained under a little latent noise.
+Pictures are in [-1, 1]. The encoder is fixed (``block_pca.py``) and its latents have about unit
+variance, so no scaling factor is needed later; the decoder is trained under a little latent noise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from subject_diffusion_core.tiny_vision import FINE_BLOCK, TinyVision
 
 from ..data.shards import read_shards
+from ..data.split import assert_split
 from ..runs import RunLog, cosine_learning_rate, load_state, save_state
+from .block_pca import BlockBasis, fit_basis, install_encoder
 from .recipe import AutoencoderRecipe
 
 STRIDE_4_BLOCK = 2
@@ -32,12 +34,13 @@ def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderTiny:
 
 def load_images(shards: Path, num_images: int) -> np.ndarray:
     """The first ``num_images`` pictures of a shard folder, uint8 (num_images, H, H, 3)."""
-    samples = itertools.islice(read_shards(shards), num_images)
+    samples = list(itertools.islice(read_shards(shards), num_images))
+    assert_split({e.identity for sample in samples for e in sample.entities}, "train")
     return np.stack([sample.image for sample in samples])
 
 
 def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Tensor:
-    """A batch of crops for ``step``, a function of the seed and the step alone. (B, 3, crop, crop)."""
+    """A batch of crops (B, 3, crop, crop), a function of the seed and the step alone."""
     rng = np.random.default_rng((recipe.seed, step))
     indices = rng.integers(len(images), size=recipe.batch_size)
     corners = rng.integers(images.shape[1] - recipe.crop + 1, size=(recipe.batch_size, 2))
@@ -70,61 +73,82 @@ def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> 
     return sum((got - want).square().sum(1).mean() for got, want in pairs)
 
 
-def autoencoder_loss(
+def color_distance(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of 8x8 means: without it the weakest colour axis is learnt last."""
+    return F.mse_loss(F.avg_pool2d(images, 8), F.avg_pool2d(targets, 8))
+
+
+def decoder_loss(
     model: AutoencoderTiny, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
 ) -> tuple[Tensor, dict[str, float]]:
-    """Reconstruction in pixels and features, plus the pull of the latents to zero mean, unit variance."""
-    latents = model.encode(images).latents.float()
-    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    unit_variance = mean.square().mean() + (std - 1).square().mean()
-    noisy = latents + recipe.latent_noise * torch.randn_like(latents)
-    decoded = model.decode(noisy.to(images.dtype)).sample.float()
-    targets = images.float()
-    mse = F.mse_loss(decoded, targets)
-    pixel = F.l1_loss(decoded, targets) + mse
-    perceptual = perceptual_distance(vision, decoded, targets)
+    """Reconstruction in pixels, colours and features."""
+    latents = model.encode(images).latents
+    with torch.autocast("cpu", torch.bfloat16):
+        noisy = latents + recipe.latent_noise * torch.randn_like(latents)
+        decoded = model.decode(noisy.to(images.dtype)).sample.float()
+    mse = F.mse_loss(decoded, images)
+    perceptual = perceptual_distance(vision, decoded, images)
     loss = (
-        pixel + recipe.perceptual_weight * perceptual + recipe.unit_variance_weight * unit_variance
+        F.l1_loss(decoded, images)
+        + mse
+        + recipe.color_weight * color_distance(decoded, images)
+        + recipe.perceptual_weight * perceptual
     )
     psnr = 10 * torch.log10(4 / mse.detach())
-    return loss, {
-        "psnr": psnr.item(), "perceptual": perceptual.item(), "std": std.mean().item()
-    }  # fmt: skip
+    values = {"psnr": psnr.item(), "perceptual": perceptual.item()}
+    return loss, values
 
 
-def train_autoencoder(
-    shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
+def fit_encoder(shards: Path, work: Path, recipe: AutoencoderRecipe) -> Path:
+    """Fit the encoder; returns ``basis.pt``, the linear transform."""
+    path = work / "basis.pt"
+    if not path.exists():
+        basis = fit_basis(load_images(shards, recipe.num_images // 2), recipe.latent_channels)
+        save_state(path, {"center": basis.center, "weight": basis.weight})
+    return path
+
+
+def load_basis(path: Path) -> BlockBasis:
+    """What :func:`fit_encoder` wrote."""
+    return BlockBasis(**torch.load(path, map_location="cpu", weights_only=True))
+
+
+def train_decoder(
+    basis: BlockBasis, shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
 ) -> Path:
-    """Train to ``recipe.steps`` (resuming), write ``autoencoder.pt``; returns that file."""
-    final = work / "autoencoder.pt"
+    """Train the decoder on the fixed latents (resuming); returns the whole autoencoder's file."""
+    final, state_path = work / "autoencoder.pt", work / "autoencoder-state.pt"
     if final.exists():
         return final
+    steps = recipe.steps
     torch.manual_seed(recipe.seed)
+    model = build_autoencoder(recipe)
+    install_encoder(model, basis)
+    model.encoder.requires_grad_(False)
     images = load_images(shards, recipe.num_images)
-    model = build_autoencoder(recipe).to(memory_format=torch.channels_last)
-    vision = vision.eval().requires_grad_(False)
+    model = model.to(memory_format=torch.channels_last)
+    vision = vision.to(memory_format=torch.channels_last)
+    trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+        trainable, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
     )
-    state_path = work / "autoencoder-state.pt"
     first_step = 0
     if state := load_state(state_path):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first_step = state["step"]
-    log = RunLog(work / "autoencoder.jsonl", recipe.steps, first_step)
-    for step in range(first_step, recipe.steps):
+    log = RunLog(work / "autoencoder.jsonl", steps, first_step)
+    for step in range(first_step, steps):
         torch.manual_seed(recipe.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = cosine_learning_rate(
-                step, recipe.steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
+                step, steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
             )
         batch = random_crops(images, recipe, step).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, values = autoencoder_loss(model, vision, batch, recipe)
+        loss, values = decoder_loss(model, vision, batch, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         if (step + 1) % 50 == 0:
             log.write(step + 1, loss=loss.item(), **values)

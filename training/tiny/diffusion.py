@@ -1,6 +1,6 @@
-"""Stages 3 and 4: the text-to-image UNet with Subject-Diffusion, first jointly, then on the frozen base.
+"""The diffusion stages: everything jointly, then Subject-Diffusion on the frozen base.
 
-# Shapes: B batch, N subject slots, c latent channels, h x w latents, Q latent positions of a layer.
+# Shapes: B batch, N subject slots, c latent channels, h x w latents.
 The objective is Subject-Diffusion eq. 3 with v-prediction: MSE(v) + lambda * map loss.
 """
 
@@ -93,7 +93,7 @@ class DiffusionStep:
 
 
 def watched_positions(conditioning: Conditioning) -> Tensor:
-    """Text positions whose maps the loss looks at: labels, then placeholders. (B, 2N), empty = 0."""
+    """Text positions the map loss looks at: labels, then placeholders; (B, 2N), empty = 0."""
     positions = [conditioning.label_positions, conditioning.placeholder_positions]
     return torch.cat(positions, dim=1).clamp(min=0)
 

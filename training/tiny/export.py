@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core import tiny_base
 from subject_diffusion_core.adapter import Adapter
 from subject_diffusion_core.adapter_config import AdapterBlock, AdapterConfig
 from subject_diffusion_core.tiny_vision import TinyVision
@@ -181,7 +180,7 @@ def load_adapter_into(model: SubjectDiffusionModel, adapter: Adapter) -> None:
 
 
 def freeze_base(model: SubjectDiffusionModel) -> None:
-    """Leave trainable what the paper trains: adapters, grounding, mlp, conv_in, K/V, text encoder."""
+    """Leave trainable what the paper trains: adapters, grounding, mlp, conv_in, K/V, text."""
     model.requires_grad_(False)
     for part in (model.grounding, model.mlp, model.text_encoder):
         part.requires_grad_(True)
@@ -191,10 +190,3 @@ def freeze_base(model: SubjectDiffusionModel) -> None:
     for name, parameter in model.text_encoder.named_parameters():
         if name.endswith("token_embedding.weight"):
             parameter.requires_grad_(False)
-
-
-def save_files(base: tiny_base.TinyBase, adapter: Adapter, folder: Path) -> None:
-    """Write ``tiny_base.safetensors`` and ``tiny_adapter.safetensors`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tiny_base.save(folder / "tiny_base.safetensors", base)
-    checkpoint.save(folder / "tiny_adapter.safetensors", adapter)

@@ -1,4 +1,4 @@
-"""Stage 2b: latents, boxes and masks of all training composites, computed once.
+"""Latents, boxes and masks of all training composites, computed once.
 
 # Shapes: M samples, N subject slots, c latent channels, h x w latents (16x16).
 """
@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny
-from torch import Tensor
 from tqdm import tqdm
 
 from ..data.shards import Sample, read_shards
 from ..runs import atomic_path
+from .block_pca import BlockBasis
 
 LATENT_SIZE = 16
 
@@ -55,29 +54,25 @@ def sample_rows(sample: Sample, num_subjects: int) -> tuple[np.ndarray, np.ndarr
     return boxes, segmaps, cutout
 
 
-@torch.no_grad()
-def encode_images(autoencoder: AutoencoderTiny, images: list[np.ndarray]) -> np.ndarray:
-    """uint8 pictures (H, H, 3) to latents (B, c, h, w) float16."""
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    pixels = pixels.to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        latents: Tensor = autoencoder.encode(pixels).latents
-    return latents.to(torch.float16).contiguous().numpy()
-
-
 def encode_composites(
-    work: Path, shards: Path, name: str, autoencoder: AutoencoderTiny, num_subjects: int
+    work: Path,
+    shards: Path,
+    name: str,
+    basis: BlockBasis,
+    num_subjects: int,
+    num_composites: int,
 ) -> None:
-    """Write the :class:`CompositeTable` of ``shards`` into ``work/name``."""
+    """Write the :class:`CompositeTable` of the first ``num_composites`` samples."""
     folder = work / name
     if (folder / "texts.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    autoencoder = autoencoder.eval().to(memory_format=torch.channels_last)
-    samples = tqdm(read_shards(shards), desc="latents", unit=" images")
+    first = itertools.islice(read_shards(shards), num_composites)
+    samples = tqdm(first, total=num_composites, desc="latents", unit=" images")
     latents, rows, texts = [], [], []
     while batch := list(itertools.islice(samples, 64)):
-        latents.append(encode_images(autoencoder, [sample.image for sample in batch]))
+        images = np.stack([sample.image for sample in batch])
+        latents.append(basis.encode(images).to(torch.float16).contiguous().numpy())
         rows += [sample_rows(sample, num_subjects) for sample in batch]
         texts += [(sample.caption, [e.label for e in sample.entities]) for sample in batch]
     boxes, segmaps, cutout = (np.stack(column) for column in zip(*rows, strict=True))

@@ -8,28 +8,32 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe:
-    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels, trained on crops."""
+    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels.
+
+    The encoder is a fixed linear transform (``block_pca.py``), fitted to half of ``num_images``
+    pictures; the decoder is trained on crops of all of them, at any time after it.
+    """
 
     latent_channels: int = 16
     crop: int = 64
     batch_size: int = 16
-    steps: int = 4000
+    steps: int = 1600
     warmup_steps: int = 100
     learning_rate: float = 1e-3
-    num_images: int = 16000
-    latent_noise: float = 0.1
-    perceptual_weight: float = 0.2
-    unit_variance_weight: float = 0.05
+    num_images: int = 6000
+    latent_noise: float = 0.05
+    perceptual_weight: float = 0.1
+    color_weight: float = 4.0
     checkpoint_every: int = 200
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRecipe:
-    """One stage of diffusion training (the joint stage, or Subject-Diffusion on the frozen base)."""
+    """One stage of diffusion training: joint, or Subject-Diffusion on the frozen base."""
 
     batch_size: int = 32
-    steps: int = 6000
+    steps: int = 3000
     warmup_steps: int = 200
     learning_rate: float = 8e-4
     weight_decay: float = 0.01
@@ -48,7 +52,7 @@ class DiffusionRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TinyRecipe:
-    """The whole recipe. ``unet`` and ``text_encoder`` are diffusers' and transformers' arguments."""
+    """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments."""
 
     image_size: int = 128
     num_subjects: int = 4
@@ -64,6 +68,7 @@ class TinyRecipe:
     initial_alpha_attn: float = 1.0
     initial_alpha_dense: float = 0.5
     num_reference_variants: int = 3
+    num_composites: int = 60_000
     unet: dict[str, Any] = field(
         default_factory=lambda: {
             "sample_size": 16,
@@ -94,7 +99,7 @@ class TinyRecipe:
     joint: DiffusionRecipe = field(default_factory=DiffusionRecipe)
     adapter: DiffusionRecipe = field(
         default_factory=lambda: DiffusionRecipe(
-            steps=1500, warmup_steps=50, learning_rate=3e-4, base_only=0.0, seed=2
+            steps=400, warmup_steps=30, learning_rate=3e-4, base_only=0.0, seed=2
         )
     )
 

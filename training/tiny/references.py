@@ -1,4 +1,4 @@
-"""Stage 2a: features of the reference pictures, computed once (the image encoder is frozen).
+"""Features of the reference pictures, computed once (the image encoder is frozen).
 
 # Shapes: R reference rows, P patch tokens (64), C patch width (272), E image embedding width (544).
 A cut-out has one or more rows: row 0 shows it as it is, the others flipped, turned by up to 10
@@ -43,7 +43,7 @@ class ReferenceTable:
 
 
 def augment_cutouts(rgba: Tensor, seed: int) -> Tensor:
-    """Flip, turn by +-10 degrees, distort in perspective. (B, 4, S, S) in 0..1, premultiplied alpha."""
+    """Flip, turn by +-10 degrees, distort in perspective; (B, 4, S, S) premultiplied, 0..1."""
     torch.manual_seed(seed)
     padded = torch.nn.functional.pad(rgba, (CANVAS_MARGIN,) * 4)
     augment = K.AugmentationSequential(
@@ -80,9 +80,9 @@ def plan_rows(cutouts: list[dict[str, Any]], extra_variants: int) -> list[tuple[
 
 @torch.no_grad()
 def encode_references(
-    work: Path, vision: TinyVision, indices: list[int], extra_variants: int, batch_size: int = 64
+    work: Path, vision: TinyVision, indices: list[int], extra_variants: int, batch_size: int = 8
 ) -> None:
-    """Write ``references.npz``-like arrays for the cut-outs ``indices`` into ``work/references``."""
+    """Write the :class:`ReferenceTable` of the cut-outs ``indices`` into ``work/references``."""
     folder = work / "references"
     if (folder / "done.json").exists():
         return
@@ -92,12 +92,13 @@ def encode_references(
     wanted = set(indices)
     plan = [row for row in plan_rows(cutouts, extra_variants) if row[0] in wanted]
     patches, images = [], []
-    network = torch.jit.freeze(torch.jit.trace(_PairOutput(vision), torch.zeros(1, 3, 128, 128)))
+    vision = vision.to(memory_format=torch.channels_last)
     for batch in tqdm(list(_batches(plan, batch_size)), desc="reference features"):
         variant = batch[0][1]
         seed = None if variant == 0 else 1000 * variant + batch[0][0]
         rgba = pixels[[index for index, _ in batch]]
-        patch_embeds, image_embeds = network(normalise_pixels(reference_pictures(rgba, seed)))
+        pictures = normalise_pixels(reference_pictures(rgba, seed))
+        patch_embeds, image_embeds = vision(pictures.to(memory_format=torch.channels_last))
         patches.append(patch_embeds.to(torch.float16).numpy())
         images.append(image_embeds.numpy())
     for name, array in (
@@ -124,18 +125,6 @@ def load_references(work: Path) -> ReferenceTable:
         cutout=cutout,
         rows=rows,
     )
-
-
-class _PairOutput(torch.nn.Module):
-    """The encoder with a plain tuple as output, so that it can be traced."""
-
-    def __init__(self, vision: TinyVision) -> None:
-        super().__init__()
-        self.vision = vision
-
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.vision(pixel_values)
-        return output.patch_embeds, output.image_embeds
 
 
 def _batches(plan: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:

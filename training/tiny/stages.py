@@ -6,14 +6,32 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderTiny
+from torch import Tensor
 
-from ..data.split import assert_split
-from .autoencoder import build_autoencoder, train_autoencoder
-from .latents import encode_composites
-from .recipe import TinyRecipe
-from .references import encode_references
+from subject_diffusion_core import checkpoint, tiny_base
+
+from ..data.build import build
+from ..data.split import assert_split, identities_sha256
+from ..model import SubjectDiffusionModel
+from ..text import CompactVocabulary
+from .autoencoder import build_autoencoder, fit_encoder, load_basis, train_decoder
+from .batches import BatchMaker, corpus_vocabulary
+from .block_pca import BlockBasis
+from .build import build_model
+from .diffusion import train_diffusion
+from .export import (
+    adapter_from_model,
+    base_from_model,
+    freeze_base,
+    is_adapter_tensor,
+    load_base_into,
+)
+from .latents import CompositeTable, encode_composites, load_composites
+from .recipe import DiffusionRecipe, TinyRecipe
+from .references import encode_references, load_references
 from .vision import load_vision
 
 TRAIN_SHARDS = "composites-train"
@@ -27,10 +45,17 @@ def cutout_records(work: Path, split: str) -> list[dict[str, Any]]:
     return records
 
 
-def run_autoencoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
-    """Stage 1, or its stored result."""
+def run_encoder(work: Path, recipe: TinyRecipe) -> BlockBasis:
+    """Stage 1: fit the autoencoder's encoder, or load it."""
     cutout_records(work, "train")
-    path = train_autoencoder(work / TRAIN_SHARDS, work, recipe.autoencoder, load_vision())
+    return load_basis(fit_encoder(work / TRAIN_SHARDS, work, recipe.autoencoder))
+
+
+def run_decoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
+    """Train the autoencoder's decoder, or load the whole autoencoder."""
+    basis = run_encoder(work, recipe)
+    shards = work / TRAIN_SHARDS
+    path = train_decoder(basis, shards, work, recipe.autoencoder, load_vision())
     return load_autoencoder(path, recipe)
 
 
@@ -46,5 +71,120 @@ def run_precompute(work: Path, recipe: TinyRecipe) -> None:
     records = cutout_records(work, "train")
     train_rows = [index for index, record in enumerate(records) if record["split"] == "train"]
     encode_references(work, load_vision(), train_rows, recipe.num_reference_variants - 1)
-    autoencoder = run_autoencoder(work, recipe)
-    encode_composites(work, work / TRAIN_SHARDS, "latents", autoencoder, recipe.num_subjects)
+    basis = run_encoder(work, recipe)
+    encode_composites(
+        work,
+        work / TRAIN_SHARDS,
+        "latents",
+        basis,
+        recipe.num_subjects,
+        recipe.num_composites,
+    )
+
+
+def scene_captions(work: Path) -> list[str]:
+    """Captions of all scenes: the base model is to know the words of the held-out ones, too."""
+    return sorted(
+        {scene["caption"] for scene in json.loads((work / "backgrounds.json").read_text())}
+    )
+
+
+def provenance(recipe: TinyRecipe, stage: str) -> dict[str, Any]:
+    """What made the weights, stored in their file."""
+    return {
+        "recipe": "tiny",
+        "stage": stage,
+        "split_sha256": identities_sha256(),
+        **recipe.as_dict(),
+    }
+
+
+def load_averaged(model: SubjectDiffusionModel, averaged: dict[str, Tensor]) -> None:
+    """Copy a stage's averaged weights into an fp32 model."""
+    model.float().load_state_dict(averaged, strict=False)
+
+
+def run_all(
+    work: Path,
+    weights: Path,
+    recipe: TinyRecipe,
+    *,
+    packages: Path | None = None,
+    composites: int = 60_000,
+) -> None:
+    """The whole recipe: packages, data, autoencoder, tables, joint stage, adapter, files."""
+    build(work, packages, train_composites=composites)
+    (work / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2))
+    run_precompute(work, recipe)
+    DiffusionStages(work, recipe).run_adapter(weights)
+
+
+class DiffusionStages:
+    """Stages 3 and 4 over the precomputed tables in ``work``."""
+
+    def __init__(self, work: Path, recipe: TinyRecipe) -> None:
+        self.work = work
+        self.recipe = recipe
+        self.records = cutout_records(work, "train")
+        self.composites: CompositeTable = load_composites(work / "latents")
+        pasted = np.unique(self.composites.cutout[self.composites.cutout >= 0]).tolist()
+        assert_split({self.records[cutout]["identity"] for cutout in pasted}, "train")
+        self.vocabulary: CompactVocabulary = corpus_vocabulary(
+            self.composites, scene_captions(work)
+        )
+
+    def batches(self, stage: DiffusionRecipe) -> BatchMaker:
+        """The batches of a stage."""
+        references = load_references(self.work)
+        return BatchMaker(
+            self.composites,
+            references,
+            self.records,
+            self.vocabulary,
+            stage,
+            self.recipe.num_subjects,
+        )
+
+    def run_joint(self) -> SubjectDiffusionModel:
+        """Stage 3: everything together from scratch; its base alone is the text-to-image model."""
+        model = build_model(self.recipe, self.vocabulary)
+        averaged = train_diffusion(
+            model, self.batches(self.recipe.joint), self.recipe.joint, self.work, "joint"
+        )
+        load_averaged(model, averaged)
+        return model
+
+    def run_adapter(self, weights: Path) -> None:
+        """Stage 4: the paper's trainable parts on the stored base; writes both files."""
+        model = self.run_joint()
+        autoencoder = run_decoder(self.work, self.recipe)
+        base = base_from_model(
+            model, autoencoder, load_vision(), self.vocabulary, self.recipe,
+            provenance(self.recipe, "joint"),
+        )  # fmt: skip
+        weights.mkdir(parents=True, exist_ok=True)
+        tiny_base.save(weights / "tiny_base.safetensors", base)
+        load_frozen_base(model, weights / "tiny_base.safetensors", self.vocabulary)
+        freeze_base(model)
+        averaged = train_diffusion(
+            model, self.batches(self.recipe.adapter), self.recipe.adapter, self.work, "adapter"
+        )
+        load_averaged(model, averaged)
+        adapter = adapter_from_model(model, self.recipe, provenance(self.recipe, "adapter"))
+        checkpoint.save(weights / "tiny_adapter.safetensors", adapter)
+
+
+def load_frozen_base(
+    model: SubjectDiffusionModel, path: Path, vocabulary: CompactVocabulary
+) -> None:
+    """Put the stored, 8-bit base under the adapter; what stage 4 trains keeps its own values."""
+    trained = {n: p.clone() for n, p in model.state_dict().items() if is_trained_in_stage_4(n)}
+    load_base_into(model, tiny_base.load(path), vocabulary)
+    model.load_state_dict(trained, strict=False)
+
+
+def is_trained_in_stage_4(name: str) -> bool:
+    """Whether the adapter's file holds this parameter of the whole model."""
+    if name.endswith("token_embedding.weight"):
+        return False
+    return not name.startswith("unet.") or is_adapter_tensor(name.removeprefix("unet."))

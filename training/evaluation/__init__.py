@@ -1,0 +1,1 @@
+"""TinyBench: how well held-out subjects are recognised in what the tiny model generates."""

@@ -1,0 +1,124 @@
+"""Scores of looked-up crops, and bootstrap intervals.
+
+# Shapes: B looked-up crops, K identities, R resamples, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_RESAMPLES = 2000
+BOOTSTRAP_SEED = 0
+CONTROL_FACTOR = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookUp:
+    """How the right identity fared, each (B,): its rank (0 = first) and its best view's cosine."""
+
+    rank: np.ndarray
+    cosine: np.ndarray
+
+    def found(self, within: int) -> np.ndarray:
+        """(B,) 1.0 where the right identity is among the first ``within``, else 0.0."""
+        return (self.rank < within).astype(np.float64)
+
+
+def look_up(best_by_identity: np.ndarray, right: np.ndarray) -> LookUp:
+    """Rank and cosine of the right identity.
+
+    Args:
+        best_by_identity: (B, K) cosine to the best view of every identity.
+        right: (B,) index of the right identity.
+
+    >>> look_up(np.array([[0.9, 0.2, 0.5]]), np.array([2])).rank
+    array([1])
+    """
+    cosine = np.take_along_axis(best_by_identity, right[:, None], axis=1)
+    return LookUp(rank=(best_by_identity > cosine).sum(axis=1), cosine=cosine[:, 0])
+
+
+def resample_rows(num_queries: int, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
+    """(R, Q) indices drawn with replacement; equal for all rows of the table, so rows pair up."""
+    rng = np.random.default_rng((BOOTSTRAP_SEED, num_queries))
+    return rng.integers(num_queries, size=(num_resamples, num_queries))
+
+
+def bootstrap(
+    statistic: Callable[..., np.ndarray], *values: np.ndarray, num_resamples: int = NUM_RESAMPLES
+) -> Interval:
+    """95 % percentile interval of a statistic of query means.
+
+    Args:
+        statistic: takes the mean of each of ``values``: floats, or (R,) of resampled means.
+        values: (Q,) per query, paired: query i is the same query in all of them. What belongs to
+            one query (two subjects of one picture) must be averaged before.
+        num_resamples: R.
+
+    >>> str(bootstrap(lambda mean: mean, np.ones(4)))
+    '1.000 [1.000, 1.000]'
+    """
+    rows = resample_rows(len(values[0]), num_resamples)
+    resampled = statistic(*(value[rows].mean(axis=1) for value in values))
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    point = statistic(*(value.mean() for value in values))
+    return Interval(value=float(point), low=float(low), high=float(high))
+
+
+def mean_interval(values: np.ndarray) -> Interval | None:
+    """Mean of (Q,) with its interval; None where there is nothing."""
+    return bootstrap(lambda mean: mean, values) if len(values) else None
+
+
+def lead_over_controls(found: np.ndarray, controls: Sequence[np.ndarray]) -> Interval:
+    """Share found minus three times the better control's share, paired by query.
+
+    >>> lead_over_controls(np.ones(3), [np.zeros(3), np.ones(3)]).value
+    -2.0
+    """
+
+    def lead(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
+        return own - CONTROL_FACTOR * np.maximum.reduce(others)
+
+    return bootstrap(lead, found, *controls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapScore:
+    """Share of pictures nearer to their own design, and of pairs whose two pictures both are."""
+
+    per_picture: Interval
+    both: Interval
+
+
+def swap_score(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> SwapScore:
+    """Swap test of pairs that lie side by side: pictures 2i and 2i + 1.
+
+    Args:
+        own_cosine: (B,) cosine to the design that was given.
+        twin_cosine: (B,) cosine to the other design of the pair.
+
+    >>> score = swap_score(np.array([0.9, 0.9, 0.9, 0.1]), np.full(4, 0.5))
+    >>> score.per_picture.value, score.both.value
+    (0.75, 0.5)
+    """
+    right = (own_cosine > twin_cosine).reshape(-1, 2)
+    return SwapScore(
+        per_picture=bootstrap(lambda mean: mean, right.mean(axis=1)),
+        both=bootstrap(lambda mean: mean, right.all(axis=1).astype(np.float64)),
+    )

@@ -1,0 +1,111 @@
+"""Makes a row's pictures batch by batch, and keeps them, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from diffusers import AutoencoderTiny
+from tqdm import tqdm
+
+from ..data.library import Library
+from ..data.storage import save_array
+from ..sampling import TinySampler
+from ..tiny.loading import ADAPTER_NAME, BASE_NAME, load_sampler
+from .queries import Query
+from .rows import Row, generation_request, real_composite, through_autoencoder
+
+# Shapes: Q queries, H picture side (128).
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """How pictures are generated; all of it is printed with the table."""
+
+    steps: int = 20
+    text_guidance_scale: float = 2.0
+    image_guidance_scale: float = 3.0
+    text_only_guidance_scale: float = 3.0
+    batch_size: int = 32
+
+
+class PictureMaker:
+    """Turns queries into pictures for every kind of row; weights are loaded when first needed."""
+
+    def __init__(self, library: Library, weights: Path, settings: SamplingSettings) -> None:
+        self.library = library
+        self.weights = weights
+        self.settings = settings
+
+    @cached_property
+    def sampler(self) -> TinySampler:
+        """The full model."""
+        return load_sampler(
+            self.weights,
+            steps=self.settings.steps,
+            text_guidance_scale=self.settings.text_guidance_scale,
+            image_guidance_scale=self.settings.image_guidance_scale,
+        )
+
+    @cached_property
+    def base_sampler(self) -> TinySampler:
+        """The base model alone."""
+        return load_sampler(
+            self.weights,
+            use_adapter=False,
+            steps=self.settings.steps,
+            text_guidance_scale=self.settings.text_only_guidance_scale,
+        )
+
+    @property
+    def autoencoder(self) -> AutoencoderTiny:
+        """The autoencoder of the full model."""
+        return self.sampler.autoencoder
+
+    def make(self, row: Row, queries: Sequence[Query]) -> np.ndarray:
+        """Pictures (Q, H, H, 3) uint8 of one batch."""
+        if row.source in ("real", "real_vae"):
+            pictures = [real_composite(self.library, query) for query in queries]
+            if row.source == "real_vae":
+                return through_autoencoder(self.autoencoder, pictures)
+            return np.stack(pictures)
+        requests = [generation_request(self.library, query, row.source) for query in queries]
+        sampler = self.base_sampler if row.source == "text_only" else self.sampler
+        return sampler(requests)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of both weight files."""
+        digest = hashlib.sha256()
+        for name in (BASE_NAME, ADAPTER_NAME):
+            digest.update((self.weights / name).read_bytes())
+        return digest.hexdigest()
+
+    def fingerprint(self, row: Row, queries: Sequence[Query]) -> str:
+        """Names what a row's pictures depend on."""
+        parts: list[object] = [row.source, [asdict(query) for query in queries]]
+        if row.source != "real":
+            settings = asdict(self.settings)
+            del settings["batch_size"]
+            parts += [self.weights_sha256, settings]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def cached_pictures(
+    path: Path,
+    queries: Sequence[Query],
+    make: Callable[[Sequence[Query]], np.ndarray],
+    batch_size: int,
+) -> np.ndarray:
+    """All pictures (Q, H, H, 3) of ``queries``; after every batch they are stored at ``path``."""
+    done = list(np.load(path)) if path.exists() else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for start in tqdm(range(len(done), len(queries), batch_size), desc=path.stem, unit=" batches"):
+        done += list(make(queries[start : start + batch_size]))
+        save_array(path, np.stack(done))
+    return np.stack(done)

@@ -1,0 +1,36 @@
+"""Writes measured scores into the metadata of the weights they belong to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from subject_diffusion_core import checkpoint
+
+from ..tiny.loading import ADAPTER_NAME
+
+RECORDED = ("top1", "top5", "cosine", "top1_first", "top1_second", "box_iou")
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a TinyBench result worth keeping beside the weights: [value, low, high]."""
+    rows = {
+        name: {
+            key: [round(score[part], 4) for part in ("value", "low", "high")]
+            for key in RECORDED
+            if (score := row["scores"].get(key))
+        }
+        for name, row in result["rows"].items()
+    }
+    return {"settings": result["settings"], "gallery": result["gallery"], "rows": rows}
+
+
+def record_scores(weights: Path, result_json: Path) -> None:
+    """Put the summary of ``result_json`` into the adapter file's provenance, under "tinybench"."""
+    path = weights / ADAPTER_NAME
+    adapter = checkpoint.load(path)
+    result = json.loads(result_json.read_text(encoding="utf-8"))
+    provenance = {**adapter.config.provenance, "tinybench": summary(result)}
+    checkpoint.save(path, replace(adapter, config=replace(adapter.config, provenance=provenance)))

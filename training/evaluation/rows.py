@@ -1,0 +1,116 @@
+"""The rows of the table: the model, its controls and the bounds, as pictures for given queries.
+
+# Shapes: Q queries, H picture side (128).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor
+
+from ..data.compose import compose
+from ..data.library import Library
+from ..data.pictures import reference_image
+from ..sampling import GenerationRequest, SubjectRequest
+from .queries import Box, Query
+
+Source = Literal["subject", "text_only", "shuffled", "real", "real_vae"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row: whose queries, and where its pictures come from.
+
+    ``source``: "subject" = the full model; "text_only" = the base model, no picture, no box;
+    "shuffled" = the full model with another held-out subject's picture under the same caption;
+    "real" = another view of the right subject pasted into the box; "real_vae" = the same through
+    the autoencoder.
+    """
+
+    name: str
+    kind: str
+    source: Source
+    title: str
+
+
+ROWS = (
+    Row(name="one_subject", kind="one", source="subject", title="one subject"),
+    Row(name="one_text_only", kind="one", source="text_only", title="one: text only"),
+    Row(name="one_shuffled", kind="one", source="shuffled", title="one: shuffled reference"),
+    Row(name="one_real", kind="one", source="real", title="one: real composites"),
+    Row(name="one_real_vae", kind="one", source="real_vae", title="one: real through the VAE"),
+    Row(name="two_subjects", kind="two", source="subject", title="two subjects"),
+    Row(name="swap", kind="swap", source="subject", title="swap pairs"),
+    Row(name="two_text_only", kind="two", source="text_only", title="two: text only"),
+    Row(name="two_shuffled", kind="two", source="shuffled", title="two: shuffled references"),
+    Row(name="two_real", kind="two", source="real", title="two: real composites"),
+    Row(name="one_seen_scene", kind="seen_scene", source="subject", title="one, scene seen"),
+    Row(name="two_real_vae", kind="two", source="real_vae", title="two: real through the VAE"),
+)
+
+
+def generation_request(library: Library, query: Query, source: Source) -> GenerationRequest:
+    """What the sampler is given for a query; "text_only" gives the prompt alone."""
+    subjects = () if source == "text_only" else query.subjects
+    rows = [s.shuffled_row if source == "shuffled" else s.reference_row for s in subjects]
+    return GenerationRequest(
+        prompt=query.prompt,
+        subjects=tuple(
+            SubjectRequest(
+                reference=reference_image(np.asarray(library.cutouts[row])),
+                label=subject.label,
+                box_xyxy=subject.box_xyxy,
+            )
+            for row, subject in zip(rows, subjects, strict=True)
+        ),
+        seed=query.seed,
+    )
+
+
+def contained_box(box_px: Box, width: int, height: int) -> Box:
+    """The largest box of aspect ``width`` : ``height`` inside ``box_px``, centred in it.
+
+    >>> contained_box((0, 0, 40, 20), 10, 10)
+    (10, 0, 30, 20)
+    """
+    x1, y1, x2, y2 = box_px
+    scale = min((x2 - x1) / width, (y2 - y1) / height)
+    new_width, new_height = max(2, round(width * scale)), max(2, round(height * scale))
+    left, top = x1 + (x2 - x1 - new_width) // 2, y1 + (y2 - y1 - new_height) // 2
+    return left, top, left + new_width, top + new_height
+
+
+def pasted_boxes(library: Library, query: Query) -> list[Box]:
+    """Where :func:`real_composite` pastes the query's subjects, in pixels."""
+    cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
+    return [
+        contained_box(subject.box_px, cutout.width, cutout.height)
+        for subject, cutout in zip(query.subjects, cutouts, strict=True)
+    ]
+
+
+def real_composite(library: Library, query: Query) -> np.ndarray:
+    """The right subjects, from other views, pasted into the boxes: (H, H, 3) uint8."""
+    cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
+    boxes_px = pasted_boxes(library, query)
+    background = np.asarray(library.backgrounds[query.background_row])
+    rng = np.random.default_rng(query.seed)
+    composite = compose(
+        cutouts, background, query.scene, rng, boxes_px=boxes_px, flipped=[False] * len(cutouts)
+    )
+    return composite.image
+
+
+@torch.no_grad()
+def through_autoencoder(autoencoder: AutoencoderTiny, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (H, H, 3) uint8, encoded and decoded: (Q, H, H, 3) uint8."""
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    decoded: Tensor = autoencoder.decode(autoencoder.encode(pixels).latents).sample
+    restored = decoded.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return restored.permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,144 @@
+"""From a row's pictures to its scores: crop every asked box, look it up, average.
+
+# Shapes: Q queries, N subjects of a query, F feature width, K identities, G gallery entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.library import Library
+from .crops import box_crop
+from .gallery import Gallery, view_vectors
+from .metric_encoder import INPUT_SIDE, MetricEncoder
+from .metrics import Interval, LookUp, look_up, mean_interval
+from .queries import Query
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowScores:
+    """What was found in every asked box; all arrays are (Q, N).
+
+    Attributes:
+        rank, cosine: of the right identity. unmixed: 1.0 where the crop is nearer to its own
+            subject than to the query's other subject (1.0 where there is no other).
+        given_rank: rank of the subject whose picture the shuffled control was given.
+        nearest_row: cut-out of the nearest gallery entry.
+        is_seen: whether the label occurs in training. is_model: model or emoji.
+    """
+
+    rank: np.ndarray
+    cosine: np.ndarray
+    unmixed: np.ndarray
+    given_rank: np.ndarray
+    nearest_row: np.ndarray
+    is_seen: np.ndarray
+    is_model: np.ndarray
+
+    def found(self, within: int = 1) -> np.ndarray:
+        """(Q,) share of a query's subjects found among the first ``within``."""
+        return (self.rank < within).mean(axis=1)
+
+
+def crop_features(
+    pictures: np.ndarray, queries: Sequence[Query], encoder: MetricEncoder
+) -> np.ndarray:
+    """Metric features (Q, N, F) of the asked boxes in ``pictures`` (Q, H, H, 3)."""
+    crops = [
+        box_crop(picture, subject.box_px, INPUT_SIDE)
+        for picture, query in zip(pictures, queries, strict=True)
+        for subject in query.subjects
+    ]
+    features = encoder.encode(np.stack(crops))
+    return features.reshape(len(queries), -1, features.shape[-1])
+
+
+def look_up_rows(
+    features: np.ndarray, gallery: Gallery, library: Library, reference_rows: list[int]
+) -> tuple[LookUp, np.ndarray]:
+    """Crops (Q, F) looked up as the subjects of ``reference_rows``; also all cosines (Q, G)."""
+    index_of = {identity: index for index, identity in enumerate(gallery.identities)}
+    right = np.array([index_of[library.records[row]["identity"]] for row in reference_rows])
+    similarities = gallery.similarities(features, view_vectors(library, reference_rows))
+    return look_up(gallery.best_by_identity(similarities), right), similarities
+
+
+def score_slot(
+    features: np.ndarray,
+    queries: Sequence[Query],
+    slot: int,
+    gallery: Gallery,
+    library: Library,
+    seen_labels: set[str],
+) -> dict[str, np.ndarray]:
+    """The columns of :class:`RowScores` for subject ``slot`` of every query; features (Q, F)."""
+    subjects = [query.subjects[slot] for query in queries]
+    own, similarities = look_up_rows(
+        features, gallery, library, [subject.reference_row for subject in subjects]
+    )
+    given, _ = look_up_rows(features, gallery, library, [s.shuffled_row for s in subjects])
+    others = [query.subjects[1 - slot] if len(query.subjects) == 2 else None for query in queries]
+    rows = [
+        (other or own_subject).reference_row
+        for other, own_subject in zip(others, subjects, strict=True)
+    ]
+    other, _ = look_up_rows(features, gallery, library, rows)
+    alone = np.array([subject is None for subject in others])
+    return {
+        "rank": own.rank,
+        "cosine": own.cosine,
+        "unmixed": (alone | (own.cosine > other.cosine)).astype(np.float64),
+        "given_rank": given.rank,
+        "nearest_row": gallery.rows[similarities.argmax(axis=1)],
+        "is_seen": np.array([subject.label in seen_labels for subject in subjects]),
+        "is_model": np.array([subject.identity.startswith("model:") for subject in subjects]),
+    }
+
+
+def score_row(
+    features: np.ndarray, queries: Sequence[Query], gallery: Gallery, library: Library
+) -> RowScores:
+    """Scores of crops' features (Q, N, F)."""
+    seen = {record["label"] for record in library.records if record["split"] == "train"}
+    slots = [
+        score_slot(features[:, slot], queries, slot, gallery, library, seen)
+        for slot in range(features.shape[1])
+    ]
+    return RowScores(**{key: np.stack([slot[key] for slot in slots], 1) for key in slots[0]})
+
+
+def summarise(scores: RowScores) -> dict[str, Interval | None]:
+    """The row's numbers with intervals; None where a part has no subjects."""
+    found = (scores.rank == 0).astype(np.float64)
+    summary = {
+        "top1": mean_interval(scores.found(1)),
+        "top5": mean_interval(scores.found(5)),
+        "cosine": mean_interval(scores.cosine.mean(axis=1)),
+        "top1_seen": mean_interval(found[scores.is_seen]),
+        "top1_unseen": mean_interval(found[~scores.is_seen]),
+        "top1_models": mean_interval(found[scores.is_model]),
+        "top1_emoji": mean_interval(found[~scores.is_model]),
+        "top1_given_picture": mean_interval((scores.given_rank == 0).mean(axis=1)),
+    }
+    if found.shape[1] == 2:
+        summary |= {
+            "top1_first": mean_interval(found[:, 0]),
+            "top1_second": mean_interval(found[:, 1]),
+            "top1_both": mean_interval(found.min(axis=1)),
+            "unmixed": mean_interval(scores.unmixed.mean(axis=1)),
+        }
+    return summary
+
+
+def twin_cosines(
+    features: np.ndarray, queries: Sequence[Query], gallery: Gallery, library: Library
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines (Q,) of swap crops (Q, F) to their own and to the pair's other design."""
+    own_rows = [query.subjects[0].reference_row for query in queries]
+    twin_rows = [own_rows[index ^ 1] for index in range(len(own_rows))]
+    own, _ = look_up_rows(features, gallery, library, own_rows)
+    twin, _ = look_up_rows(features, gallery, library, twin_rows)
+    return own.cosine, twin.cosine

@@ -1,0 +1,228 @@
+"""TinyBench: one command that measures whether held-out subjects are recognised.
+
+Every part is kept: the gallery's features in the work folder, a row's pictures in the output
+folder. The same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.library import load_library
+from ..data.split import identities_sha256
+from ..runs import atomic_path
+from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
+from .contact_sheet import contact_sheet
+from .gallery import build_gallery
+from .metric_encoder import load_metric_encoder
+from .metrics import Interval, lead_over_controls, mean_interval, swap_score
+from .pictures import PictureMaker, SamplingSettings, cached_pictures
+from .queries import DEFAULT_COUNT, KINDS, QUERY_SEED, Query, draw_queries
+from .report import write_report
+from .rows import ROWS, Row, pasted_boxes
+from .scoring import RowScores, crop_features, score_row, summarise, twin_cosines
+from .text_match import Heads, group_of, load_heads
+
+# Shapes: Q queries, N subjects of a query, F feature width, H picture side (128).
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowResult:
+    """A row with its pictures (Q, H, H, 3), its crops' features (Q, N, F) and all scores."""
+
+    row: Row
+    queries: list[Query]
+    pictures: np.ndarray
+    features: np.ndarray
+    scores: RowScores
+    matches: dict[str, Interval | None]
+
+
+class TinyBench:
+    """Measures rows one after the other and writes the report after each.
+
+    Args:
+        work: data folder (cut-outs, backgrounds); the gallery's features are kept there.
+        weights: folder with the two weight files.
+        out: folder for pictures, contact sheets and reports.
+        settings: how to sample.
+        count: queries of each kind.
+    """
+
+    def __init__(
+        self, work: Path, weights: Path, out: Path, settings: SamplingSettings, count: int
+    ) -> None:
+        self.work = work
+        self.out = out
+        self.settings = settings
+        self.seconds: dict[str, float] = {}
+        self.library = load_library(work, "heldout", "heldout")
+        self.maker = PictureMaker(self.library, weights, settings)
+        self.encoder = load_metric_encoder()
+        self.queries = {kind: draw_queries(self.library, kind, count) for kind in KINDS}
+        with self.timed("gallery"):
+            self.gallery = build_gallery(self.library, self.encoder, work)
+        self.results: dict[str, RowResult] = {}
+        self.swap: dict[str, Interval] = {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Record the seconds of a block."""
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+
+    def measure(self, row: Row) -> None:
+        """Make or load a row's pictures, score them, write its contact sheet and the report."""
+        queries = self.queries[row.kind]
+        name = f"{row.name}-{self.maker.fingerprint(row, queries)}"
+        with self.timed(row.name):
+            pictures = cached_pictures(
+                self.out / "pictures" / f"{name}.npy",
+                queries,
+                lambda batch: self.maker.make(row, batch),
+                self.settings.batch_size,
+            )
+            features = crop_features(pictures, queries, self.encoder)
+            scores = score_row(features, queries, self.gallery, self.library)
+        self.results[row.name] = RowResult(
+            row=row,
+            queries=queries,
+            pictures=pictures,
+            features=features,
+            scores=scores,
+            matches={},
+        )
+        if row.kind == "swap":
+            own, twin = twin_cosines(features[:, 0], queries, self.gallery, self.library)
+            score = swap_score(own, twin)
+            self.swap = {field.name: getattr(score, field.name) for field in fields(score)}
+        sheet = contact_sheet(self.library, queries, pictures, scores)
+        with atomic_path(self.out / f"{row.name}.png") as temporary:
+            sheet.save(temporary, "PNG")
+        write_report(self.result(), self.out)
+
+    @cached_property
+    def segmenter(self) -> SubjectSegmenter:
+        """The segmenter for boxes; trained when first needed."""
+        with self.timed("segmenter"):
+            return load_segmenter(self.work)
+
+    @cached_property
+    def heads(self) -> Heads:
+        """The linear heads for text; fitted when first needed."""
+        with self.timed("text heads"):
+            return load_heads(self.work, self.encoder)
+
+    def measure_matches(self, row: Row) -> None:
+        """Box, label group and scene of a row measured before; writes the report again."""
+        result = self.results[row.name]
+        queries, features = result.queries, result.features
+        boxes = asked_boxes(queries)
+        if row.source in ("real", "real_vae"):
+            boxes = [pasted_boxes(self.library, query) for query in queries]
+        groups = [
+            group_of(self.library.records[subject.reference_row]["category"])
+            for query in queries
+            for subject in query.subjects
+        ]
+        scenes = [query.scene for query in queries]
+        by_crop = self.heads.group.matches(features.reshape(len(groups), -1), groups)
+        by_picture = self.heads.scene.matches(self.encoder.encode(result.pictures), scenes)
+        matches = {
+            "box_iou": mean_interval(row_ious(self.segmenter, result.pictures, boxes).mean(axis=1)),
+            "group": mean_interval(by_crop.reshape(len(queries), -1).mean(axis=1)),
+            "scene": mean_interval(by_picture),
+        }
+        self.results[row.name] = replace(result, matches=matches)
+        write_report(self.result(), self.out)
+
+    def leads(self) -> dict[str, Interval]:
+        """Subject-driven minus three times the better control, for kinds with all their rows."""
+        leads = {}
+        for kind, subject in (("one", "one_subject"), ("two", "two_subjects")):
+            names = (subject, f"{kind}_text_only", f"{kind}_shuffled")
+            if all(name in self.results for name in names):
+                found, *controls = (self.results[name].scores.found() for name in names)
+                leads[kind] = lead_over_controls(found, controls)
+        return leads
+
+    def result(self) -> dict[str, Any]:
+        """Everything measured so far."""
+        needs_weights = any(result.row.source != "real" for result in self.results.values())
+        return {
+            "settings": {**asdict(self.settings), "query_seed": QUERY_SEED},
+            "weights_sha256": self.maker.weights_sha256 if needs_weights else "none",
+            "identities_sha256": identities_sha256(),
+            "gallery": {
+                "num_entries": len(self.gallery.features),
+                "num_identities": len(self.gallery.identities),
+            },
+            "rows": {
+                name: {
+                    "title": result.row.title,
+                    "source": result.row.source,
+                    "num_pictures": len(result.pictures),
+                    "scores": summarise(result.scores) | result.matches,
+                }
+                for name, result in self.results.items()
+            },
+            "leads": self.leads(),
+            "swap": self.swap,
+            "seconds": self.seconds,
+        }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``python -m training evaluate``."""
+    defaults = SamplingSettings()
+    names = [row.name for row in ROWS]
+    parser.add_argument("--work", type=Path, default=Path(".dev/tiny"), help="data folder")
+    parser.add_argument("--weights", type=Path, default=Path("weights"), help="both weight files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    parser.add_argument("--limit", type=int, default=DEFAULT_COUNT, help="pictures of a row")
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW")
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--text-guidance", type=float, default=defaults.text_guidance_scale)
+    parser.add_argument("--image-guidance", type=float, default=defaults.image_guidance_scale)
+    parser.add_argument(
+        "--text-only-guidance", type=float, default=defaults.text_only_guidance_scale
+    )
+    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
+    parser.add_argument(
+        "--no-matches",
+        dest="matches",
+        action="store_false",
+        help="identity only: no boxes, label groups and scenes",
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads of torch")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure all asked rows and print the table."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    settings = SamplingSettings(
+        steps=arguments.steps,
+        text_guidance_scale=arguments.text_guidance,
+        image_guidance_scale=arguments.image_guidance,
+        text_only_guidance_scale=arguments.text_only_guidance,
+        batch_size=arguments.batch_size,
+    )
+    bench = TinyBench(arguments.work, arguments.weights, arguments.out, settings, arguments.limit)
+    rows = [row for row in ROWS if row.name in arguments.rows]
+    for row in rows:
+        bench.measure(row)
+    for row in rows if arguments.matches else []:
+        bench.measure_matches(row)
+    print((arguments.out / "tinybench.md").read_text(encoding="utf-8"))

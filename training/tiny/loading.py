@@ -1,0 +1,98 @@
+"""Builds a sampler from the two files that people load: the tiny base and the tiny adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderTiny
+
+from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core.adapter_config import AdapterConfig
+from subject_diffusion_core.tiny_base import TinyBase
+from subject_diffusion_core.tiny_vision import TinyVision
+
+from ..sampling import TinySampler
+from ..text import CompactVocabulary
+from .build import build_model
+from .export import load_adapter_into, load_base_into
+from .recipe import AutoencoderRecipe, TinyRecipe
+
+BASE_NAME, ADAPTER_NAME = "tiny_base.safetensors", "tiny_adapter.safetensors"
+
+
+def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
+    """The recipe's sizes and options as the two files state them; the rest are defaults."""
+    unet: dict[str, Any] = dict(base.config["unet"])
+    channels = unet.pop("in_channels")
+    unet.pop("out_channels")
+    text_encoder: dict[str, Any] = dict(base.config["text_encoder"])
+    text_encoder.pop("vocab_size")
+    return TinyRecipe(
+        image_size=base.config["image_size"],
+        num_subjects=adapter.num_subjects,
+        patch_dim=adapter.patch_dim,
+        image_embed_dim=adapter.image_embed_dim,
+        num_patches=adapter.num_patches,
+        num_freqs=adapter.num_freqs,
+        temperature=adapter.temperature,
+        grounding_hidden_dim=adapter.grounding_hidden_dim,
+        projector_hidden_dim=adapter.projector_hidden_dim,
+        patch_positions=adapter.patch_positions,
+        query_positions=adapter.query_positions,
+        unet=unet,
+        text_encoder=text_encoder,
+        autoencoder=AutoencoderRecipe(latent_channels=channels),
+    )
+
+
+def autoencoder_of_base(base: TinyBase) -> AutoencoderTiny:
+    """The base's autoencoder."""
+    arguments = {key: value for key, value in base.config["vae"].items() if key != "class"}
+    autoencoder = AutoencoderTiny(**arguments)
+    autoencoder.load_state_dict(base.vae)
+    return autoencoder.eval().requires_grad_(False)
+
+
+def vision_of_base(base: TinyBase) -> TinyVision:
+    """The base's image encoder."""
+    vision = TinyVision()
+    vision.load_state_dict(base.vision)
+    return vision.eval().requires_grad_(False)
+
+
+def load_sampler(
+    weights: Path,
+    *,
+    use_adapter: bool = True,
+    steps: int = 20,
+    text_guidance_scale: float = 2.0,
+    image_guidance_scale: float = 3.0,
+) -> TinySampler:
+    """The sampler of the weights in a folder.
+
+    Args:
+        weights: folder with ``tiny_base.safetensors`` and ``tiny_adapter.safetensors``.
+        use_adapter: False leaves the adapter's weights out: the plain base model.
+        steps, text_guidance_scale, image_guidance_scale: see :class:`TinySampler`.
+    """
+    base = tiny_base.load(weights / BASE_NAME)
+    adapter = checkpoint.load(weights / ADAPTER_NAME)
+    recipe = recipe_of_files(base, adapter.config)
+    vocabulary = CompactVocabulary(base.token_ids.tolist())
+    model = build_model(recipe, vocabulary)
+    load_base_into(model, base, vocabulary)
+    if use_adapter:
+        load_adapter_into(model, adapter)
+    return TinySampler(
+        model.requires_grad_(False),
+        autoencoder_of_base(base),
+        vision_of_base(base),
+        vocabulary,
+        num_slots=recipe.num_subjects,
+        steps=steps,
+        text_guidance_scale=text_guidance_scale,
+        image_guidance_scale=image_guidance_scale,
+        use_adapter=use_adapter,
+        image_size=recipe.image_size,
+    )
