@@ -1,2 +1,1 @@
-"""The ComfyUI side: nodes, and what connects the method in `subject_diffusion_core` to ComfyUI's
-own models."""
+"""The ComfyUI side: the nodes, and what connects `subject_diffusion_core` to ComfyUI's models."""

@@ -14,8 +14,7 @@ EXTENSION = ".safetensors"
 
 
 def register_adapter_folder() -> None:
-    """Make models/subject_diffusion known to ComfyUI, next to folders from
-    extra_model_paths.yaml."""
+    """Make models/subject_diffusion known to ComfyUI, beside folders the user configured."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
     _, extensions = folder_paths.folder_names_and_paths[FOLDER]
     extensions.add(EXTENSION)
@@ -58,7 +57,7 @@ class SubjectDiffusionAdapterLoader(io.ComfyNode):
             folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
             found = ", ".join(folder_paths.get_filename_list(FOLDER)) or "nothing"
             raise ValueError(
-                f"adapter_name: expected a file in {folders}, got '{adapter_name}'. "
-                f"There is {found}; put the adapter there and reload the page."
+                f"adapter_name: expected a file in {folders}, got '{adapter_name}'. There is "
+                f"{found}; put the adapter there and reload the page."
             )
         return io.NodeOutput(load_adapter(path))

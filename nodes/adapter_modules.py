@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management
-import comfy.model_patcher
 import comfy.ops
 import torch
 from torch import nn
@@ -16,6 +14,7 @@ from ..subject_diffusion_core.gated_attention import CachedGroundingTokens, Gate
 from ..subject_diffusion_core.location_mask import boxes_to_location_mask
 from .adapter_types import LoadedAdapter
 from .cond import FramedBranch
+from .patchers import wrap_in_patcher
 from .weight_diffs import CONV_IN_WEIGHT
 
 
@@ -86,17 +85,11 @@ def build_adapter_patcher(loaded: LoadedAdapter, model: Any) -> Any:
     """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""
     dtype = model.model.manual_cast_dtype or model.model_dtype()
     modules = AdapterModules(loaded, dtype).to(model.offload_device)
-    patcher_class = getattr(
-        comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher
-    )
-    return patcher_class(
-        modules, load_device=model.load_device, offload_device=model.offload_device
-    )
+    return wrap_in_patcher(modules, model.load_device, model.offload_device)
 
 
 def with_manual_cast(module: nn.Module) -> nn.Module:
-    """Exchange linear layers and layer norms for ComfyUI's, which cast their weights to the
-    input."""
+    """Exchange linear layers and layer norms for ComfyUI's, which cast weights to the input."""
     for name, child in module.named_children():
         replacement = _manual_cast_layer(child)
         if replacement is None:

@@ -1,5 +1,4 @@
-"""The adapter as it travels through a graph: loaded from a file, and applied to a MODEL and a
-CLIP."""
+"""The adapter as it travels through a graph: loaded, and applied to a MODEL and a CLIP."""
 
 from __future__ import annotations
 
@@ -79,8 +78,7 @@ def require_adapter(patcher: Any, kind: str, node: str) -> AppliedAdapter:
     if applied is None:
         raise ValueError(
             f"{node}: expected the {kind} output of Subject-Diffusion Apply, got a {kind} without "
-            f"an adapter. "
-            f"Put a Subject-Diffusion Apply node before {node} and connect its {kind}."
+            f"an adapter. Put a Subject-Diffusion Apply node before {node} and connect its {kind}."
         )
     return applied
 

@@ -36,8 +36,8 @@ class SubjectDiffusionApply(io.ComfyNode):
             display_name="Subject-Diffusion Apply",
             category="Subject-Diffusion",
             description=(
-                "Puts the adapter on MODEL and CLIP. LoRAs may come before or after it. "
-                "Strength 0 gives the base model unchanged."
+                "Puts the adapter on MODEL and CLIP. LoRAs may come before or after it. Strength 0 "
+                "gives the base model unchanged."
             ),
             inputs=[
                 io.Model.Input(
@@ -108,9 +108,8 @@ def apply_adapter(
         if applied_adapter(patcher) is not None:
             raise ValueError(
                 f"{kind}: expected a {kind.upper()} without a Subject-Diffusion adapter, got one "
-                f"that has "
-                f"'{applied_adapter(patcher).loaded.name}'. Use one Subject-Diffusion Apply node "
-                f"per MODEL."
+                f"that has '{applied_adapter(patcher).loaded.name}'. Use one Subject-Diffusion "
+                "Apply node per MODEL."
             )
     applied = AppliedAdapter(
         loaded=adapter,
@@ -139,7 +138,7 @@ def _attach_to_model(model: Any, geometry: UnetGeometry, applied: AppliedAdapter
     else:
         hook = add_scheduled_patches(model, diffs, applied)
     block_names = {geometry.blocks[name].location: name for name in modules.block_names}
-    null = null_branch(loaded.fingerprint, loaded.config.num_patches, loaded.config.patch_dim)
+    null = null_branch(loaded.config, loaded.fingerprint)
     wrappers = comfy.patcher_extension.WrappersMP
     model.set_additional_models(ATTACHMENT_KEY, [patcher])
     model.add_wrapper_with_key(

@@ -36,8 +36,7 @@ class Box:
         return (self.x1, self.y1, self.x2, self.y2)
 
     def to_relative(self, width: int, height: int, owner: str) -> Box:
-        """The same box as fractions of a width x height picture; `owner` names the subject in
-        errors."""
+        """The same box as fractions of a width x height picture, for the subject `owner`."""
         if self.unit == "relative":
             return self
         edges = (self.x1 / width, self.y1 / height, self.x2 / width, self.y2 / height)
@@ -45,7 +44,7 @@ class Box:
             raise ValueError(
                 f"{owner}'s box: expected a box inside the {width}x{height} picture, got pixels "
                 f"{_text(self.edges)}. Move the box inside or set width and height to the "
-                f"picture's size."
+                "picture's size."
             )
         return Box(x1=edges[0], y1=edges[1], x2=edges[2], y2=edges[3])
 
@@ -85,8 +84,7 @@ def _parse_text(text: str, owner: str) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{owner}'s box: expected {FORMATS}, got JSON that does not parse ({error.msg} at "
-            f"character "
-            f"{error.pos}). Correct the JSON."
+            f"character {error.pos}). Correct the JSON."
         ) from None
 
 
@@ -125,8 +123,8 @@ def _check(box: Box, owner: str) -> None:
         )
     if box.x1 >= box.x2 or box.y1 >= box.y2:
         raise ValueError(
-            f"{owner}'s box: expected x1 < x2 and y1 < y2, got {_text(box.edges)}. "
-            "Give the left, top, right and bottom edge in this order; the box must not be empty."
+            f"{owner}'s box: expected x1 < x2 and y1 < y2, got {_text(box.edges)}. Give the left, "
+            "top, right and bottom edge in this order; the box must not be empty."
         )
     outside = min(box.edges) < 0.0 or (box.unit == "relative" and max(box.edges) > 1.0)
     if outside:

@@ -45,15 +45,13 @@ class BranchSubjects:
 
 
 class FramedBranch(NamedTuple):
-    """A branch seen through the area of the picture that a conditioning covers (x1, y1, x2, y2 in
-    0..1)."""
+    """A branch seen through the area (x1, y1, x2, y2 in 0..1) that a conditioning covers."""
 
     branch: BranchSubjects
     frame: Frame
 
     def subjects_in_frame(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Boxes (N, 4) in 0..1 of the frame, cut at its edges, and (N,) whether anything of a
-        subject is left."""
+        """Boxes (N, 4) in 0..1 of the frame, cut at its edges, and (N,) which are visible."""
         boxes, valid = self.branch.subject_boxes_xyxy, self.branch.subject_valid
         if self.frame == WHOLE_PICTURE:
             return boxes, valid
@@ -67,8 +65,7 @@ class FramedBranch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MergedSubjects:
-    """The subjects of one UNet call: each part holds for so many consecutive samples of the
-    batch."""
+    """The subjects of one UNet call: each part holds for so many consecutive samples."""
 
     parts: tuple[tuple[FramedBranch, int], ...]
     generation: Generation | None

@@ -39,15 +39,14 @@ class SubjectDiffusionEncode(io.ComfyNode):
             category="Subject-Diffusion",
             description=(
                 "Encodes prompt and subjects. `positive` and `negative` work with every sampler; "
-                "together with "
-                "`image_only` they feed Subject-Diffusion Guider."
+                "together with `image_only` they feed Subject-Diffusion Guider."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP output of Subject-Diffusion Apply."),
                 io.ClipVision.Input(
                     "clip_vision",
-                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, or "
-                    "the tiny one.",
+                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, or the "
+                    "tiny one.",
                 ),
                 AdapterType.Input(
                     "adapter", tooltip="The same adapter as in Subject-Diffusion Apply."
@@ -97,70 +96,58 @@ class SubjectDiffusionEncode(io.ComfyNode):
         if applied.loaded.fingerprint != adapter.fingerprint:
             raise ValueError(
                 f"adapter: expected '{applied.loaded.name}', which is on the CLIP, got "
-                f"'{adapter.name}'. "
-                f"Connect the same adapter to {NODE_NAME} and Subject-Diffusion Apply."
+                f"'{adapter.name}'. Connect the same adapter to {NODE_NAME} and Subject-Diffusion "
+                "Apply."
             )
         subjects = active_subjects(subjects)
+        require_relative_boxes(subjects)
         _warn_about_missing_labels(subjects, prompt)
-        branch, views = _encode_subjects(clip_vision, subjects, adapter)
-        encoder = _BranchEncoder(clip, applied)
-        null = null_branch(
-            adapter.fingerprint, branch.patch_embeds.shape[1], adapter.config.patch_dim
-        )
-        fused = _fused_text(clip, prompt, subjects, views, applied)
-        return io.NodeOutput(
-            encoder.conditioning(fused, prompt, branch),
-            encoder.conditioning(None, negative_prompt, branch),
-            encoder.conditioning(None, negative_prompt, null),
-        )
-
-
-class _BranchEncoder:
-    """Puts one branch together: the adapter's encoding while it is on, the stock encoding of the
-    text otherwise."""
-
-    def __init__(self, clip: Any, applied: AppliedAdapter) -> None:
-        self._applied = applied
-        self._clip = clip
-        self._stock = without_adapter(clip, applied)
-
-    def conditioning(
-        self, fused: Conditioning | None, text: str, subjects: BranchSubjects
-    ) -> Conditioning:
-        stock = encode_text(self._stock, text)
-        applied = self._applied
+        stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
-            return stock
-        inside = encode_text(self._clip, text) if fused is None else fused
-        extra = {
-            "model_conds": {COND_KEY: SubjectCond(subjects)},
-            # a ControlNet never saw fused text or the retrained text encoder
-            "cross_attn_controlnet": stock[0][0],
-        }
-        inside = [[tensor, {**values, **extra}] for tensor, values in inside]
-        if applied.is_always_on:
-            return inside
-        start, end = applied.start_percent, applied.end_percent
-        return [
-            *limit_to_range(stock, 0.0, start),
-            *limit_to_range(inside, start, end),
-            *limit_to_range(stock, end, 1.0),
-        ]
+            return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
+        branch, views = _encode_subjects(clip_vision, subjects, adapter)
+        null = null_branch(adapter.config, adapter.fingerprint)
+        fused = encode_fused_text(clip, prompt, subjects, views, adapter)
+        negative = encode_text(clip, negative_prompt)
+        return io.NodeOutput(
+            _join(fused, stock[prompt], branch, applied),
+            _join(negative, stock[negative_prompt], branch, applied),
+            _join(negative, stock[negative_prompt], null, applied),
+        )
 
 
-def _fused_text(
-    clip: Any, prompt: str, subjects: Subjects, views: list[SubjectViews], applied: AppliedAdapter
-) -> Conditioning | None:
-    if not applied.is_active or not subjects:
-        return None
-    return encode_fused_text(clip, prompt, subjects, views, applied.loaded)
+def _stock_texts(
+    clip: Any, applied: AppliedAdapter, texts: tuple[str, ...]
+) -> dict[str, Conditioning]:
+    """All stock encodings at once, as the CLIP's weights change between them and the adapter's."""
+    stock = without_adapter(clip, applied)
+    return {text: encode_text(stock, text) for text in dict.fromkeys(texts)}
+
+
+def _join(
+    inside: Conditioning, stock: Conditioning, subjects: BranchSubjects, applied: AppliedAdapter
+) -> Conditioning:
+    """One branch: the adapter's encoding while it is on, the stock encoding otherwise."""
+    extra = {
+        "model_conds": {COND_KEY: SubjectCond(subjects)},
+        # a ControlNet never saw fused text or the retrained text encoder
+        "cross_attn_controlnet": stock[0][0],
+    }
+    inside = [[tensor, {**values, **extra}] for tensor, values in inside]
+    if applied.is_always_on:
+        return inside
+    start, end = applied.start_percent, applied.end_percent
+    return [
+        *limit_to_range(stock, 0.0, start),
+        *limit_to_range(inside, start, end),
+        *limit_to_range(stock, end, 1.0),
+    ]
 
 
 def _encode_subjects(
     clip_vision: Any, subjects: Subjects, adapter: LoadedAdapter
 ) -> tuple[BranchSubjects, list[SubjectViews]]:
-    """Run the vision encoder; every view fills a slot, all views of a subject share its
-    strength."""
+    """Run the vision encoder; every view fills a slot and has its share of the strength."""
     config = adapter.config
     boxes = require_relative_boxes(subjects)
     progress = comfy.utils.ProgressBar(sum(len(subject.images) for subject in subjects))
@@ -191,11 +178,10 @@ def _encode_subjects(
 
 
 def _warn_about_missing_labels(subjects: Subjects, prompt: str) -> None:
-    for index, subject in enumerate(subjects):
+    for subject in subjects:
         if prompt.strip() and subject.label.lower() not in prompt.lower():
             logging.warning(
-                "Subject %d: its label '%s' is not in the prompt; name it there for a better "
-                "picture.",
-                index + 1,
+                "%s: its label '%s' is not in the prompt; name it there for a better picture.",
+                subject.name,
                 subject.label,
             )

@@ -14,8 +14,7 @@ from .tiny_loader import SubjectDiffusionTinyLoader
 
 
 class SubjectDiffusionExtension(ComfyExtension):
-    """The nodes of this pack. Their ids, inputs and outputs are frozen: saved workflows depend on
-    them."""
+    """The nodes; their ids, inputs and outputs are frozen, as saved workflows depend on them."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_adapter_folder()

@@ -43,15 +43,18 @@ class Generation:
         return (x / width, y / height, (x + area_width) / width, (y + area_height) / height)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """`make()` at the first call with this key, its result at every later one; safe between
-        threads."""
+        """`make()` at the first call with this key, its result later; safe between threads."""
         with self._lock:
             if key not in self._tables:
                 self._tables[key] = make()
             return self._tables[key]
 
+    def forget(self) -> None:
+        """Drop the tables; a cancelled run may leave its conditionings on the guider."""
+        with self._lock:
+            self._tables.clear()
+
 
 def next_sigma_above(sigma: float) -> float:
-    """The next float32 number: ComfyUI compares sigmas as float32, and its ranges include both
-    ends."""
+    """The next float32: ComfyUI compares sigmas as float32, and its ranges include both ends."""
     return float(np.nextafter(np.float32(sigma), np.float32(np.inf)))

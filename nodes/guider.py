@@ -77,8 +77,7 @@ class SubjectDiffusionGuider(io.ComfyNode):
             category="Subject-Diffusion",
             description=(
                 "Guidance with separate scales for the prompt and for the subjects, in one model "
-                "call per step. "
-                "Connect it to Sampler Custom Advanced."
+                "call per step. Connect it to Sampler Custom Advanced."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL output of Subject-Diffusion Apply."),

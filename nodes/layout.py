@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
 from .layout_preview import draw_layout
-from .subjects import Subjects, subject_name
+from .subjects import Subjects
 
 
 class SubjectDiffusionLayout(io.ComfyNode):
@@ -54,9 +54,9 @@ class SubjectDiffusionLayout(io.ComfyNode):
     @classmethod
     def execute(cls, subjects: Subjects, width: int, height: int) -> io.NodeOutput:
         placed = tuple(
-            replace(subject, box=subject.box.to_relative(width, height, subject_name(index)))
+            replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for index, subject in enumerate(subjects)
+            for subject in subjects
         )
         return io.NodeOutput(placed, draw_layout(placed, width, height))

@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
+from ..subject_diffusion_core.checkpoint import AdapterConfig
 from .adapter_types import AppliedAdapter
 from .cond import COND_KEY, BranchSubjects, SubjectCond
 from .generation import Generation
 from .schedule import Entry, HookBinder, sigma_bounds
 
 
-def null_branch(applied_fingerprint: str, num_patches: int, patch_dim: int) -> BranchSubjects:
+def null_branch(config: AdapterConfig, fingerprint: str) -> BranchSubjects:
     """The branch without subjects."""
     return BranchSubjects(
-        fingerprint=applied_fingerprint,
-        patch_embeds=torch.zeros(0, num_patches, patch_dim),
+        fingerprint=fingerprint,
+        patch_embeds=torch.zeros(0, config.num_patches, config.patch_dim),
         subject_boxes_xyxy=torch.zeros(0, 4),
         subject_valid=torch.zeros(0, dtype=torch.bool),
         token_strengths=torch.zeros(0),
@@ -33,8 +34,7 @@ def make_outer_sample_wrapper(applied: AppliedAdapter, hook: Any | None) -> Call
     Args:
         hook: the scheduled weight differences, or None if the adapter is on throughout.
     """
-    config = applied.loaded.config
-    null = null_branch(applied.loaded.fingerprint, config.num_patches, config.patch_dim)
+    null = null_branch(applied.loaded.config, applied.loaded.fingerprint)
 
     def outer_sample(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
@@ -53,7 +53,10 @@ def make_outer_sample_wrapper(applied: AppliedAdapter, hook: Any | None) -> Call
             for branch, entries in guider.conds.items()
         }
         _share_controlnet_text(guider.conds)
-        return executor(noise, *args, **kwargs)
+        try:
+            return executor(noise, *args, **kwargs)
+        finally:
+            generation.forget()
 
     return outer_sample
 
@@ -69,8 +72,8 @@ def _prepare(
     if cond.branch.fingerprint != applied.loaded.fingerprint:
         raise ValueError(
             f"conditioning: expected subjects encoded with the adapter '{applied.loaded.name}' of "
-            f"the MODEL, got "
-            "another adapter's. Connect the same adapter to Subject-Diffusion Encode and Apply."
+            "the MODEL, got another adapter's. Connect the same adapter to Subject-Diffusion "
+            "Encode and Apply."
         )
     prepared = dict(entry)
     prepared["model_conds"] = {**entry["model_conds"], COND_KEY: cond.bound(generation)}
@@ -80,8 +83,7 @@ def _prepare(
 
 
 def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:
-    """Where one entry has its own text for ControlNet, every entry needs one, or the branches do
-    not batch."""
+    """Give every entry a text for ControlNet if one has it, or the branches do not batch."""
     entries = [entry for branch in conds.values() for entry in branch]
     if not any("cross_attn_controlnet" in entry for entry in entries):
         return

@@ -22,8 +22,7 @@ Entry = dict[str, Any]
 
 
 def add_scheduled_patches(model: Any, patches: Patches, applied: AppliedAdapter) -> Any:
-    """Register the differences on the MODEL so that they act between start and end; returns the
-    hook."""
+    """Register differences on the MODEL that act between start and end; returns the hook."""
     hook = comfy.hooks.WeightHook(strength_model=applied.strength, strength_clip=0.0)
     hook.need_weight_init = False
     hook.hook_keyframe = _keyframes(applied.start_percent, applied.end_percent)
@@ -44,8 +43,7 @@ def _keyframes(start_percent: float, end_percent: float) -> Any:
 
 
 class HookBinder:
-    """Adds one hook to the entries of one sampling run; equal groups stay one object, or branches
-    would not batch."""
+    """Adds one hook to all entries of a run; equal groups stay one object, so branches batch."""
 
     def __init__(self, hook: Any) -> None:
         # a clone for this run: ComfyUI's keyframes remember the last sigma they saw, across runs

@@ -53,9 +53,8 @@ class SubjectDiffusionSubject(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Where the subject is in its picture, 1 = subject. The rest becomes "
-                        "white. Load Image gives "
-                        "1 = transparent: put Invert Mask between."
+                        "Where the subject is in its picture, 1 = subject. The rest becomes white. "
+                        "Load Image gives 1 = transparent: put Invert Mask between."
                     ),
                 ),
                 SubjectsType.Input(

@@ -19,6 +19,7 @@ class Subject:
     """One thing to personalise.
 
     Attributes:
+        name: how errors call it; people count from 1: "Subject 1".
         images: (V, H, W, 3) in 0..1, the views of the subject.
         masks: (V, H, W) in 0..1, 1 = subject; None = the whole picture.
         label: what it is, for example "dog".
@@ -26,6 +27,7 @@ class Subject:
         strength: 0 removes the subject, 1 is the trained strength.
     """
 
+    name: str
     images: torch.Tensor
     masks: torch.Tensor | None
     label: str
@@ -58,6 +60,7 @@ def make_subject(
         )
     views = images[..., :3]
     return Subject(
+        name=owner,
         images=views,
         masks=_checked_masks(masks, views, owner),
         label=label,
@@ -92,9 +95,8 @@ def _checked_masks(
         )
     if bool((masks.amax(dim=(1, 2)) <= 0.5).any()):
         raise ValueError(
-            f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. "
-            "ComfyUI's Load Image gives 1 where the picture is transparent: put Invert Mask "
-            "between."
+            f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. ComfyUI's "
+            "Load Image gives 1 where the picture is transparent: put Invert Mask between."
         )
     return masks.expand(views, -1, -1)
 
@@ -105,20 +107,18 @@ def active_subjects(subjects: Subjects) -> Subjects:
 
 
 def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:
-    """Every subject's box as fractions of the picture, or a sentence about the first that has
-    none."""
+    """Every subject's box in fractions of the picture, or a sentence about what is missing."""
     boxes = []
-    for index, subject in enumerate(subjects):
+    for subject in subjects:
         if subject.box is None:
             raise ValueError(
-                f"{subject_name(index)} has no box: expected the place where '{subject.label}' "
-                f"shall stand. "
-                "Write it in `box` of its Subject node, for example 0.1,0.3,0.5,0.9."
+                f"{subject.name} has no box: expected the place where '{subject.label}' shall "
+                "stand. Write it in `box` of its Subject node, for example 0.1,0.3,0.5,0.9."
             )
         if subject.box.unit != "relative":
             raise ValueError(
-                f"{subject_name(index)}'s box is in pixels of a picture of unknown size. "
-                "Put a Subject-Diffusion Layout node, which knows the size, before Encode."
+                f"{subject.name}'s box is in pixels of a picture of unknown size. Put a "
+                "Subject-Diffusion Layout node, which knows the size, before Encode."
             )
         boxes.append(subject.box)
     return boxes

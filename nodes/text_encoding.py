@@ -1,6 +1,5 @@
 # Shapes: E width of an image embedding, D width of a token embedding.
-"""Texts to conditionings: the stock encoding, and the one in which the subjects' embeddings are
-fused."""
+"""Texts to conditionings: the stock encoding, and the one with the subjects fused in."""
 
 from __future__ import annotations
 
@@ -44,8 +43,10 @@ def encode_fused_text(
     views: list[SubjectViews],
     loaded: LoadedAdapter,
 ) -> Conditioning:
-    """The paper's template with every placeholder's token embedding replaced by its subject's image
-    embedding."""
+    """The paper's template, every placeholder replaced by its subject's image embedding.
+
+    Without subjects this is the prompt in the retrained text encoder.
+    """
     config = loaded.config
     _require_text_width(clip, loaded)
     projector = loaded.adapter.build_projector()
@@ -72,9 +73,8 @@ def _require_text_width(clip: Any, loaded: LoadedAdapter) -> None:
     wanted = loaded.config.projector_out_dim
     if width != wanted:
         raise ValueError(
-            f"clip: expected a text encoder of width {wanted} for the adapter '{loaded.name}', "
-            f"got {width}. "
-            "Connect the CLIP of the base model that the adapter was trained on."
+            f"clip: expected a text encoder of width {wanted} for the adapter '{loaded.name}', got "
+            f"{width}. Connect the CLIP of the base model that the adapter was trained on."
         )
 
 

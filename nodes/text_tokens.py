@@ -1,6 +1,5 @@
 # Shapes: D width of a token embedding.
-"""Prompt and subject suffixes as ComfyUI's tokens, with every placeholder's position known by
-construction."""
+"""Prompt and suffixes as ComfyUI's tokens, placeholders at positions known by construction."""
 
 from __future__ import annotations
 
@@ -15,16 +14,15 @@ Tokens = dict[str, list[list[Token]]]
 
 
 class ChunkFormat:
-    """How a CLIP frames its chunks of tokens (77 for CLIP): read from what it makes of the empty
-    text."""
+    """How a CLIP frames its chunks of tokens: read from what it makes of the empty text."""
 
     def __init__(self, clip: Any) -> None:
         tokens = clip.tokenize("")
         if len(tokens) != 1:
             raise ValueError(
-                f"clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got "
-                f"{len(tokens)} encoders. "
-                "Connect the CLIP of the base model that the adapter was trained on."
+                "clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got "
+                f"{len(tokens)} encoders. Connect the CLIP of the base model that the adapter was "
+                "trained on."
             )
         (self.encoder_name,) = tokens
         empty = [token for token, _ in tokens[self.encoder_name][0]]
@@ -71,9 +69,9 @@ def subject_tokens(
         content.append((embed, 1.0))
         if len(content) > chunk_format.room:
             raise ValueError(
-                f"Subject {index + 1}'s label: expected a few words, got {len(content)} tokens, "
-                f"more than the "
-                f"{chunk_format.room} that a CLIP text encoder takes. Shorten the label."
+                f"label: expected a few words, got {len(content)} tokens in "
+                f"'{_suffix_text(prompt, index)}'. A CLIP text encoder takes {chunk_format.room}: "
+                "shorten the label."
             )
         if len(chunks[-1]) + len(content) > chunk_format.room:
             chunks.append([])
@@ -85,6 +83,10 @@ def plain_ids(clip: Any, chunk_format: ChunkFormat, text: str) -> list[int]:
     """Token ids of a text in which parentheses and colons mean nothing."""
     escaped = text.replace("(", "\\(").replace(")", "\\)")
     return [token for content in _contents(clip, chunk_format, escaped) for token, _ in content]
+
+
+def _suffix_text(prompt: SubjectPrompt, index: int) -> str:
+    return "".join(segment.text for segment in prompt.suffix_segments(index)).strip(", ")
 
 
 def _contents(clip: Any, chunk_format: ChunkFormat, text: str) -> list[list[Token]]:

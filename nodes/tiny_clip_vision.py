@@ -7,17 +7,16 @@ from typing import Any
 
 import comfy.clip_vision
 import comfy.model_management
-import comfy.model_patcher
 import torch
 from torch.nn import functional as F
 
 from ..subject_diffusion_core.tiny_base import TinyBase
 from ..subject_diffusion_core.tiny_vision import IMAGE_SIZE, TinyVision, normalise_pixels
+from .patchers import wrap_in_patcher
 
 
 class TinyClipVision:
-    """What nodes with a CLIP_VISION input use of ComfyUI's ClipVisionModel, around another
-    network."""
+    """What nodes use of ComfyUI's ClipVisionModel, around another network."""
 
     def __init__(self, tiny_base: TinyBase) -> None:
         self.image_size = IMAGE_SIZE
@@ -27,9 +26,7 @@ class TinyClipVision:
         self.model = TinyVision().eval().requires_grad_(False)
         self.model.load_state_dict(tiny_base.vision)
         self.model.to(offload_device)
-        self.patcher = comfy.model_patcher.ModelPatcher(
-            self.model, load_device=self.load_device, offload_device=offload_device
-        )
+        self.patcher = wrap_in_patcher(self.model, self.load_device, offload_device)
 
     def load_sd(self, sd: dict[str, torch.Tensor]) -> Any:
         return self.model.load_state_dict(sd, strict=False)
@@ -38,8 +35,7 @@ class TinyClipVision:
         return self.model.state_dict()
 
     def encode_image(self, image: torch.Tensor, crop: bool = True) -> comfy.clip_vision.Output:
-        """(B, H, W, 3) in 0..1 -> patch tokens (B, 1 + P, C) after a leading mean token, embedding
-        (B, E)."""
+        """(B, H, W, 3) in 0..1 -> (B, 1 + P, C), a mean token first, and (B, E)."""
         comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
         pixels = _resize(image[..., :3].movedim(-1, 1).float(), self.image_size, crop)
         output = self.model(normalise_pixels(pixels.to(self.load_device)))

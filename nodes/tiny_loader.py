@@ -26,8 +26,7 @@ class SubjectDiffusionTinyLoader(io.ComfyNode):
             category="Subject-Diffusion",
             description=(
                 "The small model that comes with this pack, for pictures of 128x128 in seconds on "
-                "a CPU. "
-                "Its knowledge is limited to the objects it was trained on."
+                "a CPU. Its knowledge is limited to the objects it was trained on."
             ),
             inputs=[],
             outputs=[

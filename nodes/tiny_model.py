@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
-import comfy.model_patcher
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
@@ -20,6 +19,7 @@ import torch
 
 from ..subject_diffusion_core.errors import CheckpointError
 from ..subject_diffusion_core.tiny_base import TinyBase
+from .patchers import wrap_in_patcher
 
 
 class TinyLatentFormat(comfy.latent_formats.LatentFormat):
@@ -66,16 +66,11 @@ def build_model(tiny_base: TinyBase) -> Any:
     weights = {names[k]: tensor for k, tensor in tiny_base.unet.items() if k in names}
     load = functools.partial(model.diffusion_model.load_state_dict, strict=False)
     _load_weights("unet", load, weights, unknown)
-    return comfy.model_patcher.ModelPatcher(
-        model,
-        load_device=load_device,
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
+    return wrap_in_patcher(model, load_device, comfy.model_management.unet_offload_device())
 
 
 def comfy_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """diffusers' constructor arguments of a UNet2DConditionModel -> those of ComfyUI's
-    UNetModel."""
+    """diffusers' arguments of a UNet2DConditionModel -> those of ComfyUI's UNetModel."""
     channels = list(config["block_out_channels"])
     levels, layers = len(channels), config["layers_per_block"]
     heads = config["attention_head_dim"]
@@ -89,9 +84,8 @@ def comfy_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
         attention_heads = {"num_heads": heads[0], "num_head_channels": -1}
     else:
         raise CheckpointError(
-            f"unet: expected the same number of heads or the same head width at every level, got "
-            f"heads {heads} "
-            f"for widths {channels}. Export the tiny base with another configuration."
+            "unet: expected the same number of heads or the same head width at every level, got "
+            f"heads {heads} for widths {channels}. Export the tiny base with another configuration."
         )
     return {
         "image_size": 32,

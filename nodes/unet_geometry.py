@@ -54,8 +54,8 @@ def read_unet_geometry(model: Any) -> UnetGeometry:
     if not names or config.get("context_dim") is None:
         kind = type(model.model).__name__
         raise ValueError(
-            f"model: expected a UNet of the Stable Diffusion 1 or 2 family, got {kind}. "
-            "Load the base model that the adapter was trained on."
+            f"model: expected a UNet of the Stable Diffusion 1 or 2 family, got {kind}. Load the "
+            "base model that the adapter was trained on."
         )
     unet = model.get_model_object("diffusion_model")
     blocks = {
@@ -89,9 +89,8 @@ def require_matching_base(geometry: UnetGeometry, config: AdapterConfig, adapter
         if wanted != got:
             raise ValueError(
                 f"model: expected a {config.base_family} base with {what} {_show(wanted)} for the "
-                f"adapter "
-                f"'{adapter_name}', got {_show(got)}. Load the base model that this adapter was "
-                f"trained on."
+                f"adapter '{adapter_name}', got {_show(got)}. Load the base model that this "
+                "adapter was trained on."
             )
 
 

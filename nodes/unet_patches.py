@@ -57,8 +57,7 @@ class CallSubjects:
 def make_diffusion_model_wrapper(
     modules: AdapterModules, null: BranchSubjects
 ) -> Callable[..., Any]:
-    """A wrapper for ComfyUI's DIFFUSION_MODEL; `null` stands for calls that say nothing of
-    subjects."""
+    """A wrapper for DIFFUSION_MODEL; `null` stands for calls that say nothing of subjects."""
 
     def diffusion_model(
         executor: Any,
@@ -141,8 +140,8 @@ def latent_size_of_block(extra_options: dict[str, Any], num_positions: int) -> t
     if height * width != num_positions:
         raise ValueError(
             f"latent: expected a size whose halves give {num_positions} positions, got "
-            f"{tuple(extra_options['original_shape'][-2:])}. "
-            "Turn off other nodes that change the size inside the UNet."
+            f"{tuple(extra_options['original_shape'][-2:])}. Turn off other nodes that change the "
+            "size inside the UNet."
         )
     return height, width
 
@@ -160,8 +159,7 @@ def _call_subjects(
     if int(counts.sum()) != x.shape[0]:
         raise ValueError(
             f"batch: expected {int(counts.sum())} samples for the subjects of this call, got "
-            f"{x.shape[0]}. "
-            "Turn off other nodes that change the batch inside the UNet call."
+            f"{x.shape[0]}. Turn off other nodes that change the batch inside the UNet call."
         )
     key = (
         tuple((id(framed.branch), framed.frame) for framed in branches),
@@ -191,8 +189,7 @@ def _make_tables(
 def _stack(
     pairs: list[tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """[(1, T_i, D), (1, T_i)] of U branches -> (U, T, D) and (U, T): shorter ones get columns that
-    are never read."""
+    """[(1, T_i, D), (1, T_i)] -> (U, T, D), (U, T): the columns of padding are never read."""
     longest = max(tokens.shape[1] for tokens, _ in pairs)
     stacked_tokens, stacked_bias = [], []
     for tokens, bias in pairs:

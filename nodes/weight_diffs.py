@@ -21,8 +21,7 @@ _TEXT_ENCODER_ANCHOR = "transformer.text_model.final_layer_norm.weight"
 
 
 def unet_weight_diffs(model: Any, geometry: UnetGeometry, loaded: LoadedAdapter) -> Patches:
-    """Differences for the UNet's own weights: cross-attention K/V and conv_in without the mask
-    channel."""
+    """Differences for cross-attention K/V and conv_in (without the mask channel)."""
     targets = {}
     for name, weight in loaded.adapter.unet.items():
         if _FUSER in name:
@@ -67,8 +66,8 @@ def _differences(
         if found is None or got != tuple(target.shape):
             raise ValueError(
                 f"{argument}: expected '{name}' of shape {tuple(target.shape)} for the adapter "
-                f"'{loaded.name}', got {got or 'no such weight'}. "
-                "Load the base model that this adapter was trained on."
+                f"'{loaded.name}', got {got or 'no such weight'}. Load the base model that this "
+                "adapter was trained on."
             )
         weight, convert = found
         original = convert(weight.detach().to("cpu", torch.float32), inplace=False)

@@ -148,8 +148,7 @@ def adapter_blocks(unet: UNet2DConditionModel) -> tuple[AdapterBlock, ...]:
 
 
 def make_adapter(unet: UNet2DConditionModel, seed: int = 10, **options: Any) -> Adapter:
-    """A random adapter for the UNet (and for `make_text_encoder`): every part is trained and
-    non-zero."""
+    """A random adapter for the UNet and the tiny text encoder: all parts trained, non-zero."""
     width = unet.config.cross_attention_dim
     config = AdapterConfig(
         **{
@@ -213,8 +212,7 @@ def save_tiny_files(folder: Path, **adapter_options: Any) -> tuple[Path, Path]:
 def training_unet(
     config: dict[str, Any], unet: UNet2DConditionModel, adapter: Adapter
 ) -> UNet2DConditionModel:
-    """The training side: diffusers' gated UNet with one more input channel, holding base and
-    adapter."""
+    """The training side: diffusers' gated UNet with a mask channel, holding base and adapter."""
     blocks = new_adapters(adapter.config)
     gated = UNet2DConditionModel(
         **{**config, "in_channels": config["in_channels"] + 1, "attention_type": "gated"}
@@ -230,8 +228,7 @@ def training_unet(
 
 
 class _FuserWithPositions(nn.Module):
-    """diffusers calls `fuser(hidden_states, objs)`; the query positions reach our layer from
-    outside."""
+    """diffusers calls `fuser(hidden_states, objs)`; query positions come from outside."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import comfy.samplers
 import comfy.sd
 import pytest
 import torch
@@ -130,6 +131,28 @@ def test_nothing_stays_alive(host: Host, tmp_path: Path) -> None:
     assert [reference() for reference in watched] == [None] * len(watched)
     kinds = [type(loaded_model.model.model).__name__ for loaded_model in current_models()]
     assert "AdapterModules" not in kinds
+
+
+def test_a_cancelled_run_keeps_no_tables(host: Host, tmp_path: Path) -> None:
+    """The guider is an output that ComfyUI keeps; what it holds must not hold memory."""
+    base = host.make_base()
+    loaded = host.make_adapter(base, tmp_path)
+    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    positive = host.conditioning(random_context(base), host.branch(loaded, 2))
+    guider = cfg_guider(model, positive, positive)
+
+    def cancel(*_args: Any) -> None:
+        (generation,) = live_generations(host)
+        assert generation._tables
+        raise comfy.model_management.InterruptProcessingException
+
+    sampling = model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", 3)
+    sampler = comfy.samplers.sampler_object("euler")
+    noise = random_noise(base)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, callback=cancel)
+    assert [generation._tables for generation in live_generations(host)] in ([], [{}])
 
 
 def current_models() -> list[Any]:

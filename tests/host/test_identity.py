@@ -110,8 +110,7 @@ def percent_after(sigmas: torch.Tensor, index: int, sampling: Any) -> float:
 
 
 def test_the_range_switches_in_mid_run(setup: Setup) -> None:
-    """Between start and end the run equals the adapter's own run, outside the stock run, step by
-    step."""
+    """Inside the range the run equals the adapter's own run, outside the stock run."""
     sampling = setup.base.model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", 8)
     start, end = (percent_after(sigmas, index, sampling) for index in (2, 4))

@@ -176,6 +176,20 @@ def test_strength_zero_removes_the_subject(host: Host, encoder: Encoder) -> None
     assert branch_of(host, nobody[0]).is_null
 
 
+def test_errors_count_all_subjects(host: Host, encoder: Encoder) -> None:
+    left_out = make_subject(host, strength=0.0)
+    node = host.subject.SubjectDiffusionSubject
+    image = torch.rand(1, 8, 8, 3)
+    (subjects,) = node.execute(image, "cat", "", 1.0, previous=(left_out,)).args
+    with pytest.raises(ValueError, match="Subject 2 has no box"):
+        encoder.encode(*subjects)
+
+
+def test_label_that_is_too_long(host: Host, encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match="label: expected a few words, got 84 tokens"):
+        encoder.encode(make_subject(host, label="word " * 80))
+
+
 def test_label_that_the_prompt_does_not_name(
     host: Host, encoder: Encoder, caplog: pytest.LogCaptureFixture
 ) -> None:

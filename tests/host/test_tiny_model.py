@@ -1,5 +1,4 @@
-"""The tiny base out of ComfyUI's classes equals the diffusers and transformers models it was
-exported from."""
+"""The tiny base in ComfyUI equals the diffusers and transformers models it comes from."""
 
 from __future__ import annotations
 
@@ -72,7 +71,12 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
     ]
     subjects = tuple(
         host.subjects.Subject(
-            images=torch.rand(1, 8, 8, 3), masks=None, label=label, box=None, strength=1.0
+            name=label,
+            images=torch.rand(1, 8, 8, 3),
+            masks=None,
+            label=label,
+            box=None,
+            strength=1.0,
         )
         for label in labels
     )

@@ -1,0 +1,153 @@
+"""Graphs in API format for the tests, and a runner that queues them as the server does."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import uuid
+from pathlib import Path
+from typing import Any
+
+import comfy.cli_args
+import execution
+import folder_paths
+import numpy as np
+import server
+from PIL import Image
+
+Graph = dict[str, dict[str, Any]]
+
+
+class GraphRunner:
+    """Queues graphs as the server does; returns the saved picture or the error's sentence."""
+
+    def __init__(self) -> None:
+        comfy.cli_args.args.front_end_root = str(Path(__file__).parent)
+        self._server = server.PromptServer(asyncio.new_event_loop())
+        self._executor = execution.PromptExecutor(self._server, cache_args={"lru": 0, "ram": 0})
+
+    def run(self, graph: Graph) -> np.ndarray:
+        """The picture of the graph, computed anew."""
+        before = set(saved_files())
+        self._executor.reset()
+        error = self._execute(graph)
+        assert error is None, error
+        (path,) = set(saved_files()) - before
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def error(self, graph: Graph) -> str:
+        """The sentence with which the graph fails."""
+        error = self._execute(graph)
+        assert error is not None, "the graph succeeded"
+        return error
+
+    def _execute(self, graph: Graph) -> str | None:
+        prompt_id = str(uuid.uuid4())
+        valid, error, outputs, node_errors = asyncio.run(
+            execution.validate_prompt(prompt_id, graph, None)
+        )
+        if not valid:
+            return f"{error['message']} {node_errors}"
+        self._executor.execute(graph, prompt_id, {}, outputs)
+        for event, data in self._executor.status_messages:
+            if event == "execution_error":
+                return data["exception_message"]
+        return None
+
+
+def saved_files() -> list[Path]:
+    return list(Path(folder_paths.get_output_directory()).glob("graph*.png"))
+
+
+def make_pictures(folder: Path) -> None:
+    """A cut-out, an opaque picture of another size, and one that is transparent throughout."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 255, (48, 40, 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    pixels[8:40, 6:30, 3] = 255
+    Image.fromarray(pixels, "RGBA").save(folder / "cutout.png")
+    Image.fromarray(pixels[:30, :, :3], "RGB").save(folder / "opaque.png")
+    pixels[..., 3] = 0
+    pixels[0, 0, 3] = 1
+    Image.fromarray(pixels, "RGBA").save(folder / "invisible.png")
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def good_graph() -> Graph:
+    """Two subjects, three branches."""
+    return {
+        "loader": node("SubjectDiffusionTinyLoader"),
+        "image1": node("LoadImage", image="cutout.png"),
+        "mask1": node("InvertMask", mask=["image1", 1]),
+        "image2": node("LoadImage", image="opaque.png"),
+        "subject1": node(
+            "SubjectDiffusionSubject",
+            image=["image1", 0],
+            label="dog",
+            box="0.1,0.2,0.5,0.9",
+            strength=1.0,
+            mask=["mask1", 0],
+        ),
+        "subject2": node(
+            "SubjectDiffusionSubject",
+            image=["image2", 0],
+            label="cat",
+            box='{"x": 64, "y": 16, "width": 60, "height": 100}',
+            strength=0.7,
+            previous=["subject1", 0],
+        ),
+        "layout": node("SubjectDiffusionLayout", subjects=["subject2", 0], width=128, height=128),
+        "apply": node(
+            "SubjectDiffusionApply",
+            model=["loader", 0],
+            clip=["loader", 1],
+            adapter=["loader", 4],
+            strength=1.0,
+            start_percent=0.0,
+            end_percent=1.0,
+        ),
+        "encode": node(
+            "SubjectDiffusionEncode",
+            clip=["apply", 1],
+            clip_vision=["loader", 3],
+            adapter=["loader", 4],
+            subjects=["layout", 0],
+            prompt="a dog and a (cat:1.2)",
+            negative_prompt="",
+        ),
+        "guider": node(
+            "SubjectDiffusionGuider",
+            model=["apply", 0],
+            positive=["encode", 0],
+            image_only=["encode", 1],
+            negative=["encode", 2],
+            text_guidance_scale=3.0,
+            image_guidance_scale=1.5,
+        ),
+        "noise": node("RandomNoise", noise_seed=3),
+        "sampler": node("KSamplerSelect", sampler_name="dpmpp_2m"),
+        "sigmas": node(
+            "BasicScheduler", model=["apply", 0], scheduler="normal", steps=3, denoise=1.0
+        ),
+        "latent": node("EmptyLatentImage", width=128, height=128, batch_size=1),
+        "sample": node(
+            "SamplerCustomAdvanced",
+            noise=["noise", 0],
+            guider=["guider", 0],
+            sampler=["sampler", 0],
+            sigmas=["sigmas", 0],
+            latent_image=["latent", 0],
+        ),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=["loader", 2]),
+        "save": node("SaveImage", images=["decode", 0], filename_prefix="graph"),
+    }
+
+
+def changed(name: str, **inputs: Any) -> Graph:
+    graph = copy.deepcopy(good_graph())
+    graph[name]["inputs"] |= inputs
+    return graph
