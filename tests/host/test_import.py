@@ -15,9 +15,9 @@ args.cpu = True
 args.base_directory = sys.argv[2]
 import nodes
 before = set(sys.modules)
-start = time.perf_counter()
+start = time.process_time()  # not the clock: the computer may be busy with other work
 loaded = asyncio.run(nodes.load_custom_node(sys.argv[1]))
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 names = [n for n in nodes.NODE_CLASS_MAPPINGS if n.startswith("SubjectDiffusion")]
 print(json.dumps([loaded, seconds, sorted(set(sys.modules) - before), names]))
 """
@@ -41,7 +41,7 @@ def test_the_pack_loads_fast_and_light(comfyui_folder: Path, tmp_path: Path) -> 
     assert names == NODE_IDS
     assert [name for name in added if name.split(".")[0] in HEAVY] == []
     assert [name for name in added if "/training" in name] == []
-    assert seconds < 0.5
+    assert seconds < 0.5, f"{seconds:.2f} s"
 
 
 def test_the_root_package_needs_no_comfyui(tmp_path: Path) -> None:
