@@ -31,6 +31,7 @@ class SamplingSettings:
     text_guidance_scale: float = 2.0
     image_guidance_scale: float = 3.0
     text_only_guidance_scale: float = 3.0
+    precision: str = "float32"
     batch_size: int = 32
 
 
@@ -50,6 +51,7 @@ class PictureMaker:
             steps=self.settings.steps,
             text_guidance_scale=self.settings.text_guidance_scale,
             image_guidance_scale=self.settings.image_guidance_scale,
+            precision=self.settings.precision,
         )
 
     @cached_property
@@ -60,6 +62,7 @@ class PictureMaker:
             use_adapter=False,
             steps=self.settings.steps,
             text_guidance_scale=self.settings.text_only_guidance_scale,
+            precision=self.settings.precision,
         )
 
     @property

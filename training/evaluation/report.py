@@ -89,7 +89,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Held-out subjects looked up among {gallery['num_entries']} gallery pictures of "
         f"{gallery['num_identities']} subjects: every rendered view more than 30 degrees from the "
         "reference's, and all held-out emoji designs. Brackets: 95 % bootstrap intervals.",
-        f"Sampling: {settings['steps']} DDIM steps, text guidance "
+        f"Sampling: {settings['steps']} DDIM steps in {settings['precision']}, text guidance "
         f"{settings['text_guidance_scale']}, image guidance {settings['image_guidance_scale']}; "
         f"text only: {settings['text_only_guidance_scale']}. Query seed {settings['query_seed']}, "
         f"weights {result['weights_sha256'][:12]}.",

@@ -21,6 +21,7 @@ import torch
 from ..data.library import load_library
 from ..data.split import identities_sha256
 from ..runs import atomic_path
+from ..tiny.loading import PRECISIONS
 from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
 from .contact_sheet import contact_sheet
 from .gallery import build_gallery
@@ -198,6 +199,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-only-guidance", type=float, default=defaults.text_only_guidance_scale
     )
+    parser.add_argument("--precision", choices=list(PRECISIONS), default=defaults.precision)
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument(
         "--no-matches",
@@ -217,6 +219,7 @@ def run(arguments: argparse.Namespace) -> None:
         text_guidance_scale=arguments.text_guidance,
         image_guidance_scale=arguments.image_guidance,
         text_only_guidance_scale=arguments.text_only_guidance,
+        precision=arguments.precision,
         batch_size=arguments.batch_size,
     )
     bench = TinyBench(arguments.work, arguments.weights, arguments.out, settings, arguments.limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderTiny
 
 from subject_diffusion_core import checkpoint, tiny_base
@@ -18,6 +19,7 @@ from .build import build_model
 from .export import load_adapter_into, load_base_into
 from .recipe import AutoencoderRecipe, TinyRecipe
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BASE_NAME, ADAPTER_NAME = "tiny_base.safetensors", "tiny_adapter.safetensors"
 
 
@@ -68,6 +70,7 @@ def load_sampler(
     steps: int = 20,
     text_guidance_scale: float = 2.0,
     image_guidance_scale: float = 3.0,
+    precision: str = "float32",
 ) -> TinySampler:
     """The sampler of the weights in a folder.
 
@@ -75,6 +78,7 @@ def load_sampler(
         weights: folder with ``tiny_base.safetensors`` and ``tiny_adapter.safetensors``.
         use_adapter: False leaves the adapter's weights out: the plain base model.
         steps, text_guidance_scale, image_guidance_scale: see :class:`TinySampler`.
+        precision: of UNet and text encoder, "float32" or "bfloat16".
     """
     base = tiny_base.load(weights / BASE_NAME)
     adapter = checkpoint.load(weights / ADAPTER_NAME)
@@ -85,7 +89,7 @@ def load_sampler(
     if use_adapter:
         load_adapter_into(model, adapter)
     return TinySampler(
-        model.requires_grad_(False),
+        model.requires_grad_(False).to(PRECISIONS[precision]),
         autoencoder_of_base(base),
         vision_of_base(base),
         vocabulary,
