@@ -15,7 +15,7 @@ from .jobs import GenerationSettings, Job, SubjectSpec
 
 LEFT_BOX = (0.04, 0.34, 0.48, 0.78)
 RIGHT_BOX = (0.52, 0.34, 0.96, 0.78)
-SCENES = ("on a green lawn in a park", "in a sunny courtyard", "on a plain background")
+SCENES = ("in a photo studio", "on a misty meadow", "on a plain background")
 
 
 def label_of(picture: Path) -> str:

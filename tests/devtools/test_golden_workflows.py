@@ -13,7 +13,7 @@ from devtools.workflows import generation_graph
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECTS = ROOT / "assets" / "subjects"
-LAWN = "on a green lawn in a park"
+LAWN = "on a plain background"
 CASES = {
     "one_subject": (f"a photo of a crab {LAWN}", [("crab", (0.25, 0.3, 0.75, 0.8))]),
     "two_subjects": (
