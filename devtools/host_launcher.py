@@ -36,5 +36,7 @@ if __name__ == "__main__":
     # As `python main.py` would have it: ComfyUI's folder first, nothing of this one.
     sys.path[0] = str(main.parent)
     sys.argv = sys.argv[1:]
+    # A shell ignores SIGINT for what it runs in the background, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=end_with_parent, daemon=True).start()
     runpy.run_path(str(main), run_name="__main__")
