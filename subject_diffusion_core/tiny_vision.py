@@ -64,8 +64,8 @@ class TinyVisionOutput(NamedTuple):
     """What the encoder says about a batch of reference images.
 
     Attributes:
-        patch_embeds: (B, 64, 272), row-major 8x8 grid: 40 channels of the 2x2 finer cells under the
-            patch (channel-major, then row, then column: 160), then 112 coarse channels.
+        patch_embeds: (B, 64, 272), standardised, row-major 8x8 grid: 40 channels of the 2x2 finer
+            cells under the patch (channel-major, then row, column: 160), then 112 coarse channels.
         image_embeds: (B, 544): mean and standard deviation of the patch features over the grid.
     """
 
@@ -116,10 +116,19 @@ class InvertedResidual(nn.Module):
 
 
 class TinyVision(nn.Module):
-    """Features of a reference image: fine (stride 8) for looks, coarse (stride 16) for content."""
+    """Features of a reference image: fine (stride 8) for looks, coarse (stride 16) for content.
+
+    Each feature is standardised, (x - patch_mean) / patch_std over the training references: raw
+    ones are so large that the grounding net's layer norm drowns the position features beside them.
+    """
+
+    patch_mean: torch.Tensor
+    patch_std: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("patch_mean", torch.zeros(PATCH_DIM))
+        self.register_buffer("patch_std", torch.ones(PATCH_DIM))
         self.stem = SamePadConv2d(3, STEM_CHANNELS, 3, stride=2)
         self.blocks = nn.ModuleList(InvertedResidual(spec) for spec in block_specs())
 
@@ -138,7 +147,8 @@ class TinyVision(nn.Module):
             if index in (FINE_BLOCK, COARSE_BLOCK):
                 taps[index] = features
         fine = F.pixel_unshuffle(taps[FINE_BLOCK], 2)  # 40 x 16 x 16 -> 160 x 8 x 8
-        patch_embeds = torch.cat((fine, taps[COARSE_BLOCK]), dim=1).flatten(2).transpose(1, 2)
+        raw = torch.cat((fine, taps[COARSE_BLOCK]), dim=1).flatten(2).transpose(1, 2)
+        patch_embeds = (raw - self.patch_mean) / self.patch_std
         deviation, mean = torch.std_mean(patch_embeds, dim=1, correction=0)
         return TinyVisionOutput(patch_embeds, torch.cat((mean, deviation), dim=-1))
 
@@ -172,7 +182,7 @@ def fold_efficientnet_lite0(state_dict: Mapping[str, torch.Tensor]) -> dict[str,
             layers.append((target + "expand", source + "_expand_conv", source + "_bn0"))
         layers.append((target + "depthwise", source + "_depthwise_conv", source + "_bn1"))
         layers.append((target + "project", source + "_project_conv", source + "_bn2"))
-    folded = {}
+    folded = {"patch_mean": torch.zeros(PATCH_DIM), "patch_std": torch.ones(PATCH_DIM)}
     for target, convolution, norm in layers:
         inverse_std = (state_dict[f"{norm}.running_var"].double() + _BATCH_NORM_EPS).rsqrt()
         gain = state_dict[f"{norm}.weight"].double() * inverse_std

@@ -22,9 +22,10 @@ from tqdm import tqdm
 from subject_diffusion_core.reference_image import prepare_reference
 from subject_diffusion_core.tiny_vision import IMAGE_SIZE, TinyVision, normalise_pixels
 
-from ..runs import atomic_path
+from ..runs import atomic_path, save_state
 
 CANVAS_MARGIN = 24
+STATISTICS_ROWS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,19 +92,17 @@ def encode_references(
     cutouts = json.loads((work / "cutouts.json").read_text())
     wanted = set(indices)
     plan = [row for row in plan_rows(cutouts, extra_variants) if row[0] in wanted]
-    patches, images = [], []
+    patches = []
     vision = vision.to(memory_format=torch.channels_last)
     for batch in tqdm(list(_batches(plan, batch_size)), desc="reference features"):
         variant = batch[0][1]
         seed = None if variant == 0 else 1000 * variant + batch[0][0]
         rgba = pixels[[index for index, _ in batch]]
         pictures = normalise_pixels(reference_pictures(rgba, seed))
-        patch_embeds, image_embeds = vision(pictures.to(memory_format=torch.channels_last))
+        patch_embeds = vision(pictures.to(memory_format=torch.channels_last)).patch_embeds
         patches.append(patch_embeds.to(torch.float16).numpy())
-        images.append(image_embeds.numpy())
     for name, array in (
         ("patch_embeds", np.concatenate(patches)),
-        ("image_embeds", np.concatenate(images)),
         ("cutout", np.array([index for index, _ in plan])),
     ):
         with atomic_path(folder / f"{name}.npy") as temporary, temporary.open("wb") as handle:
@@ -112,16 +111,37 @@ def encode_references(
         temporary.write_text(json.dumps({"rows": len(plan)}))
 
 
+def fit_statistics(work: Path) -> Path:
+    """Mean and deviation of every patch feature over all references; returns their file."""
+    path = work / "references" / "statistics.pt"
+    if not path.exists():
+        patches = np.load(work / "references" / "patch_embeds.npy", mmap_mode="r")
+        some = patches[:: max(1, len(patches) // STATISTICS_ROWS)].astype(np.float64)
+        mean, std = some.mean((0, 1)), some.std((0, 1)).clip(min=1e-3)
+        statistics = {"patch_mean": mean, "patch_std": std}
+        save_state(path, {k: torch.from_numpy(v).float() for k, v in statistics.items()})
+    return path
+
+
 def load_references(work: Path) -> ReferenceTable:
-    """Open what :func:`encode_references` wrote."""
+    """Open what :func:`encode_references` wrote, standardised as the encoder then does it."""
     folder = work / "references"
+    statistics = torch.load(fit_statistics(work), map_location="cpu", weights_only=True)
+    mean, std = (statistics[name].numpy() for name in ("patch_mean", "patch_std"))
+    patches = np.load(folder / "patch_embeds.npy")
+    images = np.empty((len(patches), 2 * patches.shape[-1]), np.float32)
+    for start in range(0, len(patches), 256):
+        rows = slice(start, start + 256)
+        standardised = (patches[rows].astype(np.float32) - mean) / std
+        patches[rows] = standardised
+        images[rows] = np.concatenate([standardised.mean(1), standardised.std(1)], axis=-1)
     cutout = np.load(folder / "cutout.npy")
     rows: dict[int, list[int]] = {}
     for row, index in enumerate(cutout.tolist()):
         rows.setdefault(index, []).append(row)
     return ReferenceTable(
-        patch_embeds=np.load(folder / "patch_embeds.npy"),
-        image_embeds=np.load(folder / "image_embeds.npy"),
+        patch_embeds=patches,
+        image_embeds=images,
         cutout=cutout,
         rows=rows,
     )

@@ -31,7 +31,7 @@ from .export import (
 )
 from .latents import CompositeTable, encode_composites, load_composites
 from .recipe import DiffusionRecipe, TinyRecipe
-from .references import encode_references, load_references
+from .references import encode_references, fit_statistics, load_references
 from .vision import load_vision
 
 TRAIN_SHARDS = "composites-train"
@@ -159,9 +159,13 @@ class DiffusionStages:
         model = self.run_joint()
         autoencoder = run_decoder(self.work, self.recipe)
         base = base_from_model(
-            model, autoencoder, load_vision(), self.vocabulary, self.recipe,
+            model,
+            autoencoder,
+            load_vision(fit_statistics(self.work)),
+            self.vocabulary,
+            self.recipe,
             provenance(self.recipe, "joint"),
-        )  # fmt: skip
+        )
         weights.mkdir(parents=True, exist_ok=True)
         tiny_base.save(weights / "tiny_base.safetensors", base)
         load_frozen_base(model, weights / "tiny_base.safetensors", self.vocabulary)

