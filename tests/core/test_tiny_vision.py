@@ -90,3 +90,16 @@ def test_pixels_are_normalised_like_the_original():
 def test_wrong_size():
     with pytest.raises(ShapeError, match=r"pixel_values: expected shape \(B, 3, 128, 128\)"):
         TinyVision()(torch.zeros(1, 3, 224, 224))
+
+
+@torch.no_grad()
+def test_patch_features_are_standardised(pixel_values: torch.Tensor) -> None:
+    torch.manual_seed(1)
+    encoder = TinyVision().eval()
+    raw = encoder(pixel_values).patch_embeds
+    encoder.patch_mean.copy_(raw.mean((0, 1)))
+    encoder.patch_std.copy_(raw.std((0, 1)))
+    patch_embeds, image_embeds = encoder(pixel_values)
+    torch.testing.assert_close(patch_embeds.mean((0, 1)), torch.zeros(272), atol=1e-4, rtol=0)
+    torch.testing.assert_close(patch_embeds.std((0, 1)), torch.ones(272), atol=1e-3, rtol=0)
+    torch.testing.assert_close(image_embeds[:, :272], patch_embeds.mean(1))
