@@ -79,7 +79,7 @@ def test_key_contract():
     keys = set(TinyVision().state_dict())
     assert {"stem.weight", "blocks.0.depthwise.bias", "blocks.10.project.weight"} <= keys
     assert "blocks.0.expand.weight" not in keys and "blocks.1.expand.weight" in keys
-    assert len(keys) == 2 * (1 + 2 + 10 * 3)
+    assert len(keys) == 2 + 2 * (1 + 2 + 10 * 3)  # statistics; weight and bias of every layer
 
 
 def test_pixels_are_normalised_like_the_original():
