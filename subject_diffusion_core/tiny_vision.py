@@ -119,7 +119,7 @@ class TinyVision(nn.Module):
     """Features of a reference image: fine (stride 8) for looks, coarse (stride 16) for content.
 
     Each feature is standardised, (x - patch_mean) / patch_std over the training references: raw
-    ones are so large that the grounding net's layer norm drowns the position features beside them.
+    ones reach +-50 and share the grounding net's layer norm with position features within +-1.
     """
 
     patch_mean: torch.Tensor
