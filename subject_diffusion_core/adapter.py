@@ -86,6 +86,7 @@ def new_grounding_net(config: AdapterConfig) -> GroundingNet:
         temperature=config.temperature,
         box_coordinates=config.box_coordinates,
         patch_positions=config.patch_positions,
+        token_positions=config.token_positions,
     )
 
 
@@ -105,6 +106,7 @@ def new_adapters(config: AdapterConfig) -> dict[str, GatedSelfAttention]:
             num_heads=block.num_heads,
             head_dim=block.head_dim,
             query_position_dim=config.query_position_dim,
+            token_positions=config.token_positions,
         )
         for block in config.adapter_blocks
     }

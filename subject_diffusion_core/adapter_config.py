@@ -65,6 +65,8 @@ class AdapterConfig:
         adapter_blocks: every block that has an adapter, in any order.
         box_coordinates, patch_positions: see `GroundingNet`.
         query_positions: whether the adapters' queries carry the position of their latent cell.
+        token_positions: whether the grounding tokens' keys carry, in the same way, the position of
+            their own patch; only with query_positions.
         placeholder, placeholder_token_id: the word whose token embedding is replaced, and its id.
         mask_polarity, mask_kind: how the location mask was drawn in training.
         null_rule: what the unconditional branch uses as null tokens, see
@@ -94,6 +96,7 @@ class AdapterConfig:
     box_coordinates: bool = True
     patch_positions: bool = False
     query_positions: bool = False
+    token_positions: bool = False
     placeholder: str = "sks"
     placeholder_token_id: int = 48136
     mask_polarity: Literal["inside", "outside"] = "inside"
@@ -120,8 +123,11 @@ class AdapterConfig:
             self._refuse("adapter_blocks", "at least one block")
         if not set(self.trained_parts) <= set(TRAINED_PARTS):
             self._refuse("trained_parts", f"some of {', '.join(TRAINED_PARTS)}")
-        if self.patch_positions and math.isqrt(self.num_patches) ** 2 != self.num_patches:
-            self._refuse("num_patches", "a square number where patch_positions is on")
+        if self.token_positions and not self.query_positions:
+            self._refuse("token_positions", "False where query_positions is off")
+        positioned = self.patch_positions or self.token_positions
+        if positioned and math.isqrt(self.num_patches) ** 2 != self.num_patches:
+            self._refuse("num_patches", "a square number where patches have positions")
         if self.location_control and "conv_in" not in self.trained_parts:
             self._refuse("location_control", "False where conv_in was not trained")
 

@@ -91,6 +91,9 @@ class GatedSelfAttention(nn.Module):
         num_heads, head_dim: H and K.
         query_position_dim: width of position features added (through a linear layer that starts at
             zero) to the normed visual tokens; 0 is the paper's layer, without them.
+        token_positions: whether the last `query_position_dim` columns of a grounding token are its
+            own position features, which take the same way: then q.k can tell that a latent cell and
+            a reference patch lie at the same place.
     """
 
     def __init__(
@@ -100,11 +103,18 @@ class GatedSelfAttention(nn.Module):
         num_heads: int,
         head_dim: int,
         query_position_dim: int = 0,
+        token_positions: bool = False,
     ) -> None:
         super().__init__()
+        if token_positions and query_position_dim == 0:
+            raise ValueError(
+                "token_positions: expected query_position_dim > 0 with it, got 0. "
+                "Turn query positions on, too."
+            )
         self.query_dim = query_dim
         self.context_dim = context_dim
         self.query_position_dim = query_position_dim
+        self.token_position_dim = query_position_dim if token_positions else 0
         self.use_sdpa = True
         self.linear = nn.Linear(context_dim, query_dim)
         self.attn = AttentionProjections(query_dim, num_heads, head_dim)
@@ -121,7 +131,8 @@ class GatedSelfAttention(nn.Module):
         """Compute keys and values of the grounding tokens, once per generation.
 
         Args:
-            grounding_tokens: (B, T, context_dim).
+            grounding_tokens: (B, T, context_dim), or (B, T, context_dim + query_position_dim) with
+                token_positions.
 
         Returns:
             What `forward` accepts in place of the tokens.
@@ -129,10 +140,12 @@ class GatedSelfAttention(nn.Module):
         require_shape(
             "grounding_tokens",
             grounding_tokens,
-            ("B", "T", self.context_dim),
+            ("B", "T", self.context_dim + self.token_position_dim),
             "Use the grounding net of the same checkpoint",
         )
-        normed = self.norm1(self.linear(grounding_tokens))
+        normed = self.norm1(self.linear(grounding_tokens[..., : self.context_dim]))
+        if self.token_position_dim > 0:
+            normed = normed + self.query_position(grounding_tokens[..., self.context_dim :])
         key = self.attn.split_heads(self.attn.to_k(normed))
         value = self.attn.split_heads(self.attn.to_v(normed))
         return CachedGroundingTokens(key=key, value=value)
@@ -150,7 +163,7 @@ class GatedSelfAttention(nn.Module):
 
         Args:
             hidden_states: (B, Q, d) visual tokens.
-            grounding_tokens: (B or 1, T, context_dim), or the result of `cache_tokens`.
+            grounding_tokens: as for `cache_tokens`, with a batch of B or 1, or its result.
             adapter_scale: beta; a number, or a tensor that broadcasts to (B, 1, 1). 0 changes
                 nothing, bit for bit.
             token_bias: (B or 1, T) added to the attention logits of the grounding tokens: log of a

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from .box_fourier import BoxFourierEmbedder, patch_boxes_xyxy
 from .errors import require_shape
@@ -33,6 +34,8 @@ class GroundingNet(nn.Module):
         box_coordinates: concatenate the features of the subject's box (the paper's choice).
         patch_positions: concatenate, after them, the features of the box of the patch itself (ours;
             P square).
+        token_positions: append the features of the box of the patch itself to the finished token,
+            zeros for an empty slot (ours; P square; see `GatedSelfAttention`).
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class GroundingNet(nn.Module):
         temperature: float = 100.0,
         box_coordinates: bool = True,
         patch_positions: bool = False,
+        token_positions: bool = False,
     ) -> None:
         super().__init__()
         self.patch_dim = patch_dim
@@ -52,6 +56,7 @@ class GroundingNet(nn.Module):
         self.num_patches = num_patches
         self.box_coordinates = box_coordinates
         self.patch_positions = patch_positions
+        self.token_positions = token_positions
         self.box_embedder = BoxFourierEmbedder(num_freqs, temperature)
         position_dim = self.box_embedder.out_dim * (int(box_coordinates) + int(patch_positions))
         self.linears_image = LayerNormMlp(patch_dim + position_dim, hidden_dim, out_dim)
@@ -75,7 +80,8 @@ class GroundingNet(nn.Module):
             subject_boxes_xyxy: (B, N, 4) in 0..1 of the generated image; ignored in empty slots.
 
         Returns:
-            (B, N*P, out_dim), subject after subject, in the dtype of the parameters.
+            (B, N*P, out_dim), subject after subject, in the dtype of the parameters; 8F columns
+            more with token_positions.
         """
         self._check_inputs(patch_embeds, subject_valid, subject_boxes_xyxy)
         dtype = self.null_image_feature.dtype
@@ -85,6 +91,9 @@ class GroundingNet(nn.Module):
         image_part = torch.where(valid, patch_embeds.to(dtype), self.null_image_feature)
         position_part = torch.where(valid, positions, self.null_position_feature)
         tokens: torch.Tensor = self.linears_image(torch.cat((image_part, position_part), dim=-1))
+        if self.token_positions:
+            own = self._patch_features(subject_boxes_xyxy).to(dtype)
+            tokens = torch.cat((tokens, own.where(valid, own.new_zeros(()))), dim=-1)
         return tokens.flatten(1, 2)
 
     def null_tokens(self, num_subjects: int, null_rule: NullRule = "learned") -> torch.Tensor:
@@ -96,13 +105,15 @@ class GroundingNet(nn.Module):
                 gives zeros after the MLP, as the reference code does when it samples.
 
         Returns:
-            (1, num_subjects * P, out_dim).
+            (1, num_subjects * P, out_dim); 8F columns more with token_positions.
         """
         reference = self.null_image_feature
+        width = self.out_dim + self.token_positions * self.box_embedder.out_dim
         if null_rule == "zeros":
-            return reference.new_zeros(1, num_subjects * self.num_patches, self.out_dim)
+            return reference.new_zeros(1, num_subjects * self.num_patches, width)
         null_features = torch.cat((self.null_image_feature, self.null_position_feature), dim=-1)
         tokens: torch.Tensor = self.linears_image(null_features)
+        tokens = functional.pad(tokens, (0, width - self.out_dim))
         return tokens.expand(-1, num_subjects, -1, -1).flatten(1, 2)
 
     def _position_features(self, subject_boxes_xyxy: torch.Tensor) -> torch.Tensor:
@@ -111,11 +122,18 @@ class GroundingNet(nn.Module):
             subject_features = self.box_embedder(subject_boxes_xyxy).unsqueeze(2)
             parts.append(subject_features.expand(-1, -1, self.num_patches, -1))
         if self.patch_positions:
-            parts.append(self.box_embedder(patch_boxes_xyxy(subject_boxes_xyxy, self.num_patches)))
+            parts.append(self._patch_features(subject_boxes_xyxy))
         if not parts:
             batch, slots = subject_boxes_xyxy.shape[:2]
             return subject_boxes_xyxy.new_zeros(batch, slots, self.num_patches, 0)
         return torch.cat(parts, dim=-1)
+
+    def _patch_features(self, subject_boxes_xyxy: torch.Tensor) -> torch.Tensor:
+        """(B, N, P, 8F): features of the box that each patch fills in the generated image."""
+        features: torch.Tensor = self.box_embedder(
+            patch_boxes_xyxy(subject_boxes_xyxy, self.num_patches)
+        )
+        return features
 
     def _check_inputs(
         self, patch_embeds: torch.Tensor, valid: torch.Tensor, boxes: torch.Tensor

@@ -1,4 +1,4 @@
-# Shapes: B batch, P = 64 patch tokens of an 8x8 grid, C = 272 features of a patch.
+# Shapes: B batch, P = 64 patch tokens of an 8x8 grid, C = 320 features of a patch.
 """The tiny model's image encoder: EfficientNet-Lite0 up to stride 16, batch norms folded."""
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ IMAGE_SIZE = 128
 GRID_SIZE = 8
 NUM_PATCHES = GRID_SIZE * GRID_SIZE
 FINE_CHANNELS, COARSE_CHANNELS = 40, 112
-PATCH_DIM = 4 * FINE_CHANNELS + COARSE_CHANNELS
+COLOR_CELL = 4  # pixels
+COLOR_CHANNELS = 3 * (IMAGE_SIZE // GRID_SIZE // COLOR_CELL) ** 2
+PATCH_DIM = 4 * FINE_CHANNELS + COARSE_CHANNELS + COLOR_CHANNELS
 IMAGE_EMBED_DIM = 2 * PATCH_DIM
 FINE_BLOCK, COARSE_BLOCK = 4, 10
 _BATCH_NORM_EPS = 1e-3
@@ -64,9 +66,10 @@ class TinyVisionOutput(NamedTuple):
     """What the encoder says about a batch of reference images.
 
     Attributes:
-        patch_embeds: (B, 64, 272), standardised, row-major 8x8 grid: 40 channels of the 2x2 finer
-            cells under the patch (channel-major, then row, column: 160), then 112 coarse channels.
-        image_embeds: (B, 544): mean and standard deviation of the patch features over the grid.
+        patch_embeds: (B, 64, 320), standardised, row-major 8x8 grid: 40 channels of the 2x2 finer
+            cells under the patch (channel-major, then row, column: 160), 112 coarse channels, and
+            the RGB means of the patch's 4x4 cells of 4 pixels (48, ordered like the finer ones).
+        image_embeds: (B, 640): mean and standard deviation of the patch features over the grid.
     """
 
     patch_embeds: torch.Tensor
@@ -116,7 +119,8 @@ class InvertedResidual(nn.Module):
 
 
 class TinyVision(nn.Module):
-    """Features of a reference image: fine (stride 8) for looks, coarse (stride 16) for content.
+    """Features of a reference image: fine (stride 8) for looks, coarse (stride 16) for content, and
+    the colours themselves, which a network trained to classify keeps only in part.
 
     Each feature is standardised, (x - patch_mean) / patch_std over the training references: raw
     ones reach +-50 and share the grounding net's layer norm with position features within +-1.
@@ -147,7 +151,9 @@ class TinyVision(nn.Module):
             if index in (FINE_BLOCK, COARSE_BLOCK):
                 taps[index] = features
         fine = F.pixel_unshuffle(taps[FINE_BLOCK], 2)  # 40 x 16 x 16 -> 160 x 8 x 8
-        raw = torch.cat((fine, taps[COARSE_BLOCK]), dim=1).flatten(2).transpose(1, 2)
+        means = F.avg_pool2d(pixel_values, COLOR_CELL)
+        colors = F.pixel_unshuffle(means, IMAGE_SIZE // GRID_SIZE // COLOR_CELL)
+        raw = torch.cat((fine, taps[COARSE_BLOCK], colors), dim=1).flatten(2).transpose(1, 2)
         patch_embeds = (raw - self.patch_mean) / self.patch_std
         deviation, mean = torch.std_mean(patch_embeds, dim=1, correction=0)
         return TinyVisionOutput(patch_embeds, torch.cat((mean, deviation), dim=-1))

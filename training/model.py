@@ -113,6 +113,7 @@ class AdapterShape:
     box_coordinates: bool = True
     patch_positions: bool = False
     query_positions: bool = False
+    token_positions: bool = False
     initial_alpha_attn: float = 0.0
     initial_alpha_dense: float = 0.0
 
@@ -140,6 +141,7 @@ class SubjectDiffusionModel(nn.Module):
             temperature=shape.temperature,
             box_coordinates=shape.box_coordinates,
             patch_positions=shape.patch_positions,
+            token_positions=shape.token_positions,
         )
         unet.position_net = ContextPositionNet(grounding)
         install_adapters(unet, shape)
@@ -208,6 +210,7 @@ def install_adapters(unet: UNet2DConditionModel, shape: AdapterShape) -> None:
             attention.heads,
             attention.to_q.out_features // attention.heads,
             query_position_dim=8 * shape.num_freqs if shape.query_positions else 0,
+            token_positions=shape.token_positions,
         )
         module.fuser.use_sdpa = torch.cuda.is_available()  # on CPUs plain products train faster
         nn.init.constant_(module.fuser.alpha_attn, shape.initial_alpha_attn)

@@ -9,9 +9,11 @@ from subject_diffusion_core.gated_attention import GatedSelfAttention
 B, Q, T, DIM, CONTEXT, HEADS, HEAD_DIM = 2, 6, 5, 8, 7, 2, 4
 
 
-def make_layer(query_position_dim: int = 0) -> GatedSelfAttention:
+def make_layer(query_position_dim: int = 0, token_positions: bool = False) -> GatedSelfAttention:
     torch.manual_seed(0)
-    layer = GatedSelfAttention(DIM, CONTEXT, HEADS, HEAD_DIM, query_position_dim)
+    layer = GatedSelfAttention(
+        DIM, CONTEXT, HEADS, HEAD_DIM, query_position_dim, token_positions=token_positions
+    )
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return layer.eval()
@@ -137,6 +139,33 @@ def test_query_positions_are_added_after_the_norm(hidden_states, tokens):
     expected = x1 + layer.alpha_dense.tanh() * layer.ff(layer.norm2(x1))
     ours = layer(hidden_states, tokens, query_positions=positions)
     assert torch.allclose(ours, expected, atol=1e-5)
+
+
+def test_token_positions_take_the_way_of_the_queries(tokens):
+    layer = make_layer(query_position_dim=3, token_positions=True)
+    positions = torch.randn(B, T, 3)
+    normed = layer.norm1(layer.linear(tokens)) + layer.query_position(positions)
+    cached = layer.cache_tokens(torch.cat((tokens, positions), dim=-1))
+    assert torch.allclose(cached.key, layer.attn.split_heads(layer.attn.to_k(normed)), atol=1e-6)
+    assert torch.allclose(cached.value, layer.attn.split_heads(layer.attn.to_v(normed)), atol=1e-6)
+
+
+def test_token_positions_of_zero_change_nothing(tokens):
+    with_positions = make_layer(query_position_dim=3, token_positions=True)
+    without = make_layer(query_position_dim=3)
+    cached = with_positions.cache_tokens(torch.nn.functional.pad(tokens, (0, 3)))
+    assert torch.equal(cached.key, without.cache_tokens(tokens).key)
+
+
+def test_token_positions_need_query_positions():
+    with pytest.raises(ValueError, match="token_positions: expected query_position_dim > 0"):
+        make_layer(token_positions=True)
+
+
+def test_tokens_without_their_positions(hidden_states, tokens):
+    layer = make_layer(query_position_dim=3, token_positions=True)
+    with pytest.raises(ShapeError, match=r"grounding_tokens: expected shape \(B, T, 10\)"):
+        layer(hidden_states, tokens, query_positions=torch.zeros(1, Q, 3))
 
 
 def test_gradients_of_gates_and_inputs():

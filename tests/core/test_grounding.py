@@ -50,6 +50,21 @@ def test_box_features_come_before_patch_features(net):
     assert torch.equal(features[..., 64:], net.box_embedder(patch_boxes_xyxy(boxes, P)))
 
 
+def test_token_positions_follow_the_finished_tokens(net, inputs):
+    with_positions = GroundingNet(C, 7, 6, P, token_positions=True)
+    with_positions.load_state_dict(net.state_dict())
+    _, valid, boxes = inputs
+    tokens = with_positions(*inputs)
+    assert torch.equal(tokens[..., :7], net(*inputs))
+    own = net.box_embedder(patch_boxes_xyxy(boxes, P))
+    positions = tokens[..., 7:].unflatten(1, (N, P))
+    assert torch.equal(positions[valid], own[valid])
+    assert not positions[~valid].any()
+    nothing = with_positions.null_tokens(2)
+    assert torch.equal(nothing[..., :7], net.null_tokens(2)) and not nothing[..., 7:].any()
+    assert with_positions.null_tokens(2, "zeros").shape == (1, 2 * P, 7 + 64)
+
+
 def test_tokens_equal_the_formula_written_out(net, inputs):
     patch_embeds, _, boxes = inputs
     tokens = net(*inputs).unflatten(1, (N, P))

@@ -45,7 +45,7 @@ def test_features_equal_the_published_network(published, pixel_values):
     ours.load_state_dict(fold_efficientnet_lite0(published.state_dict()))
     taps = published_features(published, pixel_values)
     patches = ours(pixel_values).patch_embeds
-    coarse = patches[..., 160:].transpose(1, 2).unflatten(2, (8, 8))
+    coarse = patches[..., 160:272].transpose(1, 2).unflatten(2, (8, 8))
     assert torch.allclose(coarse, taps[COARSE_BLOCK], atol=1e-4, rtol=1e-4)
     fine = patches[..., :160].transpose(1, 2).unflatten(2, (8, 8))
     fine = torch.nn.functional.pixel_shuffle(fine, 2)
@@ -68,11 +68,19 @@ def test_patches_are_row_major_and_local(pixel_values):
 @torch.no_grad()
 def test_image_embeds_are_mean_and_deviation(pixel_values):
     output = TinyVision().eval()(pixel_values)
-    assert output.patch_embeds.shape == (2, 64, 272) and output.image_embeds.shape == (2, 544)
-    mean, deviation = output.image_embeds.split(272, dim=-1)
+    assert output.patch_embeds.shape == (2, 64, 320) and output.image_embeds.shape == (2, 640)
+    mean, deviation = output.image_embeds.split(320, dim=-1)
     assert torch.allclose(mean, output.patch_embeds.mean(1), atol=1e-6)
     squares = (output.patch_embeds - mean[:, None]).square().mean(1)
     assert torch.allclose(deviation, squares.sqrt(), atol=1e-5)
+
+
+@torch.no_grad()
+def test_last_features_are_the_colours_of_the_patch(pixel_values):
+    colors = TinyVision().eval()(pixel_values).patch_embeds[..., 272:]
+    cell = pixel_values[1, 2, 16 * 3 + 4 : 16 * 3 + 8, 16 * 5 + 8 : 16 * 5 + 12].mean()
+    patch, channel = 3 * 8 + 5, 2 * 16 + 1 * 4 + 2  # blue; the cell's row and column in the patch
+    assert torch.allclose(colors[1, patch, channel], cell, atol=1e-6)
 
 
 def test_key_contract():
@@ -100,6 +108,6 @@ def test_patch_features_are_standardised(pixel_values: torch.Tensor) -> None:
     encoder.patch_mean.copy_(raw.mean((0, 1)))
     encoder.patch_std.copy_(raw.std((0, 1)))
     patch_embeds, image_embeds = encoder(pixel_values)
-    torch.testing.assert_close(patch_embeds.mean((0, 1)), torch.zeros(272), atol=1e-4, rtol=0)
-    torch.testing.assert_close(patch_embeds.std((0, 1)), torch.ones(272), atol=1e-3, rtol=0)
-    torch.testing.assert_close(image_embeds[:, :272], patch_embeds.mean(1))
+    torch.testing.assert_close(patch_embeds.mean((0, 1)), torch.zeros(320), atol=1e-4, rtol=0)
+    torch.testing.assert_close(patch_embeds.std((0, 1)), torch.ones(320), atol=1e-3, rtol=0)
+    torch.testing.assert_close(image_embeds[:, :320], patch_embeds.mean(1))

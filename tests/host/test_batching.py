@@ -23,7 +23,7 @@ from host_models import (
 from subject_diffusion_core.guidance import three_branch_guidance
 
 TIMESTEP = 500
-POSITIONS = {"patch_positions": True, "query_positions": True}
+POSITIONS = {"patch_positions": True, "query_positions": True, "token_positions": True}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 
 TIMESTEP = 601
-POSITIONS = {"patch_positions": True, "query_positions": True}
+POSITIONS = {"patch_positions": True, "query_positions": True, "token_positions": True}
 
 
 def host_prediction(base: Base, guider: Any, noise: torch.Tensor) -> torch.Tensor:

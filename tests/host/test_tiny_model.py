@@ -53,7 +53,7 @@ def test_vision_encoder_has_comfyuis_interface(host: Host) -> None:
     torch.testing.assert_close(output["last_hidden_state"][:, 1:], wanted.patch_embeds)
     torch.testing.assert_close(output.image_embeds, wanted.image_embeds)
     wide = encoder.encode_image(torch.rand(1, 50, 200, 3))
-    assert wide.image_embeds.shape == (1, 544)
+    assert wide.image_embeds.shape == (1, 640)
 
 
 @pytest.mark.parametrize("labels", [["dog"], ["dog", "red car"]])
@@ -65,7 +65,7 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
     prompt = "a sks picture of things"
     views = [
         host.vision.SubjectViews(
-            patch_embeds=torch.zeros(1, 64, 272), image_embeds=torch.randn(1, 544)
+            patch_embeds=torch.zeros(1, 64, 320), image_embeds=torch.randn(1, 640)
         )
         for _ in labels
     ]

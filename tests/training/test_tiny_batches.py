@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from tiny_tables import batch_maker, cutout_records, small_recipe
@@ -18,13 +20,32 @@ def test_batch_is_a_function_of_the_step() -> None:
 
 
 def test_reference_is_another_view_where_there_is_one() -> None:
-    maker = batch_maker(small_recipe())
+    maker = batch_maker(small_recipe(same_view=0.0))
     rng = np.random.default_rng(0)
     records = cutout_records()
     for cutout, record in enumerate(records):
         drawn = {maker.reference_row(cutout, rng) for _ in range(40)}
         assert {records[row]["identity"] for row in drawn} == {record["identity"]}
         assert (cutout in drawn) == (record["view"] is None)
+
+
+def test_reference_can_be_the_pasted_view_itself() -> None:
+    maker = batch_maker(small_recipe(same_view=1.0))
+    rng = np.random.default_rng(0)
+    for cutout in range(len(cutout_records())):
+        assert {maker.reference_row(cutout, rng) for _ in range(10)} == {cutout}
+
+
+def test_crowded_batches_have_all_slots_and_the_others_two() -> None:
+    maker = batch_maker(replace(small_recipe(crowded_share=0.5), num_subjects=4), crowded=True)
+    sizes = set()
+    for step in range(12):
+        conditioning = maker.draw(step).conditioning
+        slots = conditioning.subject_valid.shape[1]
+        assert conditioning.subject_boxes_xyxy.shape[1] == slots
+        assert conditioning.placeholder_positions.shape[1] == slots
+        sizes.add(slots)
+    assert sizes == {2, 4}
 
 
 def drop_only(**shares: float) -> dict[str, float]:

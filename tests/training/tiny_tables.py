@@ -66,16 +66,29 @@ def reference_table(seed: int = 1) -> ReferenceTable:
     rng = np.random.default_rng(seed)
     rows = len(cutout_records())
     return ReferenceTable(
-        patch_embeds=rng.standard_normal((rows, 64, 272)).astype(np.float16),
-        image_embeds=rng.standard_normal((rows, 544)).astype(np.float32),
+        patch_embeds=rng.standard_normal((rows, 64, 320)).astype(np.float16),
+        image_embeds=rng.standard_normal((rows, 640)).astype(np.float32),
         cutout=np.arange(rows),
         rows={row: [row] for row in range(rows)},
     )
 
 
-def batch_maker(recipe: TinyRecipe) -> BatchMaker:
+def with_crowded_samples(table: CompositeTable) -> CompositeTable:
+    """The table with four slots; every third sample has three subjects."""
+    slots = ((0, 0), (0, 2))
+    cutout = np.pad(table.cutout, slots, constant_values=-1)
+    cutout[::3, :3] = [0, 3, 6]
+    return replace(
+        table,
+        cutout=cutout,
+        boxes_xyxy=np.pad(table.boxes_xyxy, (*slots, (0, 0))),
+        segmaps=np.pad(table.segmaps, (*slots, (0, 0), (0, 0))),
+    )
+
+
+def batch_maker(recipe: TinyRecipe, crowded: bool = False) -> BatchMaker:
     """Batches over the random tables."""
-    table = composite_table()
+    table = with_crowded_samples(composite_table()) if crowded else composite_table()
     vocabulary = corpus_vocabulary(table, [])
     return BatchMaker(
         table, reference_table(), cutout_records(), vocabulary, recipe.joint, recipe.num_subjects

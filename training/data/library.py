@@ -104,7 +104,9 @@ def make_sample(library: Library, seed: int) -> tuple[Composite, dict]:
         if rng.random() < 0.5:
             background = background[:, ::-1]
         scene, caption = library.scenes[row]["scene"], library.scenes[row]["caption"]
-    composite = compose([library.cutout(row) for row in rows], background, caption, rng)
+    cutouts = [library.cutout(row) for row in rows]
+    # never mirrored: the reference then tells which way its subject faces
+    composite = compose(cutouts, background, caption, rng, flipped=[False] * len(rows))
     entities = [
         {
             "label": library.records[row]["label"],

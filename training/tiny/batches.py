@@ -26,6 +26,7 @@ from .recipe import DiffusionRecipe
 from .references import ReferenceTable
 
 PLACEHOLDER_TOKEN_ID = AdapterConfig.__dataclass_fields__["placeholder_token_id"].default
+FEW_SUBJECTS = 2
 UNKNOWN_TOKEN_ID = 0  # "!" is in no caption: outside the vocabulary, hence the unknown row
 
 cached_encode_words = lru_cache(maxsize=None)(lambda text: tuple(encode_words(text)))
@@ -99,11 +100,15 @@ class BatchMaker:
         for index, cutout in enumerate(cutouts):
             views.setdefault(cutout["identity"], []).append(index)
         self.views_of = [views[cutout["identity"]] for cutout in cutouts]
+        counts = (composites.cutout >= 0).sum(1)
+        self.few = np.flatnonzero(counts <= FEW_SUBJECTS)
+        self.crowded = np.flatnonzero(counts > FEW_SUBJECTS)
 
     def reference_row(self, cutout: int, rng: np.random.Generator) -> int:
-        """A reference row of the same identity: another view where there is one."""
-        views = self.views_of[cutout]
-        others = [view for view in views if view != cutout] or views
+        """A reference row of the same identity: the pasted view itself, or another one."""
+        others = [view for view in self.views_of[cutout] if view != cutout]
+        if not others or rng.random() < self.recipe.same_view:
+            others = [cutout]
         rows = self.references.rows[others[rng.integers(len(others))]]
         return rows[rng.integers(len(rows))]
 
@@ -115,14 +120,14 @@ class BatchMaker:
         shares = (recipe.drop_text, recipe.drop_image, recipe.drop_both)
         return str(rng.choice(["image", "text", "none", "full"], p=[*shares, 1 - sum(shares)]))
 
-    def text_of(self, index: int, case: str, rng: np.random.Generator) -> ChunkTokens:
+    def text_of(self, index: int, case: str, slots: int, rng: np.random.Generator) -> ChunkTokens:
         """Tokens for a case; labels become the unknown word now and then, so that looks decide."""
         if case in ("image", "none", "base_none"):
-            return plain_chunk("", self.num_subjects)
+            return plain_chunk("", slots)
         caption, labels = self.composites.captions[index], self.composites.labels[index]
         if case in ("text", "base"):
-            return plain_chunk(caption, self.num_subjects)
-        chunk = template_chunk(caption, labels, self.num_subjects)
+            return plain_chunk(caption, slots)
+        chunk = template_chunk(caption, labels, slots)
         if rng.random() < self.recipe.unknown_label:
             hidden = {t for label in labels for t in cached_encode_words(label)}
             keep = torch.tensor([int(t) not in hidden for t in chunk.token_ids])
@@ -134,21 +139,37 @@ class BatchMaker:
             )
         return chunk
 
+    def draw_indices(self, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Samples of a batch, and its number of slots.
+
+        Most batches have pictures of few subjects and as few slots, which is cheaper than all
+        slots in every batch; the others are half crowded pictures, half any.
+        """
+        size = self.recipe.batch_size
+        if len(self.crowded) == 0 or rng.random() >= self.recipe.crowded_share:
+            slots = min(FEW_SUBJECTS, self.num_subjects)
+            return self.few[rng.integers(len(self.few), size=size)], slots
+        crowded = self.crowded[rng.integers(len(self.crowded), size=size // 2)]
+        others = rng.integers(len(self.composites.captions), size=size - size // 2)
+        return np.concatenate([crowded, others]), self.num_subjects
+
     def draw(self, step: int) -> Batch:
         """The batch of ``step``."""
         rng = np.random.default_rng((self.recipe.seed, step))
-        indices = rng.integers(len(self.composites.captions), size=self.recipe.batch_size)
+        indices, slots = self.draw_indices(rng)
         cases = [self.draw_case(rng) for _ in indices]
-        chunks = [self.text_of(i, case, rng) for i, case in zip(indices, cases, strict=True)]
-        cutouts = self.composites.cutout[indices]
+        chunks = [
+            self.text_of(i, case, slots, rng) for i, case in zip(indices, cases, strict=True)
+        ]
+        cutouts = self.composites.cutout[indices, :slots]
         rows = np.array(
-            [[self.reference_row(c, rng) if c >= 0 else 0 for c in slots] for slots in cutouts]
+            [[self.reference_row(c, rng) if c >= 0 else 0 for c in row] for row in cutouts]
         )
         present = torch.from_numpy(cutouts >= 0)
         has_image = torch.tensor([case in ("full", "image") for case in cases])[:, None]
         has_template = torch.tensor([case == "full" for case in cases])[:, None]
         valid = present & has_image
-        boxes = torch.from_numpy(self.composites.boxes_xyxy[indices])
+        boxes = torch.from_numpy(self.composites.boxes_xyxy[indices, :slots])
         adapted = torch.tensor([not case.startswith("base") for case in cases])
         conditioning = Conditioning(
             token_ids=self.vocabulary.compact(torch.stack([c.token_ids for c in chunks])),
@@ -165,6 +186,6 @@ class BatchMaker:
         return Batch(
             latents=torch.from_numpy(self.composites.latents[indices]).float(),
             conditioning=conditioning,
-            subject_segmaps=torch.from_numpy(self.composites.segmaps[indices]).float() / 255,
+            subject_segmaps=torch.from_numpy(self.composites.segmaps[indices, :slots]).float() / 255,
             map_valid=present & has_template,
         )

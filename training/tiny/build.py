@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from subject_diffusion_core.gated_attention import GatedSelfAttention
+
 from ..model import AdapterShape, SubjectDiffusionModel, build_unet
 from ..text import CompactVocabulary, build_text_encoder
+from .local_start import start_locally
 from .recipe import TinyRecipe
 
 
@@ -21,6 +24,7 @@ def adapter_shape(recipe: TinyRecipe) -> AdapterShape:
         temperature=recipe.temperature,
         patch_positions=recipe.patch_positions,
         query_positions=recipe.query_positions,
+        token_positions=recipe.token_positions,
         initial_alpha_attn=recipe.initial_alpha_attn,
         initial_alpha_dense=recipe.initial_alpha_dense,
     )
@@ -33,4 +37,9 @@ def build_model(
     torch.manual_seed(seed)
     unet = build_unet(recipe.unet, recipe.autoencoder.latent_channels)
     text_encoder = build_text_encoder(recipe.text_encoder, vocabulary)
-    return SubjectDiffusionModel(unet, text_encoder, adapter_shape(recipe))
+    model = SubjectDiffusionModel(unet, text_encoder, adapter_shape(recipe))
+    if recipe.local_start:
+        for module in unet.modules():
+            if isinstance(module, GatedSelfAttention):
+                start_locally(module)
+    return model

@@ -135,6 +135,7 @@ def adapter_from_model(
         box_coordinates=shape.box_coordinates,
         patch_positions=shape.patch_positions,
         query_positions=shape.query_positions,
+        token_positions=shape.token_positions,
         reference_size=recipe.image_size,
         prediction_type="v_prediction",
         provenance=dict(provenance),

@@ -42,6 +42,7 @@ def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
         projector_hidden_dim=adapter.projector_hidden_dim,
         patch_positions=adapter.patch_positions,
         query_positions=adapter.query_positions,
+        token_positions=adapter.token_positions,
         unet=unet,
         text_encoder=text_encoder,
         autoencoder=AutoencoderRecipe(latent_channels=channels),

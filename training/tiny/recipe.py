@@ -33,12 +33,12 @@ class DiffusionRecipe:
     """One stage of diffusion training: joint, or Subject-Diffusion on the frozen base."""
 
     batch_size: int = 32
-    steps: int = 3000
+    steps: int = 4600
     warmup_steps: int = 200
     learning_rate: float = 8e-4
     weight_decay: float = 0.01
     ema_decay: float = 0.998
-    inside_weight: float = 2.5
+    inside_weight: float = 3.0
     map_loss_weight: float = 0.01
     map_loss_kind: str = "balanced_l1"
     drop_text: float = 0.05
@@ -46,6 +46,8 @@ class DiffusionRecipe:
     drop_both: float = 0.05
     base_only: float = 0.10
     unknown_label: float = 0.10
+    same_view: float = 0.6
+    crowded_share: float = 0.2
     checkpoint_every: int = 250
     seed: int = 1
 
@@ -56,15 +58,17 @@ class TinyRecipe:
 
     image_size: int = 128
     num_subjects: int = 4
-    patch_dim: int = 272
-    image_embed_dim: int = 544
+    patch_dim: int = 320
+    image_embed_dim: int = 640
     num_patches: int = 64
     num_freqs: int = 8
     temperature: float = 100.0
-    grounding_hidden_dim: int = 384
+    grounding_hidden_dim: int = 512
     projector_hidden_dim: int = 384
     patch_positions: bool = True
     query_positions: bool = True
+    token_positions: bool = True
+    local_start: bool = True
     initial_alpha_attn: float = 1.0
     initial_alpha_dense: float = 0.5
     num_reference_variants: int = 3

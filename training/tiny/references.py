@@ -1,8 +1,8 @@
 """Features of the reference pictures, computed once (the image encoder is frozen).
 
-# Shapes: R reference rows, P patch tokens (64), C patch width (272), E image embedding width (544).
-A cut-out has one or more rows: row 0 shows it as it is, the others flipped, turned by up to 10
-degrees and with perspective, as the paper's augmentation of reference images does.
+# Shapes: R reference rows, P patch tokens (64), C patch width (320), E image embedding width (640).
+A cut-out has one or more rows: row 0 shows it as it is, the others turned by up to 10 degrees and
+with perspective. Nothing is mirrored, here or in the composites: which way a subject faces is seen.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ class ReferenceTable:
 
 
 def augment_cutouts(rgba: Tensor, seed: int) -> Tensor:
-    """Flip, turn by +-10 degrees, distort in perspective; (B, 4, S, S) premultiplied, 0..1."""
+    """Turn by +-10 degrees, distort in perspective; (B, 4, S, S) premultiplied, 0..1."""
     torch.manual_seed(seed)
     padded = torch.nn.functional.pad(rgba, (CANVAS_MARGIN,) * 4)
     augment = K.AugmentationSequential(
-        K.RandomHorizontalFlip(p=0.5),
         K.RandomRotation(degrees=10.0, p=1.0),
         K.RandomPerspective(distortion_scale=0.25, p=0.5),
     )
