@@ -18,6 +18,8 @@ PACK_NODES = (
     "SubjectDiffusionEncode",
     "SubjectDiffusionApply",
     "SubjectDiffusionGuider",
+    "SubjectDiffusionReferenceView",
+    "SubjectDiffusionInterpolate",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"
@@ -106,6 +108,8 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         subjects=[f"subject_{len(job.subjects)}", 0],
         width=settings.width,
         height=settings.height,
+        mode="given",
+        place_seed=0,
     )
     graph["apply"] = node(
         "SubjectDiffusionApply",

@@ -8,7 +8,9 @@ from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_fold
 from .apply import SubjectDiffusionApply
 from .encode import SubjectDiffusionEncode
 from .guider import SubjectDiffusionGuider
+from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
+from .reference_view import SubjectDiffusionReferenceView
 from .subject import SubjectDiffusionSubject
 from .tiny_loader import SubjectDiffusionTinyLoader
 
@@ -23,7 +25,9 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionAdapterLoader,
             SubjectDiffusionSubject,
             SubjectDiffusionLayout,
+            SubjectDiffusionReferenceView,
             SubjectDiffusionEncode,
             SubjectDiffusionApply,
             SubjectDiffusionGuider,
+            SubjectDiffusionInterpolate,
         ]

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
 from .layout_preview import draw_layout
+from .placement import MODES, place_subjects
 from .subjects import Subjects
 
 
@@ -20,8 +21,8 @@ class SubjectDiffusionLayout(io.ComfyNode):
             node_id="SubjectDiffusionLayout",
             display_name="Subject-Diffusion Layout",
             category="Subject-Diffusion",
-            description="Shows where the subjects will stand, and turns boxes in pixels into "
-            "fractions.",
+            description="Shows where the subjects will stand, turns boxes in pixels into "
+            "fractions, and finds places for subjects without a box.",
             inputs=[
                 SubjectsType.Input("subjects", tooltip="From Subject nodes."),
                 io.Int.Input(
@@ -40,6 +41,22 @@ class SubjectDiffusionLayout(io.ComfyNode):
                     step=8,
                     tooltip="Height of the picture to generate, in pixels.",
                 ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=MODES[0],
+                    optional=True,
+                    tooltip="Where subjects without a box stand. given: each needs one. reference: "
+                    "where they are in their own pictures. random: anywhere.",
+                ),
+                io.Int.Input(
+                    "place_seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    optional=True,
+                    tooltip="Another number gives other random places.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -52,11 +69,19 @@ class SubjectDiffusionLayout(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, subjects: Subjects, width: int, height: int) -> io.NodeOutput:
-        placed = tuple(
+    def execute(
+        cls,
+        subjects: Subjects,
+        width: int,
+        height: int,
+        mode: str = MODES[0],
+        place_seed: int = 0,
+    ) -> io.NodeOutput:
+        in_fractions = tuple(
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
             for subject in subjects
         )
+        placed = place_subjects(in_fractions, mode, place_seed, width, height)
         return io.NodeOutput(placed, draw_layout(placed, width, height))

@@ -113,7 +113,8 @@ def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:
         if subject.box is None:
             raise ValueError(
                 f"{subject.name} has no box: expected the place where '{subject.label}' shall "
-                "stand. Write it in `box` of its Subject node, for example 0.1,0.3,0.5,0.9."
+                "stand. Write it in `box` of its Subject node, for example 0.1,0.3,0.5,0.9, or "
+                "let `mode` of a Layout node find one."
             )
         if subject.box.unit != "relative":
             raise ValueError(

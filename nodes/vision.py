@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +34,21 @@ class SubjectViews:
     image_embeds: torch.Tensor
 
 
+def reference_pictures(subject: Subject, size: int) -> Iterator[torch.Tensor]:
+    """Every view of a subject as the encoder gets it: (S, S, 3) in 0..1, cut out, on white."""
+    for view, image in enumerate(subject.images):
+        mask = torch.ones(image.shape[:2]) if subject.masks is None else subject.masks[view]
+        yield prepare_reference(image.float(), mask.float(), size).movedim(0, -1)
+
+
 def encode_subject(
     clip_vision: Any, subject: Subject, config: AdapterConfig, on_view: Callable[[], None]
 ) -> SubjectViews:
     """Encode every view of a subject; `on_view` is called before each, for progress and cancel."""
     patches, embeds = [], []
-    for view, image in enumerate(subject.images):
+    for picture in reference_pictures(subject, config.reference_size):
         on_view()
-        mask = torch.ones(image.shape[:2]) if subject.masks is None else subject.masks[view]
-        reference = prepare_reference(image.float(), mask.float(), config.reference_size)
-        output = clip_vision.encode_image(reference.movedim(0, -1)[None], crop=True)
+        output = clip_vision.encode_image(picture[None], crop=True)
         patch_embeds = output.last_hidden_state[:, 1:].float().cpu()
         image_embeds = output.image_embeds.float().cpu()
         _require_widths(patch_embeds, image_embeds, config)

@@ -1,8 +1,7 @@
 """Attention of the training UNet: plain matrix products, with the columns the map loss needs.
 
 # Shapes: B batch, H heads, Q latent positions, L text tokens, N subject slots.
-On CPUs this is faster than the fused kernels at these sizes; on GPUs diffusers' own processors
-stay in place and only the columns are computed beside them.
+On CPUs this is faster than the fused kernels at these sizes.
 """
 
 from __future__ import annotations

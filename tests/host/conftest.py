@@ -42,11 +42,13 @@ def enter_comfyui(folder: Path, base: Path) -> None:
 if COMFYUI is not None:
     BASE = Path(tempfile.mkdtemp(prefix="subject-diffusion-host-"))
     enter_comfyui(Path(COMFYUI).resolve(), BASE)
-    from devtools.server import PACK_NAME, prepare_base, remove_tree
+    from devtools.api_client import ComfyClient
+    from devtools.server import LOOPBACK, PACK_NAME, ComfyServer, prepare_base, remove_tree
 
     prepare_base(BASE, ROOT)
     sys.path.append(str(ROOT / "tests"))
     from host_models import Host
+    from live_server import running_server
 
 
 def pytest_unconfigure() -> None:
@@ -59,6 +61,19 @@ def pytest_unconfigure() -> None:
 def comfyui_folder() -> Path:
     """The folder with ComfyUI's main.py."""
     return Path(str(COMFYUI)).resolve()
+
+
+@pytest.fixture(scope="module")
+def server(comfyui_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """One server for a module."""
+    with running_server(comfyui_folder, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: ComfyServer) -> Iterator[ComfyClient]:
+    with ComfyClient(LOOPBACK, server.port, server.is_running) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="session")

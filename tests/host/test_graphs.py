@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ import factories
 import folder_paths
 import numpy as np
 import pytest
-import torch
-from graphs import Graph, GraphRunner, changed, good_graph, make_pictures, node
-from host_models import Host, make_adapter_for
-
-from subject_diffusion_core import checkpoint
+from bad_inputs import BAD_ADAPTERS, BAD_INPUTS, adapter_graph, write_adapter
+from graphs import GraphRunner, changed, good_graph, make_pictures, node
+from host_models import Host
 
 
 @pytest.fixture(scope="module")
@@ -68,81 +65,6 @@ def test_layout_preview(runner: GraphRunner) -> None:
     assert len(np.unique(preview.reshape(-1, 3), axis=0)) > 100
 
 
-BAD_INPUTS = {
-    "empty label": (
-        changed("subject2", label="  "),
-        r"Subject 2 has no label: expected one or a few words",
-    ),
-    "box outside": (
-        changed("subject1", box="0.1,0.2,1.5,0.9"),
-        r"Subject 1's box: expected numbers inside 0\.\.1, got 0\.1, 0\.2, 1\.5, 0\.9\.",
-    ),
-    "box inverted": (
-        changed("subject1", box="0.5,0.2,0.1,0.9"),
-        r"Subject 1's box: expected x1 < x2 and y1 < y2, got 0\.5, 0\.2, 0\.1, 0\.9\.",
-    ),
-    "box empty": (
-        changed("subject1", box="[0.5, 0.2, 0.5, 0.9]"),
-        r"Subject 1's box: expected x1 < x2",
-    ),
-    "box of words": (
-        changed("subject1", box="on the left"),
-        r"Subject 1's box: expected four numbers in 0\.\.1",
-    ),
-    "box in broken JSON": (
-        changed("subject1", box='{"x": 1,'),
-        r"Subject 1's box: .* JSON that does not parse",
-    ),
-    "box in pixels outside": (
-        changed("subject2", box='{"x": 100, "y": 16, "width": 60, "height": 100}'),
-        r"Subject 2's box: expected a box inside the 128x128 picture",
-    ),
-    "box in pixels without a size": (
-        changed("encode", subjects=["subject2", 0]),
-        r"Subject 2's box is in pixels of a picture of unknown size\. Put a .* Layout",
-    ),
-    "no box": (
-        changed("subject1", box=""),
-        r"Subject 1 has no box: expected the place where 'dog' shall stand\.",
-    ),
-    "mask of another size": (
-        changed("subject2", mask=["mask1", 0]),
-        r"Subject 2's mask: expected the size of its picture, 40x30, got 40x48\.",
-    ),
-    "empty mask": (
-        {
-            **changed("subject1", image=["blank", 0], mask=["blank_mask", 0]),
-            "blank": node("LoadImage", image="invisible.png"),
-            "blank_mask": node("InvertMask", mask=["blank", 1]),
-        },
-        r"Subject 1's mask: expected 1 where the subject is, got a mask that is empty\.",
-    ),
-    "guider without apply": (
-        changed("guider", model=["loader", 0]),
-        r"expected the MODEL output of Subject-Diffusion Apply, got a MODEL without an adapter\.",
-    ),
-    "encode without apply": (
-        changed("encode", clip=["loader", 1]),
-        r"expected the CLIP output of Subject-Diffusion Apply, got a CLIP without an adapter\.",
-    ),
-    "apply twice": (
-        {
-            **changed("guider", model=["apply2", 0]),
-            "apply2": node(
-                "SubjectDiffusionApply",
-                model=["apply", 0],
-                clip=["loader", 1],
-                adapter=["loader", 4],
-                strength=1.0,
-                start_percent=0.0,
-                end_percent=1.0,
-            ),
-        },
-        r"model: expected a MODEL without a Subject-Diffusion adapter",
-    ),
-}
-
-
 @pytest.mark.parametrize("case", BAD_INPUTS)
 def test_bad_input_is_one_clear_sentence(runner: GraphRunner, case: str) -> None:
     graph, sentence = BAD_INPUTS[case]
@@ -156,46 +78,10 @@ def test_missing_label(runner: GraphRunner) -> None:
     assert "Required input is missing" in runner.error(graph)
 
 
-def adapter_graph(name: str) -> Graph:
-    graph = changed("apply", adapter=["adapter", 0])
-    graph["encode"]["inputs"]["adapter"] = ["adapter", 0]
-    graph["adapter"] = node("SubjectDiffusionAdapterLoader", adapter_name=name)
-    return graph
-
-
-def write_adapter(kind: str, path: Path, host: Host) -> None:
-    base = host.make_base("sd2" if kind == "other base" else "tiny")
-    adapter = make_adapter_for(base, base_family="sd2" if kind == "other base" else "tiny")
-    if kind == "pickled":
-        path.write_bytes(pickle.dumps({"a": 1}))
-        return
-    if kind == "torch file":
-        torch.save({"a": torch.zeros(1)}, path)
-        return
-    checkpoint.save(path, adapter)
-    if kind == "truncated":
-        path.write_bytes(path.read_bytes()[:-100])
-    if kind == "NaN":
-        content = bytearray(path.read_bytes())
-        content[-4:] = np.float32("nan").tobytes()
-        path.write_bytes(bytes(content))
-
-
-@pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [
-        ("other base", r"model: expected a sd2 base with input channels 4 .*, got 16\."),
-        ("truncated", r"expected an intact \.safetensors file, got a damaged one"),
-        ("NaN", r"expected finite numbers, got NaN or infinity"),
-        ("pickled", r"expected a \.safetensors file, got a pickled"),
-        ("torch file", r"expected a \.safetensors file, got a pickled"),
-    ],
-)
-def test_bad_adapter_files(
-    runner: GraphRunner, host: Host, models_folder: Path, kind: str, sentence: str
-) -> None:
+@pytest.mark.parametrize("kind", BAD_ADAPTERS)
+def test_bad_adapter_files(runner: GraphRunner, host: Host, models_folder: Path, kind: str) -> None:
     write_adapter(kind, models_folder / "bad.safetensors", host)
-    with pytest.raises(AssertionError, match=sentence):
+    with pytest.raises(AssertionError, match=BAD_ADAPTERS[kind]):
         runner.run(adapter_graph("bad.safetensors"))
 
 

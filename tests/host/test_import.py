@@ -27,9 +27,11 @@ NODE_IDS = [
     "SubjectDiffusionAdapterLoader",
     "SubjectDiffusionSubject",
     "SubjectDiffusionLayout",
+    "SubjectDiffusionReferenceView",
     "SubjectDiffusionEncode",
     "SubjectDiffusionApply",
     "SubjectDiffusionGuider",
+    "SubjectDiffusionInterpolate",
 ]
 
 

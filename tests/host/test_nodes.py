@@ -23,7 +23,15 @@ INTERFACE = {
         ["image", "label", "box", "strength", "mask", "previous"],
         ["SUBJECTS"],
     ),
-    "SubjectDiffusionLayout": (["subjects", "width", "height"], ["SUBJECTS", "IMAGE"]),
+    "SubjectDiffusionLayout": (
+        ["subjects", "width", "height", "mode", "place_seed"],
+        ["SUBJECTS", "IMAGE"],
+    ),
+    "SubjectDiffusionReferenceView": (["subjects", "adapter"], ["IMAGE"]),
+    "SubjectDiffusionInterpolate": (
+        ["noise", "guider", "plain_guider", "sampler", "sigmas", "latent_image", "alphas"],
+        ["LATENT"],
+    ),
     "SubjectDiffusionEncode": (
         ["clip", "clip_vision", "adapter", "subjects", "prompt", "negative_prompt"],
         ["CONDITIONING"] * 3,
@@ -121,6 +129,26 @@ def test_alpha_channel_and_spaces(host: Host) -> None:
     subject = make_subject(host, channels=4, label="  fire \n truck ")
     assert subject.images.shape == (1, 20, 30, 3)
     assert subject.label == "fire truck"
+
+
+def test_reference_view_is_what_the_encoder_gets(host: Host, encoder: Encoder) -> None:
+    mask = torch.zeros(1, 20, 30)
+    mask[:, 5:10, 8:28] = 1
+    subjects = (make_subject(host, mask), make_subject(host, views=2))
+    seen: list[torch.Tensor] = []
+
+    class Watched(type(encoder.vision)):
+        def encode_image(self, image: torch.Tensor, crop: bool = True) -> Any:
+            seen.append(image)
+            return super().encode_image(image, crop)
+
+    encoder.encode(*subjects, vision=Watched(host.tiny))
+    (shown,) = host.reference_view.SubjectDiffusionReferenceView.execute(
+        subjects, encoder.loaded
+    ).args
+    assert shown.shape == (3, 128, 128, 3)
+    assert torch.equal(shown, torch.cat(seen))
+    assert bool((shown[0, :40] == 1).all())  # four times as wide as high: white above
 
 
 class Encoder:

@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 import io
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from live_server import ROOT, is_open, make_server
 from PIL import Image
 
 from devtools.api_client import ComfyClient, Graph, PromptError
-from devtools.console import DevError, Progress
+from devtools.console import DevError
 from devtools.host import Host
-from devtools.server import LOOPBACK, ComfyServer, free_port, temporary_base
+from devtools.server import LOOPBACK, ComfyServer, free_port
 from devtools.workflows import PACK_NODES, node
 
-ROOT = Path(__file__).resolve().parents[2]
 EMPTY_IMAGE = node("EmptyImage", width=8, height=8, batch_size=1, color=0)
-
-
-def make_server(host: Host, base: Path, log: Path) -> ComfyServer:
-    python = Path(sys.executable)
-    return ComfyServer(host=host, python=python, base=base, log=log, progress=Progress())
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0
-
-
-@pytest.fixture(scope="module")
-def server(comfyui_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """One server for this module; its end is a test too: nothing may be left of it."""
-    folder = tmp_path_factory.mktemp("server")
-    with (
-        temporary_base(folder / "runs", ROOT) as base,
-        make_server(Host(comfyui_folder), base, folder / "server.log") as running,
-    ):
-        yield running
-    assert not running.is_running()
-    assert not is_open(running.port)
-    assert list((folder / "runs").iterdir()) == []
-    log = (folder / "server.log").read_text(encoding="utf-8")
-    assert sys.platform == "win32" or "Stopped server" in log
-
-
-@pytest.fixture
-def client(server: ComfyServer) -> Iterator[ComfyClient]:
-    with ComfyClient(LOOPBACK, server.port, server.is_running) as connected:
-        yield connected
 
 
 @pytest.fixture

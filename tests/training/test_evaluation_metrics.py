@@ -9,6 +9,7 @@ from training.evaluation.metrics import (
     lead_over_controls,
     look_up,
     mean_interval,
+    share_of_bound,
     swap_score,
 )
 from training.evaluation.report import criteria
@@ -92,6 +93,15 @@ def test_lead_subtracts_three_times_the_better_control():
     lead = lead_over_controls(found, [text_only, shuffled])
     assert lead.value == pytest.approx(0.75 - 3 * 0.1)
     assert lead.low < lead.value < lead.high
+
+
+def test_share_of_a_bound_is_paired():
+    bound = np.array([1.0, 1.0, 1.0, 0.0] * 25)
+    share = share_of_bound(np.array([1.0, 1.0, 0.0, 0.0] * 25), bound)
+    assert share.value == pytest.approx(2 / 3)
+    assert share.low < share.value < share.high
+    same = share_of_bound(bound, bound)
+    assert (same.low, same.high) == (1.0, 1.0)
 
 
 def test_swap_needs_both_pictures_for_the_pair():

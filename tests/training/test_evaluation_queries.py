@@ -10,10 +10,11 @@ from training.data.library import Library, load_library
 from training.data.raycast import view_direction
 from training.data.split import load_identities
 from training.evaluation.crops import box_crop, box_to_pixels
-from training.evaluation.gallery import gallery_crop, gallery_entries
+from training.evaluation.gallery import Gallery, gallery_crop, gallery_entries
 from training.evaluation.pictures import cached_pictures
 from training.evaluation.queries import draw_queries, draw_swap_pair
 from training.evaluation.rows import contained_box, generation_request, real_composite
+from training.evaluation.scoring import score_row, summarise
 
 SIDE = 128
 VIEWS = tuple((30.0 * k, 12.0) for k in range(0, 12, 3))
@@ -59,12 +60,12 @@ def library(work: Path) -> Library:
     return load_library(work, "heldout", "heldout")
 
 
-@pytest.mark.parametrize("kind", ["one", "two", "swap"])
+@pytest.mark.parametrize("kind", ["one", "two", "four", "swap"])
 def test_queries_are_fixed_and_a_short_run_is_the_start_of_a_long_one(library: Library, kind: str):
     assert draw_queries(library, kind, 4) == draw_queries(library, kind, 8)[:4]
 
 
-@pytest.mark.parametrize("kind", ["one", "two", "swap"])
+@pytest.mark.parametrize("kind", ["one", "two", "four", "swap"])
 def test_queries_ask_for_heldout_subjects_in_heldout_scenes(library: Library, kind: str):
     for query in draw_queries(library, kind, 12):
         assert query.scene == "park"
@@ -165,6 +166,32 @@ def test_boxes_at_the_rim_are_cropped():
 
 def test_a_contained_box_touches_two_sides():
     assert contained_box((10, 10, 50, 90), 20, 20) == (10, 30, 50, 70)
+
+
+def one_hot_gallery(library: Library) -> Gallery:
+    """One entry an identity, all at right angles."""
+    names = sorted({record["identity"] for record in library.records})
+    first_rows = {r["identity"]: row for row, r in reversed(list(enumerate(library.records)))}
+    return Gallery(
+        features=np.eye(len(names), dtype=np.float32),
+        rows=np.array([first_rows[name] for name in names]),
+        views=np.full((len(names), 3), np.nan),
+        identities=names,
+        identity_of=np.arange(len(names)),
+    )
+
+
+def test_a_crop_that_shows_another_subject_of_the_query_is_mixed(library: Library):
+    gallery = one_hot_gallery(library)
+    queries = draw_queries(library, "four", 2)
+    right = [[gallery.identities.index(s.identity) for s in q.subjects] for q in queries]
+    features = gallery.features[np.array(right)]
+    features[0, 0] = features[0, 2]
+    scores = score_row(features, queries, gallery, library)
+    assert scores.unmixed.tolist() == [[0, 1, 1, 1], [1, 1, 1, 1]]
+    summary = summarise(scores)
+    assert (summary["top1_first"].value, summary["top1_fourth"].value) == (0.5, 1.0)
+    assert (summary["top1_all"].value, summary["top1"].value) == (0.5, 7 / 8)
 
 
 def test_an_interrupted_row_goes_on_after_the_last_batch(library: Library, tmp_path: Path):

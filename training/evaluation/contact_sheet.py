@@ -14,7 +14,7 @@ from .scoring import RowScores
 
 # Shapes: Q queries, N subjects, H picture side (128).
 
-BOX_COLORS = ((230, 60, 40), (40, 110, 230))
+BOX_COLORS = ((230, 60, 40), (40, 110, 230), (30, 160, 60), (220, 160, 20))
 CAPTION_HEIGHT = 26
 GAP = 6
 COLUMNS = 3
@@ -72,7 +72,7 @@ def contact_sheet(
         for index, (query, picture) in enumerate(zip(queries[:limit], pictures, strict=False))
     ]
     width, height = strips[0].size
-    columns = COLUMNS if len(queries[0].subjects) == 1 else COLUMNS - 1
+    columns = max(1, COLUMNS + 1 - len(queries[0].subjects))
     num_rows = -(-len(strips) // columns)
     sheet = Image.new("RGB", (columns * (width + 2 * GAP), num_rows * height), "white")
     for index, strip in enumerate(strips):

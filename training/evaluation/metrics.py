@@ -98,6 +98,20 @@ def lead_over_controls(found: np.ndarray, controls: Sequence[np.ndarray]) -> Int
     return bootstrap(lead, found, *controls)
 
 
+def share_of_bound(found: np.ndarray, bound: np.ndarray) -> Interval:
+    """Share found as a part of the bound's share found, paired by query; nan for an empty bound.
+
+    >>> share_of_bound(np.array([1.0, 0.0]), np.array([1.0, 1.0])).value
+    0.5
+    """
+
+    def share(own: np.ndarray, reachable: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.divide(own, reachable)
+
+    return bootstrap(share, found, bound)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SwapScore:
     """Share of pictures nearer to their own design, and of pairs whose two pictures both are."""

@@ -18,7 +18,8 @@ from ..data.split import assert_split
 from .gallery import near_views, view_vectors
 
 QUERY_SEED = 2026
-KINDS = ("one", "two", "swap", "seen_scene")
+KINDS = ("one", "two", "swap", "seen_scene", "three", "four")  # the order seeds the queries
+NUM_SUBJECTS = {"one": 1, "two": 2, "three": 3, "four": 4, "seen_scene": 1}
 DEFAULT_COUNT = 200
 Box = tuple[int, int, int, int]
 
@@ -130,7 +131,7 @@ def make_query(
 
 
 def draw_query(library: Library, kind: str, index: int, num_subjects: int) -> Query:
-    """Query ``index`` of the kinds "one", "two" and "seen_scene"."""
+    """Query ``index`` of every kind but "swap"."""
     rng = np.random.default_rng((QUERY_SEED, KINDS.index(kind), index))
     rows = draw_rows(library, rng, num_subjects)
     boxes = place_boxes(draw_sizes([library.cutout(row) for row in rows], SIDE, rng), SIDE, rng)
@@ -176,12 +177,11 @@ def draw_queries(library: Library, kind: str, count: int = DEFAULT_COUNT) -> lis
 
     Args:
         library: held-out identities, held-out scenes.
-        kind: "one" or "two" subjects, "swap" pairs, or "seen_scene": one held-out subject in a
+        kind: "one" to "four" subjects, "swap" pairs, or "seen_scene": one held-out subject in a
             scene of the training captions, for the scene's match.
         count: pictures to ask for.
     """
     if kind == "swap":
         pairs = [draw_swap_pair(library, index) for index in range(count // 2)]
         return [query for pair in pairs for query in pair]
-    num_subjects = 2 if kind == "two" else 1
-    return [draw_query(library, kind, index, num_subjects) for index in range(count)]
+    return [draw_query(library, kind, index, NUM_SUBJECTS[kind]) for index in range(count)]

@@ -10,8 +10,9 @@ from typing import Any
 from subject_diffusion_core import checkpoint
 
 from ..tiny.loading import ADAPTER_NAME
+from .scoring import ORDINALS
 
-RECORDED = ("top1", "top5", "cosine", "top1_first", "top1_second", "box_iou")
+RECORDED = ("top1", "top5", "cosine", "box_iou", *(f"top1_{name}" for name in ORDINALS))
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from ..data.storage import write_json
 from ..runs import atomic_path
 from .metrics import CONTROL_FACTOR, Interval
+from .scoring import ORDINALS
 
 COLUMNS = {
     "top1": "top-1",
@@ -20,10 +21,9 @@ COLUMNS = {
     "top1_models": "top-1, models",
     "top1_emoji": "top-1, emoji",
 }
-TWO_COLUMNS = {
-    "top1_first": "first, top-1",
-    "top1_second": "second, top-1",
-    "top1_both": "both, top-1",
+SEVERAL_COLUMNS = {
+    **{f"top1_{name}": f"{name}, top-1" for name in ORDINALS},
+    "top1_all": "all, top-1",
     "unmixed": "unmixed",
 }
 MATCH_COLUMNS = {
@@ -96,9 +96,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         *table(result["rows"], COLUMNS),
     ]
-    two = {name: row for name, row in result["rows"].items() if "top1_both" in row["scores"]}
-    if two:
-        lines += ["", "Two subjects:", "", *table(two, TWO_COLUMNS)]
+    several = {name: row for name, row in result["rows"].items() if "top1_all" in row["scores"]}
+    if several:
+        lines += ["", "Several subjects in one picture:", "", *table(several, SEVERAL_COLUMNS)]
     matched = {name: row for name, row in result["rows"].items() if "box_iou" in row["scores"]}
     if matched:
         lines += [
@@ -117,6 +117,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     for name, lead in result["leads"].items():
         title = f"{name}: top-1 minus {CONTROL_FACTOR:g} times the better control"
         lines.append(interval_line(title, lead))
+    for name, share in result["bound_shares"].items():
+        lines.append(interval_line(f"{name}: top-1 as a share of its bound's", share))
     for name, score in result["swap"].items():
         lines.append(interval_line(f"swap test, {name.replace('_', ' ')}", score))
     met = [f"{name} {'yes' if value else 'NO'}" for name, value in result["criteria"].items()]

@@ -52,6 +52,12 @@ ROWS = (
     Row(name="two_real", kind="two", source="real", title="two: real composites"),
     Row(name="one_seen_scene", kind="seen_scene", source="subject", title="one, scene seen"),
     Row(name="two_real_vae", kind="two", source="real_vae", title="two: real through the VAE"),
+    Row(name="three_subjects", kind="three", source="subject", title="three subjects"),
+    Row(
+        name="three_real_vae", kind="three", source="real_vae", title="three: real through the VAE"
+    ),
+    Row(name="four_subjects", kind="four", source="subject", title="four subjects"),
+    Row(name="four_real_vae", kind="four", source="real_vae", title="four: real through the VAE"),
 )
 
 

@@ -17,6 +17,8 @@ from .metric_encoder import INPUT_SIDE, MetricEncoder
 from .metrics import Interval, LookUp, look_up, mean_interval
 from .queries import Query
 
+ORDINALS = ("first", "second", "third", "fourth")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowScores:
@@ -24,7 +26,7 @@ class RowScores:
 
     Attributes:
         rank, cosine: of the right identity. unmixed: 1.0 where the crop is nearer to its own
-            subject than to the query's other subject (1.0 where there is no other).
+            subject than to any other of the query (1.0 where there is no other).
         given_rank: rank of the subject whose picture the shuffled control was given.
         nearest_row: cut-out of the nearest gallery entry.
         is_seen: whether the label occurs in training. is_model: model or emoji.
@@ -80,17 +82,16 @@ def score_slot(
         features, gallery, library, [subject.reference_row for subject in subjects]
     )
     given, _ = look_up_rows(features, gallery, library, [s.shuffled_row for s in subjects])
-    others = [query.subjects[1 - slot] if len(query.subjects) == 2 else None for query in queries]
-    rows = [
-        (other or own_subject).reference_row
-        for other, own_subject in zip(others, subjects, strict=True)
-    ]
-    other, _ = look_up_rows(features, gallery, library, rows)
-    alone = np.array([subject is None for subject in others])
+    other_slots = [other for other in range(len(queries[0].subjects)) if other != slot]
+    nearest_other = np.full(len(queries), -np.inf)
+    for other in other_slots:
+        rows = [query.subjects[other].reference_row for query in queries]
+        looked_up, _ = look_up_rows(features, gallery, library, rows)
+        nearest_other = np.maximum(nearest_other, looked_up.cosine)
     return {
         "rank": own.rank,
         "cosine": own.cosine,
-        "unmixed": (alone | (own.cosine > other.cosine)).astype(np.float64),
+        "unmixed": (own.cosine > nearest_other).astype(np.float64),
         "given_rank": given.rank,
         "nearest_row": gallery.rows[similarities.argmax(axis=1)],
         "is_seen": np.array([subject.label in seen_labels for subject in subjects]),
@@ -123,13 +124,11 @@ def summarise(scores: RowScores) -> dict[str, Interval | None]:
         "top1_emoji": mean_interval(found[~scores.is_model]),
         "top1_given_picture": mean_interval((scores.given_rank == 0).mean(axis=1)),
     }
-    if found.shape[1] == 2:
-        summary |= {
-            "top1_first": mean_interval(found[:, 0]),
-            "top1_second": mean_interval(found[:, 1]),
-            "top1_both": mean_interval(found.min(axis=1)),
-            "unmixed": mean_interval(scores.unmixed.mean(axis=1)),
-        }
+    if found.shape[1] > 1:
+        for name, column in zip(ORDINALS, found.T, strict=False):
+            summary[f"top1_{name}"] = mean_interval(column)
+        summary["top1_all"] = mean_interval(found.min(axis=1))
+        summary["unmixed"] = mean_interval(scores.unmixed.mean(axis=1))
     return summary
 
 

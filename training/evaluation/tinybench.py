@@ -7,6 +7,7 @@ folder. The same command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,9 +27,9 @@ from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
 from .contact_sheet import contact_sheet
 from .gallery import build_gallery
 from .metric_encoder import load_metric_encoder
-from .metrics import Interval, lead_over_controls, mean_interval, swap_score
+from .metrics import Interval, lead_over_controls, mean_interval, share_of_bound, swap_score
 from .pictures import PictureMaker, SamplingSettings, cached_pictures
-from .queries import DEFAULT_COUNT, KINDS, QUERY_SEED, Query, draw_queries
+from .queries import DEFAULT_COUNT, KINDS, NUM_SUBJECTS, QUERY_SEED, Query, draw_queries
 from .report import write_report
 from .rows import ROWS, Row, pasted_boxes
 from .scoring import RowScores, crop_features, score_row, summarise, twin_cosines
@@ -158,6 +159,18 @@ class TinyBench:
                 leads[kind] = lead_over_controls(found, controls)
         return leads
 
+    def bound_shares(self) -> dict[str, Interval]:
+        """Rows as a share of their bound: real composites through the VAE; of those, real ones."""
+        shares = {}
+        for kind in NUM_SUBJECTS:
+            names = [f"{kind}_{'subject' if kind == 'one' else 'subjects'}"]
+            names += [f"{kind}_real_vae", f"{kind}_real"]
+            for name, bound in itertools.pairwise(names):
+                if name in self.results and bound in self.results:
+                    found = (self.results[row].scores.found() for row in (name, bound))
+                    shares[name] = share_of_bound(*found)
+        return shares
+
     def result(self) -> dict[str, Any]:
         """Everything measured so far."""
         needs_weights = any(result.row.source != "real" for result in self.results.values())
@@ -179,6 +192,7 @@ class TinyBench:
                 for name, result in self.results.items()
             },
             "leads": self.leads(),
+            "bound_shares": self.bound_shares(),
             "swap": self.swap,
             "seconds": self.seconds,
         }

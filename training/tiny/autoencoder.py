@@ -83,7 +83,7 @@ def decoder_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Reconstruction in pixels, colours and features."""
     latents = model.encode(images).latents
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(images.device.type, torch.bfloat16):
         noisy = latents + recipe.latent_noise * torch.randn_like(latents)
         decoded = model.decode(noisy.to(images.dtype)).sample.float()
     mse = F.mse_loss(decoded, images)
@@ -114,7 +114,12 @@ def load_basis(path: Path) -> BlockBasis:
 
 
 def train_decoder(
-    basis: BlockBasis, shards: Path, work: Path, recipe: AutoencoderRecipe, vision: TinyVision
+    basis: BlockBasis,
+    shards: Path,
+    work: Path,
+    recipe: AutoencoderRecipe,
+    vision: TinyVision,
+    device: torch.device,
 ) -> Path:
     """Train the decoder on the fixed latents (resuming); returns the whole autoencoder's file."""
     final, state_path = work / "autoencoder.pt", work / "autoencoder-state.pt"
@@ -126,8 +131,8 @@ def train_decoder(
     install_encoder(model, basis)
     model.encoder.requires_grad_(False)
     images = load_images(shards, recipe.num_images)
-    model = model.to(memory_format=torch.channels_last)
-    vision = vision.to(memory_format=torch.channels_last)
+    model = model.to(device, memory_format=torch.channels_last)
+    vision = vision.to(device, memory_format=torch.channels_last)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
@@ -144,7 +149,8 @@ def train_decoder(
             group["lr"] = cosine_learning_rate(
                 step, steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
             )
-        batch = random_crops(images, recipe, step).to(memory_format=torch.channels_last)
+        batch = random_crops(images, recipe, step)
+        batch = batch.to(device, memory_format=torch.channels_last)
         loss, values = decoder_loss(model, vision, batch, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -155,5 +161,5 @@ def train_decoder(
         if (step + 1) % recipe.checkpoint_every == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             save_state(state_path, {**state, "step": step + 1})
-    save_state(final, {"model": model.state_dict()})
+    save_state(final, {"model": model.cpu().state_dict()})
     return final

@@ -47,6 +47,15 @@ class Batch:
     subject_segmaps: Tensor
     map_valid: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on ``device``; dtypes stay."""
+        return Batch(
+            latents=self.latents.to(device),
+            conditioning=self.conditioning.to(device, self.latents.dtype),
+            subject_segmaps=self.subject_segmaps.to(device),
+            map_valid=self.map_valid.to(device),
+        )
+
 
 def template_chunk(
     prompt: str,
@@ -158,9 +167,7 @@ class BatchMaker:
         rng = np.random.default_rng((self.recipe.seed, step))
         indices, slots = self.draw_indices(rng)
         cases = [self.draw_case(rng) for _ in indices]
-        chunks = [
-            self.text_of(i, case, slots, rng) for i, case in zip(indices, cases, strict=True)
-        ]
+        chunks = [self.text_of(i, case, slots, rng) for i, case in zip(indices, cases, strict=True)]
         cutouts = self.composites.cutout[indices, :slots]
         rows = np.array(
             [[self.reference_row(c, rng) if c >= 0 else 0 for c in row] for row in cutouts]
@@ -186,6 +193,7 @@ class BatchMaker:
         return Batch(
             latents=torch.from_numpy(self.composites.latents[indices]).float(),
             conditioning=conditioning,
-            subject_segmaps=torch.from_numpy(self.composites.segmaps[indices, :slots]).float() / 255,
+            subject_segmaps=torch.from_numpy(self.composites.segmaps[indices, :slots]).float()
+            / 255,
             map_valid=present & has_template,
         )

@@ -74,10 +74,10 @@ class DiffusionStep:
 
     def __call__(self, batch: Batch, noise_seed: int) -> tuple[Tensor, dict[str, float]]:
         """Loss and its parts. Noise and timesteps are a function of ``noise_seed``."""
-        generator = torch.Generator().manual_seed(noise_seed)
+        generator = torch.Generator().manual_seed(noise_seed)  # the same noise on every device
         latents = batch.latents
-        noise = torch.randn(latents.shape, generator=generator)
-        steps = torch.randint(0, 1000, (len(latents),), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        steps = torch.randint(0, 1000, (len(latents),), generator=generator).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, steps)
         target = self.scheduler.get_velocity(latents, noise, steps)
         conditioning = batch.conditioning.to(latents.device, self.dtype)
@@ -107,7 +107,10 @@ def train_diffusion(
     dtype: torch.dtype = torch.bfloat16,
     on_checkpoint: Callable[[int, MasterWeights], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Train the model's trainable parameters to ``recipe.steps``, resuming; returns their EMA."""
+    """Train the model's trainable parameters to ``recipe.steps``, resuming; returns their EMA.
+
+    Runs where the model is; the result is on the CPU.
+    """
     final = work / f"{name}.pt"
     if done := load_state(final):
         return done["ema"]
@@ -126,7 +129,8 @@ def train_diffusion(
     log = RunLog(work / f"{name}.jsonl", recipe.steps, first_step)
     means: dict[str, float] = {}
     for step in range(first_step, recipe.steps):
-        loss, values = step_loss(batches.draw(step), recipe.seed * 10_000_019 + step)
+        batch = batches.draw(step).to(model.unet.device)
+        loss, values = step_loss(batch, recipe.seed * 10_000_019 + step)
         loss.backward()
         rate = cosine_learning_rate(step, recipe.steps, recipe.learning_rate, recipe.warmup_steps)
         norm = weights.step(rate, GRADIENT_NORM_LIMIT, step)
@@ -138,5 +142,6 @@ def train_diffusion(
             save_state(state_path, {"weights": weights.state_dict(), "step": step + 1})
             if on_checkpoint:
                 on_checkpoint(step + 1, weights)
-    save_state(final, {"ema": weights.averaged()})
-    return weights.averaged()
+    averaged = {name: tensor.cpu() for name, tensor in weights.averaged().items()}
+    save_state(final, {"ema": averaged})
+    return averaged

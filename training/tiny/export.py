@@ -28,16 +28,15 @@ def with_text_prefix(name: str) -> str:
 
 
 def full_token_table(compact: Tensor, vocabulary: CompactVocabulary) -> Tensor:
-    """(K + 1, D) of the compact vocabulary to CLIP's (49408, D); unknown ids share row 0."""
-    table = compact[:1].repeat(END_TOKEN + 1, 1)
-    table[vocabulary.token_ids] = compact[1:]
-    return table
+    """(K + 1, D), the unknown row first, to CLIP's (49408, D)."""
+    token_ids = torch.tensor(vocabulary.token_ids)
+    return tiny_base.expand_token_table(compact.roll(-1, 0), token_ids, END_TOKEN + 1)
 
 
 def compact_token_table(table: Tensor, vocabulary: CompactVocabulary) -> Tensor:
     """Undo :func:`full_token_table`."""
-    unknown = next(i for i in range(END_TOKEN + 1) if i not in set(vocabulary.token_ids))
-    return torch.cat([table[unknown][None], table[vocabulary.token_ids]])
+    token_ids = torch.tensor(vocabulary.token_ids)
+    return tiny_base.compact_token_table(table, token_ids).roll(1, 0)
 
 
 def base_from_model(

@@ -3,8 +3,8 @@
 # Shapes: d block width, H heads, K width of a head, F' width of the position features.
 Trained from random weights, an adapter takes thousands of steps to find out that q.k of equal
 positions should be large. Position features phi (Fourier features of a box) have the kernel
-phi.phi' = sum_k cos(f_k (x - x')), which is already a bump, so the projections only have to keep it:
-both sides map phi into the same K-dimensional subspace, and to_q and to_k agree on it.
+phi.phi' = sum_k cos(f_k (x - x')), which is already a bump, so the projections only have to keep
+it: both sides map phi into the same K-dimensional subspace, and to_q and to_k agree on it.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class DiffusionRecipe:
     """One stage of diffusion training: joint, or Subject-Diffusion on the frozen base."""
 
     batch_size: int = 32
-    steps: int = 4600
+    steps: int = 4000
     warmup_steps: int = 200
     learning_rate: float = 8e-4
     weight_decay: float = 0.01

@@ -38,6 +38,11 @@ TRAIN_SHARDS = "composites-train"
 VALIDATION_SHARDS = "composites-val"
 
 
+def training_device() -> torch.device:
+    """Where the stages train: a CUDA device if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def cutout_records(work: Path, split: str) -> list[dict[str, Any]]:
     """All cut-outs' records; the identities of ``split`` are checked against the split file."""
     records: list[dict[str, Any]] = json.loads((work / "cutouts.json").read_text())
@@ -55,7 +60,8 @@ def run_decoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
     """Train the autoencoder's decoder, or load the whole autoencoder."""
     basis = run_encoder(work, recipe)
     shards = work / TRAIN_SHARDS
-    path = train_decoder(basis, shards, work, recipe.autoencoder, load_vision())
+    vision = load_vision()
+    path = train_decoder(basis, shards, work, recipe.autoencoder, vision, training_device())
     return load_autoencoder(path, recipe)
 
 
@@ -147,11 +153,11 @@ class DiffusionStages:
 
     def run_joint(self) -> SubjectDiffusionModel:
         """Stage 3: everything together from scratch; its base alone is the text-to-image model."""
-        model = build_model(self.recipe, self.vocabulary)
+        model = build_model(self.recipe, self.vocabulary).to(training_device())
         averaged = train_diffusion(
             model, self.batches(self.recipe.joint), self.recipe.joint, self.work, "joint"
         )
-        load_averaged(model, averaged)
+        load_averaged(model.cpu(), averaged)
         return model
 
     def run_adapter(self, weights: Path) -> None:
@@ -171,9 +177,13 @@ class DiffusionStages:
         load_frozen_base(model, weights / "tiny_base.safetensors", self.vocabulary)
         freeze_base(model)
         averaged = train_diffusion(
-            model, self.batches(self.recipe.adapter), self.recipe.adapter, self.work, "adapter"
+            model.to(training_device()),
+            self.batches(self.recipe.adapter),
+            self.recipe.adapter,
+            self.work,
+            "adapter",
         )
-        load_averaged(model, averaged)
+        load_averaged(model.cpu(), averaged)
         adapter = adapter_from_model(model, self.recipe, provenance(self.recipe, "adapter"))
         checkpoint.save(weights / "tiny_adapter.safetensors", adapter)
 

@@ -1,0 +1,41 @@
+"""A real server for tests over HTTP."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from devtools.console import Progress
+from devtools.host import Host
+from devtools.server import LOOPBACK, ComfyServer, temporary_base
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_server(host: Host, base: Path, log: Path) -> ComfyServer:
+    python = Path(sys.executable)
+    return ComfyServer(host=host, python=python, base=base, log=log, progress=Progress())
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+@contextmanager
+def running_server(comfyui_folder: Path, folder: Path) -> Iterator[ComfyServer]:
+    """A server; its end is a test, too: nothing may be left of it."""
+    with (
+        temporary_base(folder / "runs", ROOT) as base,
+        make_server(Host(comfyui_folder), base, folder / "server.log") as running,
+    ):
+        yield running
+    assert not running.is_running()
+    assert not is_open(running.port)
+    assert list((folder / "runs").iterdir()) == []
+    log = (folder / "server.log").read_text(encoding="utf-8")
+    assert sys.platform == "win32" or "Stopped server" in log
