@@ -72,8 +72,8 @@ class SubjectDiffusionInterpolate(io.ComfyNode):
                 ),
                 io.Sampler.Input(
                     "sampler",
-                    tooltip="Euler, Heun and DDIM are exact. Samplers with a memory (DPM++ 2M, LMS, "
-                    "...) forget it at the change, those that add noise draw other noise.",
+                    tooltip="Euler, Heun and DDIM are exact. Samplers with a memory (DPM++ 2M, "
+                    "LMS, ...) forget it at the change, those that add noise draw other noise.",
                 ),
                 io.Sigmas.Input("sigmas", tooltip="The steps of the whole sampling."),
                 io.Latent.Input("latent_image", tooltip="An empty latent of the picture's size."),

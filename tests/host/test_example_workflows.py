@@ -14,7 +14,8 @@ import execution
 import folder_paths
 import numpy as np
 import pytest
-from test_graphs import Graph, GraphRunner, runner  # noqa: F401
+from graphs import Graph, GraphRunner
+from test_graphs import runner  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("one_subject", "two_subjects")

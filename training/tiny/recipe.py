@@ -17,12 +17,12 @@ class AutoencoderRecipe:
     latent_channels: int = 16
     crop: int = 64
     batch_size: int = 16
-    steps: int = 1600
+    steps: int = 3200
     warmup_steps: int = 100
     learning_rate: float = 1e-3
     num_images: int = 6000
     latent_noise: float = 0.15
-    perceptual_weight: float = 0.1
+    perceptual_weight: float = 0.2
     color_weight: float = 4.0
     checkpoint_every: int = 200
     seed: int = 0
@@ -103,7 +103,7 @@ class TinyRecipe:
     joint: DiffusionRecipe = field(default_factory=DiffusionRecipe)
     adapter: DiffusionRecipe = field(
         default_factory=lambda: DiffusionRecipe(
-            steps=150, warmup_steps=10, learning_rate=1e-4, base_only=0.0, seed=2
+            steps=120, warmup_steps=10, learning_rate=1e-4, base_only=0.0, seed=2
         )
     )
 
