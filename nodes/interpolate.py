@@ -103,6 +103,11 @@ class SubjectDiffusionInterpolate(io.ComfyNode):
                 "latent_image: expected a latent without a noise mask, as the masked part would be "
                 "lost at the change of guiders, got one with a mask. Remove the mask."
             )
+        if len(sigmas) < 2:
+            raise ValueError(
+                f"sigmas: expected at least one step, got {len(sigmas)} numbers. Raise `steps` or "
+                "`denoise` of the scheduler."
+            )
         sampling = guider.model_patcher.get_model_object("model_sampling")
         cuts = [num_subject_steps(alpha, sigmas, sampling) for alpha in parse_alphas(alphas)]
         samples = comfy.sample.fix_empty_latent_channels(

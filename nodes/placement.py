@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from .boxes import Box
+from .boxes import CORNER_KEYS, Box
 from .subjects import Subject, Subjects
 
 MODES = ("given", "reference", "random")
@@ -50,7 +50,7 @@ def place_subjects(
                 edges = _least_overlapping(size, taken, generator)
             _warn_about_overlap(subject, edges, taken)
             taken.append(edges)
-            subject = replace(subject, box=Box(**dict(zip(_EDGE_NAMES, edges, strict=True))))
+            subject = replace(subject, box=Box(**dict(zip(CORNER_KEYS, edges, strict=True))))
         placed.append(subject)
     return tuple(placed)
 
@@ -124,9 +124,9 @@ def _warn_about_overlap(subject: Subject, edges: Edges, taken: Sequence[Edges]) 
     worst = max((overlap(edges, other) for other in taken), default=0.0)
     if worst >= 0.5:
         logging.warning(
-            "%s's place covers %d %% of another subject's. Write a box for one of them.",
+            "%s's place overlaps another subject's (IoU %.2f). Write a box for one of them.",
             subject.name,
-            round(100 * worst),
+            worst,
         )
 
 
@@ -134,6 +134,3 @@ def _inside(edges: Edges) -> Edges:
     """Rounding may leave 0..1 by a hair."""
     x1, y1, x2, y2 = (min(max(edge, 0.0), 1.0) for edge in edges)
     return x1, y1, x2, y2
-
-
-_EDGE_NAMES = ("x1", "y1", "x2", "y2")

@@ -51,9 +51,15 @@ def strip(host: Host, guiders: tuple[Any, Any], alphas: str, sampler: str = "eul
     return node.execute(FixedNoise(), *guiders, chosen, SIGMAS, latent(), alphas)[0]["samples"]
 
 
-def part(guider: Any, samples: torch.Tensor, noise: torch.Tensor, sigmas: torch.Tensor) -> Any:
-    sampler = comfy.samplers.sampler_object("euler")
-    return guider.sample(noise, samples, sampler, sigmas, seed=FixedNoise.seed)
+def part(
+    guider: Any,
+    samples: torch.Tensor,
+    noise: torch.Tensor,
+    sigmas: torch.Tensor,
+    sampler: str = "euler",
+) -> Any:
+    chosen = comfy.samplers.sampler_object(sampler)
+    return guider.sample(noise, samples, chosen, sigmas, seed=FixedNoise.seed)
 
 
 def cut_of(host: Host, base: Base, alpha: float) -> int:
@@ -77,14 +83,17 @@ def test_ends_are_the_guiders_alone(host: Host, guiders: tuple[Any, Any]) -> Non
     assert torch.equal(strip(host, guiders, "0 1"), torch.cat((subject, plain)))
 
 
-def test_the_middle_equals_split_sigmas(host: Host, base: Base, guiders: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpm_2", "ddim"])
+def test_the_middle_equals_split_sigmas(
+    host: Host, base: Base, guiders: tuple[Any, Any], sampler: str
+) -> None:
     cut = cut_of(host, base, 0.6)
     assert 0 < cut < STEPS
     noise = FixedNoise().generate_noise(latent())
-    first = part(guiders[0], latent()["samples"], noise, SIGMAS[: cut + 1])
-    second = part(guiders[1], first, torch.zeros_like(noise), SIGMAS[cut:])
-    assert torch.equal(strip(host, guiders, "0.6"), second)
-    assert torch.equal(strip(host, guiders, "1, 0.6, 0")[1:2], second)
+    first = part(guiders[0], latent()["samples"], noise, SIGMAS[: cut + 1], sampler)
+    second = part(guiders[1], first, torch.zeros_like(noise), SIGMAS[cut:], sampler)
+    assert torch.equal(strip(host, guiders, "0.6", sampler), second)
+    assert torch.equal(strip(host, guiders, "1, 0.6, 0", sampler)[1:2], second)
 
 
 def test_the_common_part_runs_once(host: Host, base: Base, guiders: tuple[Any, Any]) -> None:
@@ -112,6 +121,12 @@ def test_the_common_part_runs_once(host: Host, base: Base, guiders: tuple[Any, A
 def test_bad_alphas(host: Host, guiders: tuple[Any, Any], alphas: str) -> None:
     with pytest.raises(ValueError, match="alphas: expected numbers from 0 to 1"):
         strip(host, guiders, alphas)
+
+
+def test_no_steps(host: Host, guiders: tuple[Any, Any]) -> None:
+    node = host.interpolate.SubjectDiffusionInterpolate
+    with pytest.raises(ValueError, match="sigmas: expected at least one step, got 0 numbers"):
+        node.execute(FixedNoise(), *guiders, None, torch.zeros(0), latent(), "0.5")
 
 
 def test_noise_mask(host: Host, guiders: tuple[Any, Any]) -> None:

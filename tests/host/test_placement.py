@@ -91,4 +91,4 @@ def test_places_on_top_of_each_other_are_a_warning(
     subjects = (subject(host, mask=(20, 10, 60, 40)),) * 2
     with caplog.at_level(logging.WARNING):
         layout(host, subjects, "reference")
-    assert "covers 100 % of another subject's" in caplog.text
+    assert "overlaps another subject's (IoU 1.00)" in caplog.text
