@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ..subject_diffusion_core.tiny_base import TinyBase
-from ..subject_diffusion_core.tiny_vision import IMAGE_SIZE, TinyVision, normalise_pixels
+from ..subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry, normalise_pixels
 from .patchers import wrap_in_patcher
 
 
@@ -19,11 +19,13 @@ class TinyClipVision:
     """What nodes use of ComfyUI's ClipVisionModel, around another network."""
 
     def __init__(self, tiny_base: TinyBase) -> None:
-        self.image_size = IMAGE_SIZE
+        sizes = {key: value for key, value in tiny_base.config["vision"].items() if key != "class"}
+        geometry = VisionGeometry(**sizes)
+        self.image_size = geometry.image_size
         self.dtype = torch.float32
         self.load_device = comfy.model_management.text_encoder_device()
         offload_device = comfy.model_management.text_encoder_offload_device()
-        self.model = TinyVision().eval().requires_grad_(False)
+        self.model = TinyVision(geometry).eval().requires_grad_(False)
         self.model.load_state_dict(tiny_base.vision)
         self.model.to(offload_device)
         self.patcher = wrap_in_patcher(self.model, self.load_device, offload_device)

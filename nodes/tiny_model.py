@@ -13,10 +13,12 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.taesd.taesd
 import comfy.utils
 import folder_paths
 import torch
 
+from ..subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from ..subject_diffusion_core.errors import CheckpointError
 from ..subject_diffusion_core.tiny_base import TinyBase
 from .patchers import wrap_in_patcher
@@ -141,14 +143,17 @@ def build_clip(tiny_base: TinyBase) -> Any:
 
 
 def build_vae(tiny_base: TinyBase) -> Any:
-    """The autoencoder (diffusers' AutoencoderTiny, ComfyUI's TAESD) as a VAE."""
-    weights = {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
-    for name, tensor in tiny_base.vae.items():
-        side, _, index, rest = name.split(".", 3)
-        # ComfyUI counts the clamp in front of the decoder as a layer
-        number = int(index) + int(side == "decoder")
-        weights[f"taesd_{side}.{number}.{rest}"] = tensor
-    return comfy.sd.VAE(sd=weights)
+    """The autoencoder as a VAE."""
+    sizes = {key: value for key, value in tiny_base.config["vae"].items() if key != "class"}
+    autoencoder = BlockAutoencoder(**sizes).eval().requires_grad_(False)
+    load = functools.partial(autoencoder.load_state_dict, strict=False)
+    _load_weights("vae", load, tiny_base.vae)
+    # ComfyUI makes a VAE only around networks it knows: one of them lends ours its place
+    known = comfy.taesd.taesd.TAESD(latent_channels=autoencoder.latent_channels)
+    vae = comfy.sd.VAE(sd=known.state_dict())
+    vae.first_stage_model = autoencoder.to(vae.vae_dtype)
+    vae.patcher = wrap_in_patcher(autoencoder, vae.device, vae.patcher.offload_device)
+    return vae
 
 
 def _load_weights(

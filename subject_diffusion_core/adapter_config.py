@@ -21,7 +21,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "mask_kind": ("box", "segmentation"),
     "null_rule": ("learned", "zeros"),
     "prediction_type": ("epsilon", "v_prediction"),
-    "reference_size": (128, 224),
+    "reference_size": (96, 128, 224),
 }
 _POSITIVE = (
     "latent_channels", "cross_attention_dim", "patch_dim", "image_embed_dim", "num_patches",

@@ -1,9 +1,10 @@
-# Shapes: B batch, P = 64 patch tokens of an 8x8 grid, C = 320 features of a patch.
+# Shapes: B batch, S picture side, P = G*G patch tokens of a G x G grid, C features of a patch.
 """The tiny model's image encoder: EfficientNet-Lite0 up to stride 16, batch norms folded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,14 +13,8 @@ from torch.nn import functional as F
 
 from .errors import require_shape
 
-IMAGE_SIZE = 128
-GRID_SIZE = 8
-NUM_PATCHES = GRID_SIZE * GRID_SIZE
 FINE_CHANNELS, COARSE_CHANNELS = 40, 112
-COLOR_CELL = 4  # pixels
-COLOR_CHANNELS = 3 * (IMAGE_SIZE // GRID_SIZE // COLOR_CELL) ** 2
-PATCH_DIM = 4 * FINE_CHANNELS + COARSE_CHANNELS + COLOR_CHANNELS
-IMAGE_EMBED_DIM = 2 * PATCH_DIM
+FINE_STRIDE, COARSE_STRIDE = 8, 16
 FINE_BLOCK, COARSE_BLOCK = 4, 10
 _BATCH_NORM_EPS = 1e-3
 
@@ -62,14 +57,66 @@ def block_specs() -> list[BlockSpec]:
     return specs
 
 
+@dataclass(frozen=True, kw_only=True)
+class VisionGeometry:
+    """How large reference pictures are, and into what they are cut.
+
+    Attributes:
+        image_size: S, side of the reference picture in pixels, a multiple of 16.
+        patch_size: side of a patch in pixels, 8 or 16.
+        color_cell: side in pixels of the cells whose mean colours a patch keeps.
+    """
+
+    image_size: int = 96
+    patch_size: int = 8
+    color_cell: int = 2
+
+    def __post_init__(self) -> None:
+        if self.patch_size not in (FINE_STRIDE, COARSE_STRIDE) or self.image_size % COARSE_STRIDE:
+            raise ValueError(
+                "vision: expected patches of 8 or 16 pixels and a picture size that is a multiple "
+                f"of 16, got {self.patch_size} and {self.image_size}. Correct the configuration."
+            )
+
+    @property
+    def grid_size(self) -> int:
+        """G, patches along one side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """P.
+
+        >>> VisionGeometry().num_patches
+        144
+        """
+        return self.grid_size**2
+
+    @property
+    def patch_dim(self) -> int:
+        """C.
+
+        >>> VisionGeometry().patch_dim
+        200
+        """
+        fine = FINE_CHANNELS * (self.patch_size // FINE_STRIDE) ** 2
+        return fine + COARSE_CHANNELS + 3 * (self.patch_size // self.color_cell) ** 2
+
+    @property
+    def image_embed_dim(self) -> int:
+        """Width of the image embedding: a mean and a deviation for each feature."""
+        return 2 * self.patch_dim
+
+
 class TinyVisionOutput(NamedTuple):
     """What the encoder says about a batch of reference images.
 
     Attributes:
-        patch_embeds: (B, 64, 320), standardised, row-major 8x8 grid: 40 channels of the 2x2 finer
-            cells under the patch (channel-major, then row, column: 160), 112 coarse channels, and
-            the RGB means of the patch's 4x4 cells of 4 pixels (48, ordered like the finer ones).
-        image_embeds: (B, 640): mean and standard deviation of the patch features over the grid.
+        patch_embeds: (B, P, C), standardised, row-major: the 40 fine channels of each cell of
+            stride 8 under the patch (channel-major, then row, column), the 112 coarse channels of
+            the cell of stride 16 that it lies in, and the RGB means of its colour cells (ordered
+            like the fine ones).
+        image_embeds: (B, 2C): mean and standard deviation of the patch features over the grid.
     """
 
     patch_embeds: torch.Tensor
@@ -129,10 +176,11 @@ class TinyVision(nn.Module):
     patch_mean: torch.Tensor
     patch_std: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, geometry: VisionGeometry = VisionGeometry()) -> None:
         super().__init__()
-        self.register_buffer("patch_mean", torch.zeros(PATCH_DIM))
-        self.register_buffer("patch_std", torch.ones(PATCH_DIM))
+        self.geometry = geometry
+        self.register_buffer("patch_mean", torch.zeros(geometry.patch_dim))
+        self.register_buffer("patch_std", torch.ones(geometry.patch_dim))
         self.stem = SamePadConv2d(3, STEM_CHANNELS, 3, stride=2)
         self.blocks = nn.ModuleList(InvertedResidual(spec) for spec in block_specs())
 
@@ -140,20 +188,24 @@ class TinyVision(nn.Module):
         """Encode reference images.
 
         Args:
-            pixel_values: (B, 3, 128, 128), normalised by `normalise_pixels`.
+            pixel_values: (B, 3, S, S), normalised by `normalise_pixels`.
         """
-        expected = ("B", 3, IMAGE_SIZE, IMAGE_SIZE)
-        require_shape("pixel_values", pixel_values, expected, "Prepare references at 128 pixels")
+        geometry = self.geometry
+        size = geometry.image_size
+        advice = f"Prepare references at {size} pixels"
+        require_shape("pixel_values", pixel_values, ("B", 3, size, size), advice)
         features = F.relu6(self.stem(pixel_values))
         taps = {}
         for index, block in enumerate(self.blocks):
             features = block(features)
             if index in (FINE_BLOCK, COARSE_BLOCK):
                 taps[index] = features
-        fine = F.pixel_unshuffle(taps[FINE_BLOCK], 2)  # 40 x 16 x 16 -> 160 x 8 x 8
-        means = F.avg_pool2d(pixel_values, COLOR_CELL)
-        colors = F.pixel_unshuffle(means, IMAGE_SIZE // GRID_SIZE // COLOR_CELL)
-        raw = torch.cat((fine, taps[COARSE_BLOCK], colors), dim=1).flatten(2).transpose(1, 2)
+        fine = F.pixel_unshuffle(taps[FINE_BLOCK], geometry.patch_size // FINE_STRIDE)
+        repeat = COARSE_STRIDE // geometry.patch_size
+        coarse = taps[COARSE_BLOCK].repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
+        means = F.avg_pool2d(pixel_values, geometry.color_cell)
+        colors = F.pixel_unshuffle(means, geometry.patch_size // geometry.color_cell)
+        raw = torch.cat((fine, coarse, colors), dim=1).flatten(2).transpose(1, 2)
         patch_embeds = (raw - self.patch_mean) / self.patch_std
         deviation, mean = torch.std_mean(patch_embeds, dim=1, correction=0)
         return TinyVisionOutput(patch_embeds, torch.cat((mean, deviation), dim=-1))
@@ -179,7 +231,7 @@ def fold_efficientnet_lite0(state_dict: Mapping[str, torch.Tensor]) -> dict[str,
             `_blocks.N._expand_conv`, ...); parts beyond block 10 are ignored.
 
     Returns:
-        A state dict for `TinyVision.load_state_dict`.
+        A state dict for `TinyVision.load_state_dict`, without the statistics of its patches.
     """
     layers = [("stem", "_conv_stem", "_bn0")]
     for index, spec in enumerate(block_specs()):
@@ -188,7 +240,7 @@ def fold_efficientnet_lite0(state_dict: Mapping[str, torch.Tensor]) -> dict[str,
             layers.append((target + "expand", source + "_expand_conv", source + "_bn0"))
         layers.append((target + "depthwise", source + "_depthwise_conv", source + "_bn1"))
         layers.append((target + "project", source + "_project_conv", source + "_bn2"))
-    folded = {"patch_mean": torch.zeros(PATCH_DIM), "patch_std": torch.ones(PATCH_DIM)}
+    folded = {}
     for target, convolution, norm in layers:
         inverse_std = (state_dict[f"{norm}.running_var"].double() + _BATCH_NORM_EPS).rsqrt()
         gain = state_dict[f"{norm}.weight"].double() * inverse_std

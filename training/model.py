@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -52,10 +53,10 @@ class Conditioning:
     def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
         """Move everything to ``device``; features, masks and scales also to ``dtype``."""
         moved = {}
-        for field in fields(self):
-            tensor = getattr(self, field.name).to(device, non_blocking=True)
-            keep = field.name == "subject_boxes_xyxy" or not tensor.is_floating_point()
-            moved[field.name] = tensor if keep else tensor.to(dtype)
+        for item in fields(self):
+            tensor = getattr(self, item.name).to(device, non_blocking=True)
+            keep = item.name == "subject_boxes_xyxy" or not tensor.is_floating_point()
+            moved[item.name] = tensor if keep else tensor.to(dtype)
         return Conditioning(**moved)
 
 
@@ -101,7 +102,11 @@ class ContextPositionNet(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterShape:
-    """Sizes and options of the Subject-Diffusion modules."""
+    """Sizes and options of the Subject-Diffusion modules.
+
+    ``heads``: number and width of an adapter's heads by the width of its block; blocks of other
+    widths take those of their own self-attention.
+    """
 
     patch_dim: int
     image_embed_dim: int
@@ -116,6 +121,7 @@ class AdapterShape:
     token_positions: bool = False
     initial_alpha_attn: float = 0.0
     initial_alpha_dense: float = 0.0
+    heads: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class SubjectDiffusionModel(nn.Module):
@@ -204,11 +210,12 @@ def install_adapters(unet: UNet2DConditionModel, shape: AdapterShape) -> None:
         if not hasattr(module, "fuser"):
             continue
         attention = module.fuser.attn
+        width = attention.to_q.in_features
+        own_heads = (attention.heads, attention.to_q.out_features // attention.heads)
         module.fuser = ContextAdapter(
-            attention.to_q.in_features,
+            width,
             module.fuser.linear.in_features,
-            attention.heads,
-            attention.to_q.out_features // attention.heads,
+            *shape.heads.get(width, own_heads),
             query_position_dim=8 * shape.num_freqs if shape.query_positions else 0,
             token_positions=shape.token_positions,
         )

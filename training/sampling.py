@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler
+from diffusers import DDIMScheduler
 from torch import Tensor
 
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.guidance import three_branch_guidance
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.tiny_vision import TinyVision, normalise_pixels
@@ -56,7 +57,7 @@ class TinySampler:
     def __init__(
         self,
         model: SubjectDiffusionModel,
-        autoencoder: AutoencoderTiny,
+        autoencoder: BlockAutoencoder,
         vision: TinyVision,
         vocabulary: CompactVocabulary,
         *,
@@ -83,7 +84,7 @@ class TinySampler:
     def __call__(self, requests: Sequence[GenerationRequest]) -> np.ndarray:
         """Pictures (B, H, W, 3) uint8, one per request."""
         conditioning = self.branches(requests)
-        size = (self.autoencoder.config["latent_channels"], self.latent_size, self.latent_size)
+        size = (self.autoencoder.latent_channels, self.latent_size, self.latent_size)
         noise = [
             torch.randn(size, generator=torch.Generator().manual_seed(r.seed)) for r in requests
         ]
@@ -97,7 +98,7 @@ class TinySampler:
         for timestep in scheduler.timesteps:
             prediction = self.guided_prediction(latents, timestep, conditioning)
             latents = scheduler.step(prediction, timestep, latents).prev_sample
-        pixels = self.autoencoder.decode(latents).sample.float()
+        pixels = self.autoencoder.decode(latents).float()
         pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).numpy()
 

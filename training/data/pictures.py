@@ -40,8 +40,9 @@ def fill_square(rgba: np.ndarray, side: int = SIDE) -> np.ndarray:
     return square
 
 
-def reference_image(rgba: np.ndarray) -> np.ndarray:
-    """Reference picture of a subject: its square (S, S, 4) cut-out on white, (S, S, 3) uint8."""
+def reference_image(rgba: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """Reference picture of a subject: its square (S, S, 4) cut-out on white, (side, side, 3)."""
+    rgba = fill_square(rgba, side)
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
 

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from diffusers import AutoencoderTiny
 from tqdm import tqdm
+
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 
 from ..data.library import Library
 from ..data.storage import save_array
@@ -66,7 +67,7 @@ class PictureMaker:
         )
 
     @property
-    def autoencoder(self) -> AutoencoderTiny:
+    def autoencoder(self) -> BlockAutoencoder:
         """The autoencoder of the full model."""
         return self.sampler.autoencoder
 
@@ -77,9 +78,11 @@ class PictureMaker:
             if row.source == "real_vae":
                 return through_autoencoder(self.autoencoder, pictures)
             return np.stack(pictures)
-        requests = [generation_request(self.library, query, row.source) for query in queries]
         sampler = self.base_sampler if row.source == "text_only" else self.sampler
-        return sampler(requests)
+        size = sampler.vision.geometry.image_size
+        return sampler(
+            [generation_request(self.library, query, row.source, size) for query in queries]
+        )
 
     @cached_property
     def weights_sha256(self) -> str:

@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor
+
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 
 from ..data.compose import compose
 from ..data.library import Library
@@ -61,7 +62,9 @@ ROWS = (
 )
 
 
-def generation_request(library: Library, query: Query, source: Source) -> GenerationRequest:
+def generation_request(
+    library: Library, query: Query, source: Source, reference_size: int
+) -> GenerationRequest:
     """What the sampler is given for a query; "text_only" gives the prompt alone."""
     subjects = () if source == "text_only" else query.subjects
     rows = [s.shuffled_row if source == "shuffled" else s.reference_row for s in subjects]
@@ -69,7 +72,7 @@ def generation_request(library: Library, query: Query, source: Source) -> Genera
         prompt=query.prompt,
         subjects=tuple(
             SubjectRequest(
-                reference=reference_image(np.asarray(library.cutouts[row])),
+                reference=reference_image(np.asarray(library.cutouts[row]), reference_size),
                 label=subject.label,
                 box_xyxy=subject.box_xyxy,
             )
@@ -114,9 +117,9 @@ def real_composite(library: Library, query: Query) -> np.ndarray:
 
 
 @torch.no_grad()
-def through_autoencoder(autoencoder: AutoencoderTiny, images: Sequence[np.ndarray]) -> np.ndarray:
+def through_autoencoder(autoencoder: BlockAutoencoder, images: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures (H, H, 3) uint8, encoded and decoded: (Q, H, H, 3) uint8."""
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    decoded: Tensor = autoencoder.decode(autoencoder.encode(pixels).latents).sample
+    decoded: Tensor = autoencoder.decode(autoencoder.encode(pixels))
     restored = decoded.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return restored.permute(0, 2, 3, 1).numpy()

@@ -1,8 +1,9 @@
-"""The tiny autoencoder, stock ComfyUI's TAESD shape (diffusers' ``AutoencoderTiny``).
+"""Trains the tiny autoencoder (``BlockAutoencoder``).
 
-# Shapes: B batch, C latent channels (16), H image size; latents are H/8 x H/8.
+# Shapes: B batch, C latent channels, H image size; latents are H/8 x H/8.
 Pictures are in [-1, 1]. The encoder is fixed (``block_pca.py``) and its latents have about unit
-variance, so no scaling factor is needed later; the decoder is trained under a little latent noise.
+variance, so no scaling factor is needed later. The decoder begins as the encoder's linear inverse
+and is trained under a little latent noise.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny_vision import FINE_BLOCK, TinyVision
 
 from ..data.shards import read_shards
 from ..data.split import assert_split
 from ..runs import RunLog, cosine_learning_rate, load_state, save_state
-from .block_pca import BlockBasis, fit_basis, install_encoder
+from .block_pca import BlockBasis, fit_basis, install_basis
 from .recipe import AutoencoderRecipe
 
 STRIDE_4_BLOCK = 2
 
 
-def build_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderTiny:
+def build_autoencoder(recipe: AutoencoderRecipe) -> BlockAutoencoder:
     """The untrained autoencoder."""
-    return AutoencoderTiny(latent_channels=recipe.latent_channels)
+    return BlockAutoencoder(latent_channels=recipe.latent_channels)
 
 
 def load_images(shards: Path, num_images: int) -> np.ndarray:
@@ -79,13 +80,13 @@ def color_distance(images: Tensor, targets: Tensor) -> Tensor:
 
 
 def decoder_loss(
-    model: AutoencoderTiny, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
+    model: BlockAutoencoder, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
 ) -> tuple[Tensor, dict[str, float]]:
     """Reconstruction in pixels, colours and features."""
-    latents = model.encode(images).latents
+    latents = model.encode(images)
     with torch.autocast(images.device.type, torch.bfloat16):
         noisy = latents + recipe.latent_noise * torch.randn_like(latents)
-        decoded = model.decode(noisy.to(images.dtype)).sample.float()
+        decoded = model.decode(noisy.to(images.dtype)).float()
     mse = F.mse_loss(decoded, images)
     perceptual = perceptual_distance(vision, decoded, images)
     loss = (
@@ -128,8 +129,8 @@ def train_decoder(
     steps = recipe.steps
     torch.manual_seed(recipe.seed)
     model = build_autoencoder(recipe)
-    install_encoder(model, basis)
-    model.encoder.requires_grad_(False)
+    install_basis(model, basis)
+    model.analysis.requires_grad_(False)
     images = load_images(shards, recipe.num_images)
     model = model.to(device, memory_format=torch.channels_last)
     vision = vision.to(device, memory_format=torch.channels_last)

@@ -15,9 +15,9 @@ from .recipe import TinyRecipe
 def adapter_shape(recipe: TinyRecipe) -> AdapterShape:
     """Sizes of the Subject-Diffusion modules."""
     return AdapterShape(
-        patch_dim=recipe.patch_dim,
-        image_embed_dim=recipe.image_embed_dim,
-        num_patches=recipe.num_patches,
+        patch_dim=recipe.vision.patch_dim,
+        image_embed_dim=recipe.vision.image_embed_dim,
+        num_patches=recipe.vision.num_patches,
         grounding_hidden_dim=recipe.grounding_hidden_dim,
         projector_hidden_dim=recipe.projector_hidden_dim,
         num_freqs=recipe.num_freqs,
@@ -27,6 +27,7 @@ def adapter_shape(recipe: TinyRecipe) -> AdapterShape:
         token_positions=recipe.token_positions,
         initial_alpha_attn=recipe.initial_alpha_attn,
         initial_alpha_dense=recipe.initial_alpha_dense,
+        heads={w: (n, recipe.adapter_head_dim) for w, n in recipe.adapter_heads.items()},
     )
 
 
@@ -39,7 +40,12 @@ def build_model(
     text_encoder = build_text_encoder(recipe.text_encoder, vocabulary)
     model = SubjectDiffusionModel(unet, text_encoder, adapter_shape(recipe))
     if recipe.local_start:
+        sizes = {
+            width: 2**level / recipe.unet["sample_size"]
+            for level, width in enumerate(recipe.unet["block_out_channels"])
+        }
         for module in unet.modules():
             if isinstance(module, GatedSelfAttention):
-                start_locally(module)
+                cell_size = sizes[module.query_dim]
+                start_locally(module, cell_size, recipe.num_freqs, recipe.temperature)
     return model

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from subject_diffusion_core import tiny_base
 from subject_diffusion_core.adapter import Adapter
 from subject_diffusion_core.adapter_config import AdapterBlock, AdapterConfig
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny_vision import TinyVision
 
 from ..model import SubjectDiffusionModel
@@ -41,7 +42,7 @@ def compact_token_table(table: Tensor, vocabulary: CompactVocabulary) -> Tensor:
 
 def base_from_model(
     model: SubjectDiffusionModel,
-    autoencoder: AutoencoderTiny,
+    autoencoder: BlockAutoencoder,
     vision: TinyVision,
     vocabulary: CompactVocabulary,
     recipe: TinyRecipe,
@@ -59,12 +60,11 @@ def base_from_model(
     text[TOKEN_TABLE] = full_token_table(text[TOKEN_TABLE], vocabulary)
     config = {
         "unet": {**recipe.unet, "in_channels": channels, "out_channels": channels},
-        "vae": {"class": "AutoencoderTiny", "latent_channels": channels},
+        "vae": {"class": "BlockAutoencoder", **autoencoder.sizes},
         "text_encoder": {**recipe.text_encoder, "vocab_size": END_TOKEN + 1},
         "vision": {
             "class": "TinyVision",
-            "patch_dim": recipe.patch_dim,
-            "image_embed_dim": recipe.image_embed_dim,
+            **asdict(recipe.vision),
         },
         "prediction_type": "v_prediction",
         "scheduler": {
@@ -135,7 +135,7 @@ def adapter_from_model(
         patch_positions=shape.patch_positions,
         query_positions=shape.query_positions,
         token_positions=shape.token_positions,
-        reference_size=recipe.image_size,
+        reference_size=recipe.vision.image_size,
         prediction_type="v_prediction",
         provenance=dict(provenance),
     )

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny
 
 from subject_diffusion_core import checkpoint, tiny_base
 from subject_diffusion_core.adapter_config import AdapterConfig
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny_base import TinyBase
-from subject_diffusion_core.tiny_vision import TinyVision
+from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry
 
 from ..sampling import TinySampler
 from ..text import CompactVocabulary
@@ -33,9 +33,7 @@ def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
     return TinyRecipe(
         image_size=base.config["image_size"],
         num_subjects=adapter.num_subjects,
-        patch_dim=adapter.patch_dim,
-        image_embed_dim=adapter.image_embed_dim,
-        num_patches=adapter.num_patches,
+        vision=vision_geometry(base),
         num_freqs=adapter.num_freqs,
         temperature=adapter.temperature,
         grounding_hidden_dim=adapter.grounding_hidden_dim,
@@ -43,23 +41,31 @@ def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
         patch_positions=adapter.patch_positions,
         query_positions=adapter.query_positions,
         token_positions=adapter.token_positions,
+        adapter_heads={block.query_dim: block.num_heads for block in adapter.adapter_blocks},
+        adapter_head_dim=adapter.adapter_blocks[0].head_dim,
         unet=unet,
         text_encoder=text_encoder,
         autoencoder=AutoencoderRecipe(latent_channels=channels),
     )
 
 
-def autoencoder_of_base(base: TinyBase) -> AutoencoderTiny:
+def autoencoder_of_base(base: TinyBase) -> BlockAutoencoder:
     """The base's autoencoder."""
     arguments = {key: value for key, value in base.config["vae"].items() if key != "class"}
-    autoencoder = AutoencoderTiny(**arguments)
+    autoencoder = BlockAutoencoder(**arguments)
     autoencoder.load_state_dict(base.vae)
     return autoencoder.eval().requires_grad_(False)
 
 
+def vision_geometry(base: TinyBase) -> VisionGeometry:
+    """Sizes of the base's image encoder."""
+    sizes = {key: value for key, value in base.config["vision"].items() if key != "class"}
+    return VisionGeometry(**sizes)
+
+
 def vision_of_base(base: TinyBase) -> TinyVision:
     """The base's image encoder."""
-    vision = TinyVision()
+    vision = TinyVision(vision_geometry(base))
     vision.load_state_dict(base.vision)
     return vision.eval().requires_grad_(False)
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from subject_diffusion_core.tiny_vision import VisionGeometry
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe:
-    """TAESD-shaped autoencoder, 128 px to 16x16 latents of 16 channels.
+    """Autoencoder of 8x8 pixel blocks, 128 px to 16x16 latents.
 
     The encoder is a fixed linear transform (``block_pca.py``), fitted to half of ``num_images``
     pictures; the decoder is trained on crops of all of them, at any time after it.
     """
 
-    latent_channels: int = 16
+    latent_channels: int = 24
     crop: int = 64
     batch_size: int = 16
     steps: int = 3200
     warmup_steps: int = 100
     learning_rate: float = 1e-3
     num_images: int = 6000
-    latent_noise: float = 0.15
+    latent_noise: float = 0.1
     perceptual_weight: float = 0.2
     color_weight: float = 4.0
     checkpoint_every: int = 200
@@ -54,13 +56,13 @@ class DiffusionRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TinyRecipe:
-    """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments."""
+    """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments,
+    ``adapter_heads`` the number of an adapter's heads by the width of its block.
+    """
 
     image_size: int = 128
     num_subjects: int = 4
-    patch_dim: int = 320
-    image_embed_dim: int = 640
-    num_patches: int = 64
+    vision: VisionGeometry = field(default_factory=VisionGeometry)
     num_freqs: int = 8
     temperature: float = 100.0
     grounding_hidden_dim: int = 512
@@ -69,6 +71,8 @@ class TinyRecipe:
     query_positions: bool = True
     token_positions: bool = True
     local_start: bool = True
+    adapter_heads: dict[int, int] = field(default_factory=lambda: {96: 4, 192: 6})
+    adapter_head_dim: int = 32
     initial_alpha_attn: float = 1.0
     initial_alpha_dense: float = 0.5
     num_reference_variants: int = 3

