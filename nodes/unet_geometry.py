@@ -25,8 +25,6 @@ class BlockGeometry:
 
     location: Location
     query_dim: int
-    num_heads: int
-    head_dim: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +80,8 @@ def require_matching_base(geometry: UnetGeometry, config: AdapterConfig, adapter
     ]
     for block in config.adapter_blocks:
         found = geometry.blocks.get(block.name)
-        wanted = (block.query_dim, block.num_heads, block.head_dim)
-        got = None if found is None else (found.query_dim, found.num_heads, found.head_dim)
-        checks.append((f"width, heads and head width of {block.name}", wanted, got))
+        width = None if found is None else found.query_dim
+        checks.append((f"width of {block.name}", block.query_dim, width))
     for what, wanted, got in checks:
         if wanted != got:
             raise ValueError(
@@ -104,8 +101,6 @@ def _read_block(unet: Any, path: str) -> BlockGeometry:
     return BlockGeometry(
         location=(kind, number, int(parts[-1])),
         query_dim=block.attn1.to_q.in_features,
-        num_heads=block.n_heads,
-        head_dim=block.d_head,
     )
 
 
@@ -121,4 +116,4 @@ def _prediction_type(model: Any) -> str:
 def _show(value: Any) -> str:
     if value is None:
         return "no such block"
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return str(value)

@@ -130,7 +130,7 @@ def expected_shapes(config: AdapterConfig) -> dict[str, tuple[int | None, ...]]:
         shapes |= {f"{prefix}.{k}": tuple(v.shape) for k, v in module.state_dict().items()}
     if "cross_attention_kv" in config.trained_parts:
         for block in config.adapter_blocks:
-            shape = (block.num_heads * block.head_dim, config.cross_attention_dim)
+            shape = (block.query_dim, config.cross_attention_dim)
             shapes |= {f"unet.{block.name}.attn2.to_{kind}.weight": shape for kind in "kv"}
     if "conv_in" in config.trained_parts:
         shapes["unet.conv_in.weight"] = (None, config.latent_channels + 1, 3, 3)

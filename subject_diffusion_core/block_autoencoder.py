@@ -1,5 +1,5 @@
 # Shapes: B batch, C latent channels, H, W picture size (multiples of 8), h = H/8, w = W/8.
-"""The tiny model's autoencoder: principal components of 8x8 pixel blocks, and a refining decoder."""
+"""The tiny model's autoencoder: principal components of 8x8 blocks, and a refining decoder."""
 
 from __future__ import annotations
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core import checkpoint, tiny_base
 from subject_diffusion_core.adapter import new_adapters, new_grounding_net, new_projector
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.checkpoint import Adapter, AdapterBlock, AdapterConfig
-from subject_diffusion_core.tiny_vision import IMAGE_EMBED_DIM, NUM_PATCHES, PATCH_DIM, TinyVision
+from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry
 
 SCHEDULER = {
     "beta_start": 0.00085,
@@ -27,6 +28,7 @@ SCHEDULER = {
     "beta_schedule": "scaled_linear",
     "num_train_timesteps": 1000,
 }
+GEOMETRY = VisionGeometry()
 TINY_UNET: dict[str, Any] = {
     "sample_size": 16,
     "in_channels": 16,
@@ -114,7 +116,7 @@ def make_tiny_base(seed: int = 0) -> tiny_base.TinyBase:
     """A complete random tiny base."""
     config = {
         "unet": TINY_UNET,
-        "vae": {"class": "AutoencoderTiny", "latent_channels": 16},
+        "vae": {"class": "BlockAutoencoder", "latent_channels": 16},
         "text_encoder": TINY_TEXT,
         "vision": {"class": "TinyVision"},
         "prediction_type": "v_prediction",
@@ -126,7 +128,7 @@ def make_tiny_base(seed: int = 0) -> tiny_base.TinyBase:
     return tiny_base.TinyBase(
         config=config,
         unet=make_unet(TINY_UNET, seed).state_dict(),
-        vae=randomize(AutoencoderTiny(latent_channels=16), seed + 1).state_dict(),
+        vae=randomize(BlockAutoencoder(16), seed + 1).state_dict(),
         text_encoder=text_encoder_state(make_text_encoder(seed + 2)),
         vision=randomize(TinyVision(), seed + 3).state_dict(),
         token_ids=torch.arange(49408),
@@ -155,16 +157,16 @@ def make_adapter(unet: UNet2DConditionModel, seed: int = 10, **options: Any) -> 
             "base_family": "tiny",
             "latent_channels": unet.config.in_channels,
             "cross_attention_dim": width,
-            "patch_dim": PATCH_DIM,
-            "image_embed_dim": IMAGE_EMBED_DIM,
-            "num_patches": NUM_PATCHES,
+            "patch_dim": GEOMETRY.patch_dim,
+            "image_embed_dim": GEOMETRY.image_embed_dim,
+            "num_patches": GEOMETRY.num_patches,
             "num_subjects": 4,
             "grounding_hidden_dim": 40,
             "grounding_out_dim": 24,
             "projector_hidden_dim": 40,
             "projector_out_dim": width,
             "adapter_blocks": adapter_blocks(unet),
-            "reference_size": 128,
+            "reference_size": GEOMETRY.image_size,
             "prediction_type": "v_prediction",
             **options,
         }

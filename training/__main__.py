@@ -38,6 +38,19 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run_evaluate)
 
 
+def add_dreambench(commands: argparse._SubParsersAction) -> None:
+    """``dreambench``: the paper's protocol."""
+    from .evaluation.dreambench import command
+
+    parser = commands.add_parser(
+        "dreambench",
+        help="DINO, CLIP-I and CLIP-T on DreamBench, with your copies of data and encoders",
+        description="First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.",
+    )
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
+
+
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """Measure, and record the scores where asked."""
     from .evaluation import tinybench
@@ -68,6 +81,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="command")
     add_tiny(commands)
     add_evaluate(commands)
+    add_dreambench(commands)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -6,6 +6,7 @@ from subject_diffusion_core.tiny_vision import (
     COARSE_BLOCK,
     FINE_BLOCK,
     TinyVision,
+    VisionGeometry,
     fold_efficientnet_lite0,
     normalise_pixels,
 )
@@ -25,7 +26,7 @@ def published():
 @pytest.fixture(scope="module")
 def pixel_values() -> torch.Tensor:
     torch.manual_seed(0)
-    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 9, 9), size=128, mode="bilinear")
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 9, 9), size=96, mode="bilinear")
     return normalise_pixels(smooth)
 
 
@@ -42,13 +43,14 @@ def published_features(network, pixel_values: torch.Tensor) -> dict[int, torch.T
 @torch.no_grad()
 def test_features_equal_the_published_network(published, pixel_values):
     ours = TinyVision().eval()
-    ours.load_state_dict(fold_efficientnet_lite0(published.state_dict()))
+    ours.load_state_dict(fold_efficientnet_lite0(published.state_dict()), strict=False)
     taps = published_features(published, pixel_values)
     patches = ours(pixel_values).patch_embeds
-    coarse = patches[..., 160:272].transpose(1, 2).unflatten(2, (8, 8))
-    assert torch.allclose(coarse, taps[COARSE_BLOCK], atol=1e-4, rtol=1e-4)
-    fine = patches[..., :160].transpose(1, 2).unflatten(2, (8, 8))
-    fine = torch.nn.functional.pixel_shuffle(fine, 2)
+    coarse = patches[..., 40:152].transpose(1, 2).unflatten(2, (12, 12))
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cells = coarse[..., row::2, column::2]
+        assert torch.allclose(cells, taps[COARSE_BLOCK], atol=1e-4, rtol=1e-4)
+    fine = patches[..., :40].transpose(1, 2).unflatten(2, (12, 12))
     assert torch.allclose(fine, taps[FINE_BLOCK], atol=1e-4, rtol=1e-4)
 
 
@@ -57,19 +59,19 @@ def test_patches_are_row_major_and_local(pixel_values):
     torch.manual_seed(0)
     vision = TinyVision().eval()
     changed = pixel_values.clone()
-    changed[..., :48, 80:] += 1  # patches of rows 0 to 2, columns 5 to 7
+    changed[..., :32, 64:] += 1  # patches of rows 0 to 3, columns 8 to 11
     difference = vision(changed).patch_embeds - vision(pixel_values).patch_embeds
-    moved = difference[..., :160].abs().mean((0, 2)).reshape(8, 8)
-    assert moved[:3, 5:].mean() > 10 * moved[5:, :3].mean()
-    assert moved[:3, 5:].mean() > 10 * moved[5:, 5:].mean()
-    assert moved[:3, 5:].mean() > 10 * moved[:3, :3].mean()
+    moved = difference[..., :40].abs().mean((0, 2)).reshape(12, 12)
+    assert moved[:4, 8:].mean() > 10 * moved[8:, :4].mean()
+    assert moved[:4, 8:].mean() > 10 * moved[8:, 8:].mean()
+    assert moved[:4, 8:].mean() > 10 * moved[:4, :4].mean()
 
 
 @torch.no_grad()
 def test_image_embeds_are_mean_and_deviation(pixel_values):
     output = TinyVision().eval()(pixel_values)
-    assert output.patch_embeds.shape == (2, 64, 320) and output.image_embeds.shape == (2, 640)
-    mean, deviation = output.image_embeds.split(320, dim=-1)
+    assert output.patch_embeds.shape == (2, 144, 200) and output.image_embeds.shape == (2, 400)
+    mean, deviation = output.image_embeds.split(200, dim=-1)
     assert torch.allclose(mean, output.patch_embeds.mean(1), atol=1e-6)
     squares = (output.patch_embeds - mean[:, None]).square().mean(1)
     assert torch.allclose(deviation, squares.sqrt(), atol=1e-5)
@@ -77,9 +79,9 @@ def test_image_embeds_are_mean_and_deviation(pixel_values):
 
 @torch.no_grad()
 def test_last_features_are_the_colours_of_the_patch(pixel_values):
-    colors = TinyVision().eval()(pixel_values).patch_embeds[..., 272:]
-    cell = pixel_values[1, 2, 16 * 3 + 4 : 16 * 3 + 8, 16 * 5 + 8 : 16 * 5 + 12].mean()
-    patch, channel = 3 * 8 + 5, 2 * 16 + 1 * 4 + 2  # blue; the cell's row and column in the patch
+    colors = TinyVision().eval()(pixel_values).patch_embeds[..., 152:]
+    cell = pixel_values[1, 2, 8 * 3 + 2 : 8 * 3 + 4, 8 * 5 + 4 : 8 * 5 + 6].mean()
+    patch, channel = 3 * 12 + 5, 2 * 16 + 1 * 4 + 2  # blue; the cell's row and column in the patch
     assert torch.allclose(colors[1, patch, channel], cell, atol=1e-6)
 
 
@@ -96,7 +98,7 @@ def test_pixels_are_normalised_like_the_original():
 
 
 def test_wrong_size():
-    with pytest.raises(ShapeError, match=r"pixel_values: expected shape \(B, 3, 128, 128\)"):
+    with pytest.raises(ShapeError, match=r"pixel_values: expected shape \(B, 3, 96, 96\)"):
         TinyVision()(torch.zeros(1, 3, 224, 224))
 
 
@@ -108,6 +110,26 @@ def test_patch_features_are_standardised(pixel_values: torch.Tensor) -> None:
     encoder.patch_mean.copy_(raw.mean((0, 1)))
     encoder.patch_std.copy_(raw.std((0, 1)))
     patch_embeds, image_embeds = encoder(pixel_values)
-    torch.testing.assert_close(patch_embeds.mean((0, 1)), torch.zeros(320), atol=1e-4, rtol=0)
-    torch.testing.assert_close(patch_embeds.std((0, 1)), torch.ones(320), atol=1e-3, rtol=0)
-    torch.testing.assert_close(image_embeds[:, :320], patch_embeds.mean(1))
+    torch.testing.assert_close(patch_embeds.mean((0, 1)), torch.zeros(200), atol=1e-4, rtol=0)
+    torch.testing.assert_close(patch_embeds.std((0, 1)), torch.ones(200), atol=1e-3, rtol=0)
+    torch.testing.assert_close(image_embeds[:, :200], patch_embeds.mean(1))
+
+
+@torch.no_grad()
+def test_larger_patches_hold_finer_cells() -> None:
+    geometry = VisionGeometry(image_size=64, patch_size=16, color_cell=4)
+    assert (geometry.num_patches, geometry.patch_dim) == (16, 4 * 40 + 112 + 48)
+    torch.manual_seed(0)
+    pixels = torch.randn(1, 3, 64, 64)
+    large, small = TinyVision(geometry).eval(), TinyVision(VisionGeometry(image_size=64)).eval()
+    large.load_state_dict(
+        {k: v for k, v in small.state_dict().items() if "patch_" not in k}, strict=False
+    )
+    fine = large(pixels).patch_embeds[..., :160].transpose(1, 2).unflatten(2, (4, 4))
+    cells = torch.nn.functional.pixel_shuffle(fine, 2).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(cells, small(pixels).patch_embeds[..., :40])
+
+
+def test_impossible_geometry() -> None:
+    with pytest.raises(ValueError, match="vision: expected patches of 8 or 16 pixels"):
+        VisionGeometry(image_size=100)

@@ -238,8 +238,8 @@ def test_wrong_vision_encoder(host: Host, encoder: Encoder, tmp_path: Path) -> N
     for parameter in other.model.parameters():
         torch.nn.init.zeros_(parameter)
     sentence = (
-        r"clip_vision: expected an encoder with 64 patches of width 320 and an image embedding of "
-        r"width 640, got 16 patches of width 32 and width 24\. Connect the CLIP_VISION output"
+        r"clip_vision: expected an encoder with 144 patches of width 200 and an image embedding of "
+        r"width 400, got 16 patches of width 32 and width 24\. Connect the CLIP_VISION output"
     )
     with pytest.raises(ValueError, match=sentence):
         encoder.encode(make_subject(host), vision=other)

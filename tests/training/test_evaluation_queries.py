@@ -112,9 +112,9 @@ def test_a_swap_pair_differs_in_its_subject_alone(library: Library):
 
 def test_controls_get_what_they_should(library: Library):
     query = draw_queries(library, "two", 1)[0]
-    full = generation_request(library, query, "subject")
-    shuffled = generation_request(library, query, "shuffled")
-    text_only = generation_request(library, query, "text_only")
+    full = generation_request(library, query, "subject", 96)
+    shuffled = generation_request(library, query, "shuffled", 96)
+    text_only = generation_request(library, query, "text_only", 96)
     assert full.prompt == shuffled.prompt == text_only.prompt
     assert full.seed == shuffled.seed == text_only.seed
     assert text_only.subjects == ()

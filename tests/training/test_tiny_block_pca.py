@@ -1,13 +1,13 @@
-"""The encoder's linear transform, and TAESD's encoder holding it."""
+"""The autoencoder's linear half: principal components of blocks, and the network holding them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderTiny
 
-from training.tiny.block_pca import MAX_LATENT_STD, block_means, fit_basis, install_encoder
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
+from training.tiny.block_pca import MAX_LATENT_STD, blocks, fit_basis, install_basis
 
 
 @pytest.fixture(scope="module")
@@ -18,31 +18,52 @@ def pictures() -> np.ndarray:
     return (smooth * 0.9 + rng.integers(0, 25, smooth.shape)).astype(np.uint8)
 
 
-def test_block_means_by_hand() -> None:
-    picture = np.zeros((1, 8, 8, 3), np.uint8)
-    picture[0, 2:4, 4:6, 1] = 255  # cell row 1, column 2, green
-    means = block_means(picture)[0, 0, 0].reshape(4, 4, 3)
-    assert means[1, 2, 1] == 1
-    assert means.sum() == 1
+def as_tensor(pictures: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def test_convolutional_encoder_equals_the_linear_transform(pictures: np.ndarray) -> None:
-    basis = fit_basis(pictures, 16)
-    model = AutoencoderTiny(latent_channels=16)
-    install_encoder(model, basis)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def test_blocks_by_hand() -> None:
+    picture = np.zeros((1, 8, 16, 3), np.uint8)
+    picture[0, 2, 8 + 5, 1] = 255  # second block, row 2, column 5, green
+    values = blocks(picture)[0, :, 0, 1]
+    assert values.argmax() == 64 + 2 * 8 + 5
+    assert values.sum() == 1 - 191
+
+
+def test_the_network_starts_as_the_transform_and_its_inverse(pictures: np.ndarray) -> None:
+    basis = fit_basis(pictures, 24)
+    model = BlockAutoencoder(24)
+    install_basis(model, basis)
     with torch.no_grad():
-        latents = model.encode(pixels).latents
+        latents = model.encode(as_tensor(pictures))
+        restored = model.decode(latents)
     torch.testing.assert_close(latents, basis.encode(pictures), atol=1e-4, rtol=1e-4)
+    inverse = torch.linalg.pinv(basis.weight)
+    wanted = torch.einsum("bchw,kc->bkhw", latents, inverse) + basis.center[:, None, None]
+    torch.testing.assert_close(
+        torch.nn.functional.pixel_unshuffle(restored, 8), wanted, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_latents_are_centred_and_limited(pictures: np.ndarray) -> None:
-    latents = fit_basis(pictures, 16).encode(pictures)
+    latents = fit_basis(pictures, 24).encode(pictures)
     assert latents.mean((0, 2, 3)).abs().max() < 1e-3
     assert latents.std((0, 2, 3)).max() < MAX_LATENT_STD * 1.01
 
 
-def test_linear_inverse_restores_smooth_pictures(pictures: np.ndarray) -> None:
-    basis = fit_basis(pictures, 16)
-    restored = basis.decode(basis.encode(pictures)).astype(float)
-    assert np.abs(restored - pictures).mean() < 8
+def test_all_components_restore_the_picture(pictures: np.ndarray) -> None:
+    model = BlockAutoencoder(192)
+    install_basis(model, fit_basis(pictures, 192))
+    images = as_tensor(pictures)
+    with torch.no_grad():
+        assert (model.decode(model.encode(images)) - images).abs().max() < 2e-3
+
+
+def test_fewer_components_lose_more(pictures: np.ndarray) -> None:
+    images, errors = as_tensor(pictures), []
+    for count in (3, 12, 48):
+        model = BlockAutoencoder(count)
+        install_basis(model, fit_basis(pictures, count))
+        with torch.no_grad():
+            errors.append(float((model.decode(model.encode(images)) - images).square().mean()))
+    assert errors[0] > errors[1] > errors[2] > 0

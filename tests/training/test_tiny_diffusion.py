@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny
 from diffusers.models.attention_processor import AttnProcessor
 from tiny_tables import batch_maker, small_recipe
 
@@ -14,6 +13,7 @@ from subject_diffusion_core import checkpoint, tiny_base
 from subject_diffusion_core.tiny_vision import TinyVision
 from training.attention import use_plain_attention
 from training.model import SubjectDiffusionModel
+from training.tiny.autoencoder import build_autoencoder
 from training.tiny.build import build_model
 from training.tiny.diffusion import DiffusionStep, noise_scheduler, train_diffusion, weighted_mse
 from training.tiny.export import (
@@ -104,7 +104,7 @@ def test_files_restore_the_model(tmp_path: Path) -> None:
     recipe = small_recipe()
     maker = batch_maker(recipe)
     model = build(recipe)
-    autoencoder, vision = AutoencoderTiny(latent_channels=16), TinyVision()
+    autoencoder, vision = build_autoencoder(recipe.autoencoder), TinyVision()
     base = base_from_model(model, autoencoder, vision, maker.vocabulary, recipe, {"seed": 5})
     tiny_base.save(tmp_path / "base.safetensors", base)
     load_frozen_base(model, tmp_path / "base.safetensors", maker.vocabulary)

@@ -43,7 +43,7 @@ def weights(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request(value: int) -> GenerationRequest:
-    reference = np.full((128, 128, 3), value, np.uint8)
+    reference = np.full((96, 96, 3), value, np.uint8)
     subject = SubjectRequest(reference=reference, label="truck", box_xyxy=(0.2, 0.2, 0.7, 0.8))
     return GenerationRequest(prompt="a truck in a forest", subjects=(subject,), seed=5)
 

@@ -29,6 +29,7 @@ def small_recipe(**stage: object) -> TinyRecipe:
         num_subjects=2,
         unet=unet,
         text_encoder=text,
+        adapter_heads={32: 4, 64: 6},
         grounding_hidden_dim=32,
         projector_hidden_dim=32,
         joint=joint,
@@ -52,7 +53,7 @@ def composite_table(seed: int = 0) -> CompositeTable:
     cutout = np.array([[i % 7, -1 if i % 2 else (i + 3) % 7] for i in range(NUM_SAMPLES)], np.int32)
     corners = rng.uniform(0, 0.5, (NUM_SAMPLES, 2, 2))
     return CompositeTable(
-        latents=rng.standard_normal((NUM_SAMPLES, 16, 16, 16)).astype(np.float16),
+        latents=rng.standard_normal((NUM_SAMPLES, 24, 16, 16)).astype(np.float16),
         boxes_xyxy=np.concatenate([corners, corners + 0.4], -1).astype(np.float32),
         segmaps=rng.integers(0, 255, (NUM_SAMPLES, 2, 16, 16)).astype(np.uint8),
         cutout=cutout,
@@ -66,8 +67,8 @@ def reference_table(seed: int = 1) -> ReferenceTable:
     rng = np.random.default_rng(seed)
     rows = len(cutout_records())
     return ReferenceTable(
-        patch_embeds=rng.standard_normal((rows, 64, 320)).astype(np.float16),
-        image_embeds=rng.standard_normal((rows, 640)).astype(np.float32),
+        patch_embeds=rng.standard_normal((rows, 144, 200)).astype(np.float16),
+        image_embeds=rng.standard_normal((rows, 400)).astype(np.float32),
         cutout=np.arange(rows),
         rows={row: [row] for row in range(rows)},
     )
