@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .dataset.command import add_precompute
+from .loop.command import add_train
+
 DEFAULT_WORK = Path(".dev/tiny")
 
 
@@ -67,6 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     add_tiny(commands)
+    add_precompute(commands)
+    add_train(commands)
     add_evaluate(commands)
     arguments = parser.parse_args()
     arguments.run(arguments)

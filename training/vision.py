@@ -131,9 +131,11 @@ def vision_shape(recipe: TrainingRecipe, base: BaseModel) -> VisionShape:
     )
 
 
-def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel) -> nn.Module:
+def load_vision(
+    path: Path | None, recipe: TrainingRecipe, base: BaseModel | None
+) -> nn.Module:
     """The image encoder of a recipe, frozen: the base's own, random, or ViT-H from ``path``."""
-    if base.vision is not None:
+    if base is not None and base.vision is not None:
         network = TinyVision()
         network.load_state_dict(base.vision)
         return TinyVisionEncoder(network).eval().requires_grad_(False)

@@ -30,6 +30,7 @@ def one_gpu_sd2() -> TrainingRecipe:
         learning_rate=5e-5,
         text_encoder="lora",
         ema_device="cpu",
+        ema_every=10,
         ema_decay=0.9995,
     )
 

@@ -24,7 +24,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 _AT_LEAST_ONE = (
     "resolution", "num_subjects", "steps", "global_batch_size", "micro_batch_size",
     "text_lora_rank", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_shards",
-    "grounding_hidden_dim", "projector_hidden_dim", "num_processes",
+    "grounding_hidden_dim", "projector_hidden_dim", "num_processes", "ema_every",
 )  # fmt: skip
 _SHARES = ("drop_text", "drop_image", "drop_both", "flip", "perspective", "same_view")
 
@@ -54,7 +54,8 @@ class TrainingRecipe:
         num_processes: how many the recipe is meant for; only a note, any number works.
         optimizer: adamw, or adamw8bit (bitsandbytes). offload_optimizer: moments and the step on
             the CPU.
-        ema_decay: of the moving average that is exported; 0 keeps none.
+        ema_decay: of the moving average that is exported; 0 keeps none. ema_every: steps between two
+            updates of it, whose decay is taken to this power. ema_device: same as the model, or cpu.
         same_view: share of references that may come from the training picture itself although the
             subject has other pictures.
         flip, rotation, perspective: augmentation of references, probability, degrees, probability.
@@ -102,6 +103,7 @@ class TrainingRecipe:
     optimizer: str = "adamw"
     offload_optimizer: bool = False
     ema_decay: float = 0.9999
+    ema_every: int = 1
     ema_device: str = "same"
     precision: str = "bfloat16"
     gradient_checkpointing: bool = True
