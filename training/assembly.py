@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from subject_diffusion_core import checkpoint
 from subject_diffusion_core.adapter import Adapter
 from subject_diffusion_core.adapter_config import AdapterConfig
 from subject_diffusion_core.errors import CheckpointError
@@ -42,15 +44,18 @@ def adapter_shape(recipe: TrainingRecipe, vision: VisionShape) -> AdapterShape:
 
 
 def build_model(
-    base: BaseModel, recipe: TrainingRecipe, vision: VisionShape
+    base: BaseModel, recipe: TrainingRecipe, vision: VisionShape, init: Path | None = None
 ) -> SubjectDiffusionModel:
-    """The model of a run at its first step: the base's weights, new parts by the recipe's seed."""
+    """The model of a run at its first step: the base's weights, new parts by the recipe's seed, or
+    everything that the adapter file ``init`` holds."""
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         unet = build_unet(base.unet_arguments, base.latent_channels)
         text_encoder = CLIPTextModel(base.text_config)
         model = SubjectDiffusionModel(unet, text_encoder, adapter_shape(recipe, vision))
         load_base_weights(model, base)
+        if init is not None:
+            load_adapter(model, checkpoint.load(init), str(init))
         if recipe.text_encoder == "lora":
             add_low_rank(model.text_encoder, recipe.text_lora_rank)
     for module in unet.modules():
@@ -209,7 +214,7 @@ def constant_projector(mlp: Mapping[str, Tensor], embedding: Tensor) -> dict[str
 
 
 def load_adapter(model: SubjectDiffusionModel, adapter: Adapter, source: str) -> None:
-    """Start from a trained adapter instead of from nothing (``--init``), before any LoRA."""
+    """Start from a trained adapter instead of from nothing (``--init``)."""
     own = {with_text_prefix(name): name for name in model.text_encoder.state_dict()}
     try:
         model.grounding.load_state_dict(adapter.grounding)

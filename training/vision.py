@@ -131,9 +131,7 @@ def vision_shape(recipe: TrainingRecipe, base: BaseModel) -> VisionShape:
     )
 
 
-def load_vision(
-    path: Path | None, recipe: TrainingRecipe, base: BaseModel | None
-) -> nn.Module:
+def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | None) -> nn.Module:
     """The image encoder of a recipe, frozen: the base's own, random, or ViT-H from ``path``."""
     if base is not None and base.vision is not None:
         network = TinyVision()
@@ -145,7 +143,7 @@ def load_vision(
             return OpenClipVision(_open_clip_tower(RANDOM_VIT), RANDOM_VIT).eval()
     if path is None or not path.is_file():
         raise FileNotFoundError(
-            f"--vision: expected a file with CLIP ViT-H/14, got {'nothing' if path is None else path}. "
+            f"--vision: expected a file with CLIP ViT-H/14, got {path or 'nothing'}. "
             "Pass the image encoder's .safetensors, in open_clip's or transformers' form."
         )
     state = _read(path)

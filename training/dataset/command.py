@@ -20,12 +20,12 @@ mask      a picture of the same size, white where the subject is; may be left ou
 identity  any text, the same for pictures of the same thing: training then takes the reference from
           another picture than the target. May be left out.
 
-Writes OUT/train/*.tar and OUT/held-out/*.tar (subjects that training never sees, for sample sheets).
+Writes OUT/train/*.tar and OUT/held-out/*.tar (subjects that training never sees, for sheets).
 Pictures become squares of the recipe's resolution, cropped around their subjects. What cannot be
 used is named and counted. Finished shards are kept when the command runs again.
 
 --features latents,tokens computes what the VAE and the image encoder give once, so that neither is
-needed while training: for ViT-H 0.65 MB per subject and variant. --features none keeps pictures only.
+needed while training: for ViT-H 0.65 MB per subject and variant. --features none computes nothing.
 """
 
 

@@ -52,7 +52,7 @@ class FeatureMaker:
         """latents (c, h, w), patch_embeds (S, V, P, C), image_embeds (S, V, E) as fp16."""
         tensors: dict[str, Tensor] = {}
         if self.vae is not None:
-            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
+            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
             tensors["latents"] = encode_latents(self.vae, pixels.float().div(127.5).sub(1))[0]
         if self.vision is not None:
             pictures = self.references(image, entities, seed).to(self.device)
@@ -123,7 +123,7 @@ def sample_members(
 def write_shards(
     pictures: list[ListedPicture], folder: Path, maker: FeatureMaker, samples_per_shard: int
 ) -> Counter[str]:
-    """Write shards of ``pictures``; finished ones are kept. Returns reasons of what was left out."""
+    """Write shards of ``pictures``; finished ones are kept. Returns what was left out, by reason."""
     folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
     marks = maker.marks()

@@ -49,7 +49,7 @@ def homography(source: np.ndarray, target: np.ndarray) -> list[float]:
 
 
 def augment(rgba: np.ndarray, rng: np.random.Generator, options: Augmentation) -> np.ndarray:
-    """Mirror, turn and distort a cut-out (h, w, 4) uint8; its canvas grows so that nothing is lost."""
+    """Mirror, turn and distort a cut-out (h, w, 4) uint8; its canvas grows around it."""
     if rng.random() < options.flip:
         rgba = rgba[:, ::-1]
     height, width = rgba.shape[:2]
@@ -65,7 +65,10 @@ def augment(rgba: np.ndarray, rng: np.random.Generator, options: Augmentation) -
         moved = moved + inward * rng.uniform(0, MAX_CORNER_SHIFT, (4, 2))
     picture = Image.fromarray(np.ascontiguousarray(canvas)).convert("RGBa")
     warped = picture.transform(
-        picture.size, Image.Transform.PERSPECTIVE, homography(moved, corners), Image.Resampling.BICUBIC
+        picture.size,
+        Image.Transform.PERSPECTIVE,
+        homography(moved, corners),
+        Image.Resampling.BICUBIC,
     )
     return np.asarray(warped.convert("RGBA"))
 

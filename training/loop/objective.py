@@ -41,9 +41,7 @@ def sample_seed(*numbers: int) -> int:
     return int(state >> np.uint64(1))
 
 
-def draw_noise(
-    shape: torch.Size, positions: list[int], seed: int
-) -> tuple[Tensor, Tensor]:
+def draw_noise(shape: torch.Size, positions: list[int], seed: int) -> tuple[Tensor, Tensor]:
     """Noise (B, c, h, w) and timesteps (B,): a function of seed and each sample's position."""
     noise, timesteps = [], []
     for position in positions:

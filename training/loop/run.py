@@ -13,9 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from subject_diffusion_core import checkpoint
-
-from ..assembly import build_model, choose_trainable, load_adapter, lower_frozen_precision
+from ..assembly import build_model, choose_trainable, lower_frozen_precision
 from ..base_models import BaseModel, load_base
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
@@ -97,9 +95,7 @@ def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator
 class Run:
     """The state of a run in progress."""
 
-    def __init__(
-        self, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue
-    ) -> None:
+    def __init__(self, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue) -> None:
         self.options, self.recipe = options, options.recipe
         self.accelerator, self.catalogue = accelerator, catalogue
         self.base = load_base(options.base, self.recipe)
@@ -151,13 +147,17 @@ class Run:
         self.bad_steps = snapshot.state["bad_steps"]
         self.num_skipped = snapshot.state["num_skipped"]
         if snapshot.state["counts"] != self.catalogue.counts and self.accelerator.is_main_process:
-            warnings.warn("--data: other shards than before; their order begins anew.", stacklevel=2)
+            warnings.warn(
+                "--data: other shards than before; their order begins anew.", stacklevel=2
+            )
         self.accelerator.print(f"going on from step {self.step}")
 
     def go(self) -> None:
         """All remaining steps."""
         recipe, accelerator = self.recipe, self.accelerator
-        progress = Progress(self.options.out, recipe, self.step) if accelerator.is_main_process else None
+        progress = (
+            Progress(self.options.out, recipe, self.step) if accelerator.is_main_process else None
+        )
         stream = BatchStream(
             self.dataset, self.step, accelerator.process_index, accelerator.num_processes
         )
@@ -167,10 +167,10 @@ class Run:
             self.step += 1
             if progress is not None:
                 progress.add(values)
-            if self.step % recipe.log_every == 0 or self.step == recipe.steps:
-                if progress is not None:
-                    progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
-            if self.step % recipe.checkpoint_every == 0 or self.step == recipe.steps:
+            done = self.step == recipe.steps
+            if progress is not None and (self.step % recipe.log_every == 0 or done):
+                progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
+            if self.step % recipe.checkpoint_every == 0 or done:
                 self.save()
         if progress is not None:
             progress.close()
@@ -286,9 +286,7 @@ class Run:
 def assemble(options: RunOptions, base: BaseModel, vision: VisionShape) -> nn.Module:
     """The model with its frozen and trained parts, in their precisions."""
     recipe = options.recipe
-    model = build_model(base, recipe, vision)
-    if options.init is not None:
-        load_adapter(model, checkpoint.load(options.init), str(options.init))
+    model = build_model(base, recipe, vision, options.init)
     choose_trainable(model, recipe)
     if recipe.precision == "bfloat16":
         lower_frozen_precision(model, torch.bfloat16)

@@ -54,8 +54,8 @@ class TrainingRecipe:
         num_processes: how many the recipe is meant for; only a note, any number works.
         optimizer: adamw, or adamw8bit (bitsandbytes). offload_optimizer: moments and the step on
             the CPU.
-        ema_decay: of the moving average that is exported; 0 keeps none. ema_every: steps between two
-            updates of it, whose decay is taken to this power. ema_device: same as the model, or cpu.
+        ema_decay: of the moving average that is exported; 0 keeps none. ema_every: steps between
+            two updates, whose decay is taken to this power. ema_device: the model's, or cpu.
         same_view: share of references that may come from the training picture itself although the
             subject has other pictures.
         flip, rotation, perspective: augmentation of references, probability, degrees, probability.
@@ -163,7 +163,9 @@ class TrainingRecipe:
             "off where neither text nor K/V is trained: nothing could follow it",
         )  # fmt: skip
         conditioned = self.location_control or self.adapter or self.image_cls
-        self._require("adapter", conditioned, "at least one of adapter, image_cls, location_control")
+        self._require(
+            "adapter", conditioned, "at least one of adapter, image_cls, location_control"
+        )
         positions = self.patch_positions or self.query_positions
         self._require(
             "adapter", self.adapter or not positions, "True with patch or query positions"

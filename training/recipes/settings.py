@@ -30,7 +30,9 @@ def with_settings(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRe
             )
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3)
-            hint = f"Did you mean {' or '.join(near)}?" if near else "List them with `recipes NAME`."
+            hint = (
+                f"Did you mean {' or '.join(near)}?" if near else "List them with `recipes NAME`."
+            )
             raise ValueError(f"--set: expected a setting of the recipe, got {key!r}. {hint}")
         values[key] = _parse(key, text, str(known[key]))
     return replace(recipe, **values)
