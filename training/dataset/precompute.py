@@ -123,7 +123,7 @@ def sample_members(
 def write_shards(
     pictures: list[ListedPicture], folder: Path, maker: FeatureMaker, samples_per_shard: int
 ) -> Counter[str]:
-    """Write shards of ``pictures``; finished ones are kept. Returns what was left out, by reason."""
+    """Write shards of ``pictures``; finished ones stay. Returns what was left out, by reason."""
     folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
     marks = maker.marks()

@@ -109,10 +109,7 @@ class Objective:
             target = self.scheduler.get_velocity(latents, noise, steps)
         else:
             target = noise
-        conditioning = Conditioning(
-            adapter_scale=latents.new_ones(len(latents), 1, 1),
-            **{name: tensors[name] for name in _CONDITIONS},
-        )
+        conditioning = conditioning_of(tensors)
         height, width = latents.shape[-2:]
         positions = None if self.recipe.map_loss == "off" else watched_positions(conditioning)
         with self.watched.recording(positions, height * width // 4) as columns:
@@ -135,6 +132,15 @@ class Objective:
             for half in (slice(None, slots), slice(slots, None))
         ]
         return torch.stack(losses).mean()
+
+
+def conditioning_of(tensors: dict[str, Tensor]) -> Conditioning:
+    """What the model is told, from a batch's tensors."""
+    mask = tensors["location_mask"]
+    return Conditioning(
+        adapter_scale=mask.new_ones(len(mask), 1, 1),
+        **{name: tensors[name] for name in _CONDITIONS},
+    )
 
 
 def watched_positions(conditioning: Conditioning) -> Tensor:

@@ -26,6 +26,7 @@ from .objective import FrozenEncoders, Objective, sample_seed
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
 from .run_folder import only_writer, settle_config
+from .sheets import SheetMaker, load_sheet_samples
 
 MAX_BAD_STEPS = 10
 
@@ -158,6 +159,7 @@ class Run:
         progress = (
             Progress(self.options.out, recipe, self.step) if accelerator.is_main_process else None
         )
+        sheets = self.sheet_maker() if accelerator.is_main_process else None
         stream = BatchStream(
             self.dataset, self.step, accelerator.process_index, accelerator.num_processes
         )
@@ -165,11 +167,13 @@ class Run:
             torch.manual_seed(sample_seed(recipe.seed, 5, self.step, accelerator.process_index))
             values = self.train_step(stream.next_step(), progress)
             self.step += 1
+            done = self.step == recipe.steps
             if progress is not None:
                 progress.add(values)
-            done = self.step == recipe.steps
-            if progress is not None and (self.step % recipe.log_every == 0 or done):
-                progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
+                if self.step % recipe.log_every == 0 or done:
+                    progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
+                if sheets is not None and self.step % recipe.sheet_every == 0:
+                    self.draw_sheet(sheets, progress)
             if self.step % recipe.checkpoint_every == 0 or done:
                 self.save()
         if progress is not None:
@@ -178,6 +182,35 @@ class Run:
                 f"finished: {self.step} steps, {self.num_skipped} samples skipped. Next: "
                 f"python -m training export --run {self.options.out} --out adapter.safetensors"
             )
+
+    def sheet_maker(self) -> SheetMaker | None:
+        """What draws sample sheets: from `held-out` beside the data's folder, if it is there."""
+        held_out = self.options.data.parent / "held-out"
+        if not self.recipe.sheet_every or not any(held_out.glob("*.tar")):
+            return None
+        catalogue = open_catalogue(held_out, self.options.out / "index-held-out")
+        pad = self.base.pad_token_id
+        dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, pad, plain=True)
+        encoders = self.objective.encoders
+        return SheetMaker(
+            self.accelerator.unwrap_model(self.model),
+            self.objective.watched,
+            encoders,
+            encoders.vae or self.base.load_vae(),
+            self.base.prediction_type,
+            load_sheet_samples(dataset, self.recipe.sheet_subjects),
+            dataset.tokens("", []).token_ids,
+            self.accelerator.device,
+        )
+
+    def draw_sheet(self, sheets: SheetMaker, progress: Progress) -> None:
+        """Draw a sheet; one that cannot be written is only said."""
+        path = self.options.out / "sheets" / f"step-{self.step:08d}.png"
+        try:
+            with self.accelerator.autocast():
+                progress.picture(self.step, "sheet", path, sheets.draw(path))
+        except OSError as error:
+            warnings.warn(f"{path}: not written ({error}).", stacklevel=2)
 
     def train_step(
         self, micro_batches: list[MicroBatch], progress: Progress | None
