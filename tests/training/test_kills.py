@@ -11,12 +11,19 @@ from pathlib import Path
 
 import pytest
 from own_pictures import write_pictures
-from training_runs import WarmRunner, assert_same_end, log_rows, train_arguments
+from training_runs import (
+    WarmRunner,
+    assert_same_end,
+    last_checkpoint,
+    log_rows,
+    train_arguments,
+)
 
 from training.__main__ import main
 
 NUM_KILLS = 20
-STEPS = 24
+STEPS = 48
+LAST_STEPS = 4  # a kill comes within the start of a run and this many steps
 SETTINGS = (f"steps={STEPS}", "checkpoint_every=1", "log_every=1", "micro_batch_size=4")
 
 
@@ -39,18 +46,21 @@ def runner() -> Iterator[WarmRunner]:
 def test_twenty_kills_leave_no_trace(shards: Path, runner: WarmRunner, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     begun = time.monotonic()
-    assert runner.run(train_arguments(shards, whole, *SETTINGS), tmp_path / "whole.log") == 0
-    duration = time.monotonic() - begun
+    process = runner.start(train_arguments(shards, whole, *SETTINGS), tmp_path / "whole.log")
+    while not list((whole / "checkpoints").glob("step-*")):
+        time.sleep(0.01)
+    start = time.monotonic() - begun
+    assert runner.wait(process) == 0
+    step = (time.monotonic() - begun - start) / (STEPS - 1)
     draw = random.Random(0)
-    kills = 0
     arguments = train_arguments(shards, cut, *SETTINGS)
-    while kills < NUM_KILLS:
+    for _ in range(NUM_KILLS):
         process = runner.start(arguments, tmp_path / "cut.log")
-        # from the very start to somewhat beyond the time that start and a few steps take
-        time.sleep(draw.uniform(0, 0.25 * duration))
+        time.sleep(draw.uniform(0, start + LAST_STEPS * step))
         os.kill(process, signal.SIGKILL)
-        assert runner.wait(process) == -signal.SIGKILL, (tmp_path / "cut.log").read_text()
-        kills += 1
+        status = runner.wait(process)
+        assert status == -signal.SIGKILL, (tmp_path / "cut.log").read_text()[-2000:]
+    assert last_checkpoint(cut).name < f"step-{STEPS:08d}"
     assert runner.run(arguments, tmp_path / "cut.log") == 0
     assert_same_end(whole, cut)
     losses = [[row["loss"] for row in log_rows(run)] for run in (whole, cut)]

@@ -84,7 +84,7 @@ def reference_picture(
     rgba = cut_out(image, mask)
     if rng is not None:
         rgba = augment(rgba, rng, options)
-    pixels = torch.from_numpy(np.ascontiguousarray(rgba)).float() / 255
+    pixels = torch.from_numpy(np.array(rgba)).float() / 255
     try:
         return prepare_reference(pixels[..., :3], pixels[..., 3], size)
     except ValueError as error:

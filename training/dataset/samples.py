@@ -195,7 +195,7 @@ class SubjectDataset(Dataset[Item]):
                 raise BadSample("latents missing or of another size")
             return {"latents": latents.float()}
         assert sample.image is not None
-        pixels = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)
         return {"pixels": pixels.float().div(127.5).sub(1)}
 
     def view(
