@@ -106,6 +106,8 @@ class AdapterShape:
 
     ``heads``: number and width of an adapter's heads by the width of its block; blocks of other
     widths take those of their own self-attention.
+    ``adapter`` False leaves the gated layers out of the computation, ``image_cls`` False leaves the
+    placeholders' own embeddings in the text (the paper's ablations e and g).
     """
 
     patch_dim: int
@@ -116,6 +118,8 @@ class AdapterShape:
     num_freqs: int = 8
     temperature: float = 100.0
     box_coordinates: bool = True
+    adapter: bool = True
+    image_cls: bool = True
     patch_positions: bool = False
     query_positions: bool = False
     token_positions: bool = False
@@ -173,6 +177,8 @@ class SubjectDiffusionModel(nn.Module):
 
     def encode(self, conditioning: Conditioning) -> Tensor:
         """Fused text states (B, L, D) of the conditioning."""
+        if not self.shape.image_cls:
+            return encode_text(self.text_encoder, conditioning.token_ids)
         projected = self.mlp(conditioning.image_embeds)
         return encode_text(
             self.text_encoder,
@@ -192,7 +198,7 @@ class SubjectDiffusionModel(nn.Module):
             "patch_embeds": conditioning.patch_embeds,
             "subject_valid": conditioning.subject_valid,
             "subject_boxes_xyxy": conditioning.subject_boxes_xyxy,
-            "adapter_scale": conditioning.adapter_scale,
+            "adapter_scale": conditioning.adapter_scale if self.shape.adapter else 0.0,
             "query_positions": {
                 q: f.to(noisy_latents.device, noisy_latents.dtype)
                 for q, f in self.query_positions(height, width).items()
