@@ -19,8 +19,7 @@ class TinyClipVision:
     """What nodes use of ComfyUI's ClipVisionModel, around another network."""
 
     def __init__(self, tiny_base: TinyBase) -> None:
-        sizes = {key: value for key, value in tiny_base.config["vision"].items() if key != "class"}
-        geometry = VisionGeometry(**sizes)
+        geometry = VisionGeometry.from_config(tiny_base.config["vision"])
         self.image_size = geometry.image_size
         self.dtype = torch.float32
         self.load_device = comfy.model_management.text_encoder_device()

@@ -144,8 +144,7 @@ def build_clip(tiny_base: TinyBase) -> Any:
 
 def build_vae(tiny_base: TinyBase) -> Any:
     """The autoencoder as a VAE."""
-    sizes = {key: value for key, value in tiny_base.config["vae"].items() if key != "class"}
-    autoencoder = BlockAutoencoder(**sizes).eval().requires_grad_(False)
+    autoencoder = BlockAutoencoder.from_config(tiny_base.config["vae"]).eval().requires_grad_(False)
     load = functools.partial(autoencoder.load_state_dict, strict=False)
     _load_weights("vae", load, tiny_base.vae)
     # ComfyUI makes a VAE only around networks it knows: one of them lends ours its place

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -75,6 +78,11 @@ class BlockAutoencoder(nn.Module):
         )
         nn.init.zeros_(self.fine[-1].weight)
         nn.init.zeros_(self.fine[-1].bias)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> BlockAutoencoder:
+        """As the tiny base's file states it: the arguments, and the name of the class."""
+        return cls(**{key: value for key, value in config.items() if key != "class"})
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Pictures (B, 3, H, W) in -1..1 -> latents (B, C, h, w)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -77,6 +77,11 @@ class VisionGeometry:
                 "vision: expected patches of 8 or 16 pixels and a picture size that is a multiple "
                 f"of 16, got {self.patch_size} and {self.image_size}. Correct the configuration."
             )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> VisionGeometry:
+        """As the tiny base's file states it: the sizes, and the name of the class."""
+        return cls(**{key: value for key, value in config.items() if key != "class"})
 
     @property
     def grid_size(self) -> int:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core import tiny_base
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.errors import CheckpointError
+from subject_diffusion_core.tiny_vision import VisionGeometry
 
 from .recipes.configuration import TrainingRecipe
 from .text import END_TOKEN
@@ -72,7 +74,7 @@ class BaseModel:
         load_vae: builds the autoencoder when it is needed.
         prediction_type: epsilon or v_prediction.
         family: sd2, sd15 or tiny. pad_token_id: what fills a prompt up to 77 tokens.
-        vision: the image encoder that comes with the base (tiny), or None.
+        vision, vision_geometry: the image encoder that comes with the base (tiny), or None.
     """
 
     family: str
@@ -84,6 +86,7 @@ class BaseModel:
     load_vae: Callable[[], nn.Module]
     prediction_type: str
     vision: StateDict | None = None
+    vision_geometry: VisionGeometry | None = None
 
     @property
     def pad_token_id(self) -> int:
@@ -151,7 +154,7 @@ def read_tiny_base(path: Path) -> BaseModel:
     channels = int(base.config["vae"]["latent_channels"])
 
     def build_vae() -> nn.Module:
-        vae = AutoencoderTiny(latent_channels=channels)
+        vae = BlockAutoencoder.from_config(base.config["vae"])
         vae.load_state_dict(base.vae)
         return vae.eval().requires_grad_(False)
 
@@ -165,6 +168,7 @@ def read_tiny_base(path: Path) -> BaseModel:
         load_vae=build_vae,
         prediction_type=base.config["prediction_type"],
         vision=base.vision,
+        vision_geometry=VisionGeometry.from_config(base.config["vision"]),
     )
 
 

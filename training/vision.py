@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.tiny_vision import IMAGE_SIZE, TinyVision, normalise_pixels
+from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry, normalise_pixels
 
 from .base_models import BaseModel
 from .recipes.configuration import TrainingRecipe
@@ -99,13 +99,7 @@ class TinyVisionEncoder(nn.Module):
     def __init__(self, network: TinyVision) -> None:
         super().__init__()
         self.network = network
-        patch_dim = network.patch_mean.numel()
-        self.shape = VisionShape(
-            num_patches=64,
-            patch_dim=patch_dim,
-            image_embed_dim=2 * patch_dim,
-            reference_size=IMAGE_SIZE,
-        )
+        self.shape = tiny_vision_shape(network.geometry)
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,13 +108,20 @@ class TinyVisionEncoder(nn.Module):
         return output.patch_embeds, output.image_embeds
 
 
+def tiny_vision_shape(geometry: VisionGeometry) -> VisionShape:
+    """Sizes of the small model's own encoder."""
+    return VisionShape(
+        num_patches=geometry.num_patches,
+        patch_dim=geometry.patch_dim,
+        image_embed_dim=geometry.image_embed_dim,
+        reference_size=geometry.image_size,
+    )
+
+
 def vision_shape(recipe: TrainingRecipe, base: BaseModel) -> VisionShape:
     """Sizes of the recipe's encoder, without building it."""
-    if base.vision is not None:
-        patch_dim = base.vision["patch_mean"].numel()
-        return VisionShape(
-            num_patches=64, patch_dim=patch_dim, image_embed_dim=2 * patch_dim, reference_size=128
-        )
+    if base.vision_geometry is not None:
+        return tiny_vision_shape(base.vision_geometry)
     sizes = RANDOM_VIT if recipe.random_base else VIT_H
     grid = sizes["image_size"] // sizes["patch_size"]
     return VisionShape(
@@ -133,8 +134,8 @@ def vision_shape(recipe: TrainingRecipe, base: BaseModel) -> VisionShape:
 
 def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | None) -> nn.Module:
     """The image encoder of a recipe, frozen: the base's own, random, or ViT-H from ``path``."""
-    if base is not None and base.vision is not None:
-        network = TinyVision()
+    if base is not None and base.vision is not None and base.vision_geometry is not None:
+        network = TinyVision(base.vision_geometry)
         network.load_state_dict(base.vision)
         return TinyVisionEncoder(network).eval().requires_grad_(False)
     if recipe.random_base:

@@ -13,6 +13,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
+from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.losses import cross_attention_map_loss
 
 from ..base_models import SCHEDULE, BaseModel
@@ -74,9 +75,18 @@ class FrozenEncoders:
 @torch.no_grad()
 def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
     """Scaled latents (B, c, h, w) of pixels (B, 3, R, R) in -1..1: the distribution's mode."""
-    encoded = vae.encode(pixels)
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    return (latents * vae.config.get("scaling_factor", 1.0)).float()
+    if isinstance(vae, BlockAutoencoder):
+        return vae.encode(pixels).float()
+    latents = vae.encode(pixels).latent_dist.mode()
+    return (latents * vae.config["scaling_factor"]).float()
+
+
+@torch.no_grad()
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Pixels (B, 3, R, R), about -1..1, of scaled latents (B, c, h, w)."""
+    if isinstance(vae, BlockAutoencoder):
+        return vae.decode(latents).float()
+    return vae.decode(latents / vae.config["scaling_factor"]).sample.float()
 
 
 class Objective:

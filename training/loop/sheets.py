@@ -26,7 +26,13 @@ from ..dataset.samples import Item, SubjectDataset
 from ..fused_attention import WatchedTokens
 from ..model import Conditioning, SubjectDiffusionModel
 from ..runs import atomic_path
-from .objective import FrozenEncoders, conditioning_of, sample_seed, watched_positions
+from .objective import (
+    FrozenEncoders,
+    conditioning_of,
+    decode_latents,
+    sample_seed,
+    watched_positions,
+)
 
 SAMPLING_STEPS = 20
 TEXT_GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5
@@ -144,8 +150,7 @@ class SheetMaker:
     def decode(self, latents: Tensor) -> np.ndarray:
         """(B, R, R, 3) uint8. The autoencoder is on the device only for this moment."""
         vae: Any = self.vae.to(self.device)
-        scaled = latents / vae.config.get("scaling_factor", 1.0)
-        pixels = torch.cat([vae.decode(one[None]).sample.float() for one in scaled])
+        pixels = torch.cat([decode_latents(vae, one[None]) for one in latents])
         if self.encoders.vae is not self.vae:
             self.vae.to("cpu")
         pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)

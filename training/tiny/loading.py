@@ -33,7 +33,7 @@ def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
     return TinyRecipe(
         image_size=base.config["image_size"],
         num_subjects=adapter.num_subjects,
-        vision=vision_geometry(base),
+        vision=VisionGeometry.from_config(base.config["vision"]),
         num_freqs=adapter.num_freqs,
         temperature=adapter.temperature,
         grounding_hidden_dim=adapter.grounding_hidden_dim,
@@ -51,21 +51,14 @@ def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
 
 def autoencoder_of_base(base: TinyBase) -> BlockAutoencoder:
     """The base's autoencoder."""
-    arguments = {key: value for key, value in base.config["vae"].items() if key != "class"}
-    autoencoder = BlockAutoencoder(**arguments)
+    autoencoder = BlockAutoencoder.from_config(base.config["vae"])
     autoencoder.load_state_dict(base.vae)
     return autoencoder.eval().requires_grad_(False)
 
 
-def vision_geometry(base: TinyBase) -> VisionGeometry:
-    """Sizes of the base's image encoder."""
-    sizes = {key: value for key, value in base.config["vision"].items() if key != "class"}
-    return VisionGeometry(**sizes)
-
-
 def vision_of_base(base: TinyBase) -> TinyVision:
     """The base's image encoder."""
-    vision = TinyVision(vision_geometry(base))
+    vision = TinyVision(VisionGeometry.from_config(base.config["vision"]))
     vision.load_state_dict(base.vision)
     return vision.eval().requires_grad_(False)
 
