@@ -20,6 +20,7 @@ PACK_NODES = (
     "SubjectDiffusionGuider",
     "SubjectDiffusionReferenceView",
     "SubjectDiffusionInterpolate",
+    "SubjectDiffusionBoxMask",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

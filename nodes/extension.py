@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
 from .apply import SubjectDiffusionApply
+from .box_mask import SubjectDiffusionBoxMask
 from .encode import SubjectDiffusionEncode
 from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
@@ -30,4 +31,5 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionApply,
             SubjectDiffusionGuider,
             SubjectDiffusionInterpolate,
+            SubjectDiffusionBoxMask,
         ]

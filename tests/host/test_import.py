@@ -32,6 +32,7 @@ NODE_IDS = [
     "SubjectDiffusionApply",
     "SubjectDiffusionGuider",
     "SubjectDiffusionInterpolate",
+    "SubjectDiffusionBoxMask",
 ]
 
 

@@ -51,6 +51,7 @@ INTERFACE = {
         ],
         ["GUIDER"],
     ),
+    "SubjectDiffusionBoxMask": (["subjects", "width", "height", "grow", "feather"], ["MASK"]),
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 
