@@ -21,6 +21,8 @@ PACK_NODES = (
     "SubjectDiffusionReferenceView",
     "SubjectDiffusionInterpolate",
     "SubjectDiffusionBoxMask",
+    "SubjectDiffusionSegmentLoader",
+    "SubjectDiffusionSegment",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

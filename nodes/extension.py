@@ -12,6 +12,8 @@ from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
 from .reference_view import SubjectDiffusionReferenceView
+from .segment import SubjectDiffusionSegment
+from .segment_loader import SubjectDiffusionSegmentLoader, register_segmenter_folder
 from .subject import SubjectDiffusionSubject
 from .tiny_loader import SubjectDiffusionTinyLoader
 
@@ -21,6 +23,7 @@ class SubjectDiffusionExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_adapter_folder()
+        register_segmenter_folder()
         return [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,
@@ -32,4 +35,6 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionGuider,
             SubjectDiffusionInterpolate,
             SubjectDiffusionBoxMask,
+            SubjectDiffusionSegmentLoader,
+            SubjectDiffusionSegment,
         ]

@@ -33,6 +33,8 @@ NODE_IDS = [
     "SubjectDiffusionGuider",
     "SubjectDiffusionInterpolate",
     "SubjectDiffusionBoxMask",
+    "SubjectDiffusionSegmentLoader",
+    "SubjectDiffusionSegment",
 ]
 
 
