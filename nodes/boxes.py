@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 CORNER_KEYS = ("x1", "y1", "x2", "y2")
 PIXEL_KEYS = ("x", "y", "width", "height")
 FORMATS = (
@@ -71,6 +73,32 @@ def parse_box(value: Any, owner: str) -> Box | None:
         raise ValueError(f"{owner}'s box: expected {FORMATS}, got {value!r}. Write one such box.")
     _check(box, owner)
     return box
+
+
+def mask_edges(mask: torch.Tensor) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom edge, in pixels, of what is above 0.5 in a mask (H, W)."""
+    inside = mask > 0.5
+    rows, columns = (torch.nonzero(inside.any(dim=axis))[:, 0] for axis in (1, 0))
+    if len(rows) == 0:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def box_around(mask: torch.Tensor, owner: str, argument: str) -> Box:
+    """The box of what is above 0.5 in a mask (H, W) of the whole generated picture.
+
+    `owner` and `argument` say whose mask it is in the error.
+    """
+    edges = mask_edges(mask)
+    if edges is None:
+        raise ValueError(
+            f"{owner}'s {argument}: expected 1 where the subject shall stand, got a mask without "
+            "any value above 0.5. Paint the place white; Load Image gives 1 where the picture is "
+            "transparent."
+        )
+    height, width = mask.shape
+    x1, y1, x2, y2 = edges
+    return Box(x1=x1 / width, y1=y1 / height, x2=x2 / width, y2=y2 / height)
 
 
 def _parse_text(text: str, owner: str) -> Any:

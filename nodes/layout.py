@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from comfy_api.latest import io
@@ -9,7 +10,9 @@ from comfy_api.latest import io
 from .adapter_types import SubjectsType
 from .layout_preview import draw_layout
 from .placement import MODES, place_subjects
-from .subjects import Subjects
+from .subjects import Subject, Subjects
+
+STRETCH_LIMIT = 1.03
 
 
 class SubjectDiffusionLayout(io.ComfyNode):
@@ -83,5 +86,25 @@ class SubjectDiffusionLayout(io.ComfyNode):
             else subject
             for subject in subjects
         )
+        for subject in subjects:
+            _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
         return io.NodeOutput(placed, draw_layout(placed, width, height))
+
+
+def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:
+    """A region is laid over the whole picture, whatever its own proportions are."""
+    if subject.region is None:
+        return
+    region_height, region_width = subject.region.shape
+    stretch = (region_width / region_height) / (width / height)
+    if not 1 / STRETCH_LIMIT < stretch < STRETCH_LIMIT:
+        logging.warning(
+            "%s's region is %dx%d and will be stretched to the picture's %dx%d. Draw it in the "
+            "proportions of the picture.",
+            subject.name,
+            region_width,
+            region_height,
+            width,
+            height,
+        )

@@ -42,4 +42,5 @@ def build_branch(encoded: Sequence[EncodedSubject], adapter: LoadedAdapter) -> B
         subject_boxes_xyxy=boxes_xyxy,
         subject_valid=valid,
         token_strengths=strengths,
+        subject_regions=tuple(encoded[index].subject.region for index, _ in slots),
     )

@@ -29,6 +29,7 @@ INTERFACE = {
             "previous",
             "start_percent",
             "end_percent",
+            "region",
         ],
         ["SUBJECTS"],
     ),
