@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
+from .box_lists import assign_boxes
 from .layout_preview import draw_layout
 from .placement import MODES, place_subjects
 from .subjects import Subject, Subjects
@@ -60,6 +62,12 @@ class SubjectDiffusionLayout(io.ComfyNode):
                     optional=True,
                     tooltip="Another number gives other random places.",
                 ),
+                io.AnyType.Input(
+                    "boxes",
+                    optional=True,
+                    tooltip="A box for each subject, in order: text, lists, dictionaries, bounding "
+                    "boxes of other nodes, or masks. They replace boxes written in Subject.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -79,12 +87,13 @@ class SubjectDiffusionLayout(io.ComfyNode):
         height: int,
         mode: str = MODES[0],
         place_seed: int = 0,
+        boxes: Any = None,
     ) -> io.NodeOutput:
         in_fractions = tuple(
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for subject in subjects
+            for subject in assign_boxes(subjects, boxes)
         )
         for subject in subjects:
             _warn_about_stretching(subject, width, height)
