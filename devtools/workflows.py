@@ -130,6 +130,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         subjects=["layout", 0],
         prompt=job.prompt,
         negative_prompt="",
+        box_coordinates=True,
     )
     graph["guider"] = node(
         "SubjectDiffusionGuider",

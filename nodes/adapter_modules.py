@@ -50,7 +50,10 @@ class AdapterModules(nn.Module):
         # where the raw parameters lie: ComfyUI does not move them when it loads a model in parts
         device = self.grounding.null_image_feature.device
         tokens = self.grounding(
-            branch.patch_embeds[None].to(device), valid[None].to(device), boxes[None].to(device)
+            branch.patch_embeds[None].to(device),
+            valid[None].to(device),
+            boxes[None].to(device),
+            use_boxes=branch.box_coordinates,
         )
         strengths = torch.where(valid, branch.token_strengths, 1.0)
         bias = strengths.log().repeat_interleave(config.num_patches)

@@ -43,7 +43,15 @@ INTERFACE = {
         ["LATENT"],
     ),
     "SubjectDiffusionEncode": (
-        ["clip", "clip_vision", "adapter", "subjects", "prompt", "negative_prompt"],
+        [
+            "clip",
+            "clip_vision",
+            "adapter",
+            "subjects",
+            "prompt",
+            "negative_prompt",
+            "box_coordinates",
+        ],
         ["CONDITIONING"] * 3,
     ),
     "SubjectDiffusionApply": (
