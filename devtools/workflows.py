@@ -121,6 +121,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         strength=1.0,
         start_percent=0.0,
         end_percent=1.0,
+        block_weights="",
     )
     graph["encode"] = node(
         "SubjectDiffusionEncode",

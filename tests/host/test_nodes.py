@@ -55,7 +55,7 @@ INTERFACE = {
         ["CONDITIONING"] * 3,
     ),
     "SubjectDiffusionApply": (
-        ["model", "clip", "adapter", "strength", "start_percent", "end_percent"],
+        ["model", "clip", "adapter", "strength", "start_percent", "end_percent", "block_weights"],
         ["MODEL", "CLIP"],
     ),
     "SubjectDiffusionGuider": (
