@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import comfy.model_management
 import comfy.utils
+import torch
 from comfy_api.latest import io
 
 from .adapter_types import (
@@ -23,7 +24,7 @@ from .schedule import Conditioning, limit_to_range
 from .subject_branches import EncodedSubject, build_branch
 from .subjects import Subjects, active_subjects, require_relative_boxes
 from .text_encoding import encode_fused_text, encode_text, without_adapter
-from .vision import encode_subject
+from .vision import SubjectViews, encode_pictures
 
 NODE_NAME = "Subject-Diffusion Encode"
 
@@ -74,6 +75,12 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     "location mask says where they stand: more likeness for a single subject in "
                     "the paper, but worse for several.",
                 ),
+                io.Image.Input(
+                    "negative_image",
+                    optional=True,
+                    tooltip="What the subjects must not look like. The negative branch shows it in "
+                    "their places instead of nothing.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -100,6 +107,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
         prompt: str,
         negative_prompt: str,
         box_coordinates: bool = True,
+        negative_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         applied = require_adapter(clip.patcher, "CLIP", NODE_NAME)
         if applied.loaded.fingerprint != adapter.fingerprint:
@@ -115,7 +123,10 @@ class SubjectDiffusionEncode(io.ComfyNode):
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
         encoded = _encode_subjects(clip_vision, subjects, adapter)
-        pieces = _make_pieces(clip, prompt, negative_prompt, encoded, applied, box_coordinates)
+        avoided = _encode_negative(clip_vision, negative_image, adapter)
+        pieces = _make_pieces(
+            clip, prompt, negative_prompt, encoded, avoided, applied, box_coordinates
+        )
         return io.NodeOutput(
             _join(pieces.positive, stock[prompt], applied),
             _join(pieces.image_only, stock[negative_prompt], applied),
@@ -145,28 +156,40 @@ def _make_pieces(
     prompt: str,
     negative_prompt: str,
     encoded: list[EncodedSubject],
+    avoided: SubjectViews | None,
     applied: AppliedAdapter,
     box_coordinates: bool,
 ) -> BranchPieces:
-    """Subjects come and go during the sampling: a piece for each set of them."""
+    """Subjects come and go during the sampling: a piece for each set of them.
+
+    `avoided` is the negative image, which stands in every subject's place in the negative branch.
+    """
     loaded = applied.loaded
     start, end = applied.start_percent, applied.end_percent
     ranges = [(subject.start_percent, subject.end_percent) for subject, _ in encoded]
     negative_text = encode_text(clip, negative_prompt)
     pieces = BranchPieces([], [], [])
-    made: dict[tuple[int, ...], tuple[Conditioning, BranchSubjects]] = {}
+    made: dict[tuple[int, ...], tuple[Conditioning, BranchSubjects, BranchSubjects]] = {}
     for period in split_into_periods(ranges, start, end):
         if period.present not in made:
             present = [encoded[index] for index in period.present]
             subjects = tuple(subject for subject, _ in present)
             views = [views for _, views in present]
             fused = encode_fused_text(clip, prompt, subjects, views, loaded)
-            made[period.present] = fused, build_branch(present, loaded, box_coordinates)
-        fused, branch = made[period.present]
-        pieces.positive.append(Piece(fused, branch, period.start, period.end))
-        pieces.image_only.append(Piece(negative_text, branch, period.start, period.end))
-    null = null_branch(loaded.config, loaded.fingerprint)
-    pieces.negative.append(Piece(negative_text, null, start, end))
+            avoiding = [EncodedSubject(subject, avoided or views) for subject, views in present]
+            made[period.present] = (
+                fused,
+                build_branch(present, loaded, box_coordinates),
+                build_branch(avoiding, loaded, box_coordinates),
+            )
+        fused, branch, negative = made[period.present]
+        bounds = (period.start, period.end)
+        pieces.positive.append(Piece(fused, branch, *bounds))
+        pieces.image_only.append(Piece(negative_text, branch, *bounds))
+        pieces.negative.append(Piece(negative_text, negative, *bounds))
+    if avoided is None:
+        null = null_branch(loaded.config, loaded.fingerprint)
+        return pieces._replace(negative=[Piece(negative_text, null, start, end)])
     return pieces
 
 
@@ -210,9 +233,21 @@ def _encode_subjects(
         progress.update(1)
 
     return [
-        EncodedSubject(subject, encode_subject(clip_vision, subject, adapter.config, on_view))
+        EncodedSubject(
+            subject,
+            encode_pictures(clip_vision, subject.images, subject.masks, adapter.config, on_view),
+        )
         for subject in subjects
     ]
+
+
+def _encode_negative(
+    clip_vision: Any, negative_image: torch.Tensor | None, adapter: LoadedAdapter
+) -> SubjectViews | None:
+    """The negative image through the vision encoder; a batch of them are views of one thing."""
+    if negative_image is None:
+        return None
+    return encode_pictures(clip_vision, negative_image[..., :3], None, adapter.config)
 
 
 def _warn_about_missing_labels(subjects: Subjects, prompt: str) -> None:

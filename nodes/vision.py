@@ -12,7 +12,6 @@ import torch
 
 from ..subject_diffusion_core.checkpoint import AdapterConfig
 from ..subject_diffusion_core.reference_image import prepare_reference
-from .subjects import Subject
 
 _ENCODERS = {
     "sd2": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
@@ -34,19 +33,28 @@ class SubjectViews:
     image_embeds: torch.Tensor
 
 
-def reference_pictures(subject: Subject, size: int) -> Iterator[torch.Tensor]:
-    """Every view of a subject as the encoder gets it: (S, S, 3) in 0..1, cut out, on white."""
-    for view, image in enumerate(subject.images):
-        mask = torch.ones(image.shape[:2]) if subject.masks is None else subject.masks[view]
+def reference_pictures(
+    images: torch.Tensor, masks: torch.Tensor | None, size: int
+) -> Iterator[torch.Tensor]:
+    """Every view of a subject as the encoder gets it: (S, S, 3) in 0..1, cut out, on white.
+
+    `images` (V, H, W, 3) and `masks` (V, H, W) or None are those of a `Subject`.
+    """
+    for view, image in enumerate(images):
+        mask = torch.ones(image.shape[:2]) if masks is None else masks[view]
         yield prepare_reference(image.float(), mask.float(), size).movedim(0, -1)
 
 
-def encode_subject(
-    clip_vision: Any, subject: Subject, config: AdapterConfig, on_view: Callable[[], None]
+def encode_pictures(
+    clip_vision: Any,
+    images: torch.Tensor,
+    masks: torch.Tensor | None,
+    config: AdapterConfig,
+    on_view: Callable[[], None] = lambda: None,
 ) -> SubjectViews:
     """Encode every view of a subject; `on_view` is called before each, for progress and cancel."""
     patches, embeds = [], []
-    for picture in reference_pictures(subject, config.reference_size):
+    for picture in reference_pictures(images, masks, config.reference_size):
         on_view()
         output = clip_vision.encode_image(picture[None], crop=True)
         patch_embeds = output.last_hidden_state[:, 1:].float().cpu()

@@ -51,6 +51,7 @@ INTERFACE = {
             "prompt",
             "negative_prompt",
             "box_coordinates",
+            "negative_image",
         ],
         ["CONDITIONING"] * 3,
     ),
