@@ -38,6 +38,9 @@ INTERFACE = {
         ["SUBJECTS", "IMAGE"],
     ),
     "SubjectDiffusionReferenceView": (["subjects", "adapter"], ["IMAGE"]),
+    "SubjectDiffusionEncodeSubjects": (["subjects", "clip_vision", "adapter"], ["SUBJECTS"]),
+    "SubjectDiffusionSaveSubjects": (["subjects", "filename_prefix"], []),
+    "SubjectDiffusionLoadSubjects": (["file_name", "previous"], ["SUBJECTS"]),
     "SubjectDiffusionInterpolate": (
         ["noise", "guider", "plain_guider", "sampler", "sigmas", "latent_image", "alphas"],
         ["LATENT"],
