@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from .adapter_types import (
     require_adapter,
 )
 from .cond import COND_KEY, BranchSubjects, SubjectCond
+from .notices import show_notices
 from .periods import split_into_periods
 from .sampling_setup import null_branch
 from .schedule import Conditioning, limit_to_range
@@ -94,6 +94,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     "negative", display_name="negative", tooltip="Neither prompt nor subjects."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -117,7 +118,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
             )
         subjects = active_subjects(subjects)
         require_relative_boxes(subjects)
-        _warn_about_missing_labels(subjects, prompt)
+        show_notices(_notices(subjects, prompt, negative_image, applied), cls.hidden)
         stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
@@ -230,11 +231,25 @@ def _encode_negative(
     return encode_pictures(clip_vision, negative_image[..., :3], None, adapter.config)
 
 
-def _warn_about_missing_labels(subjects: Subjects, prompt: str) -> None:
-    for subject in subjects:
-        if prompt.strip() and subject.label.lower() not in prompt.lower():
-            logging.warning(
-                "%s: its label '%s' is not in the prompt; name it there for a better picture.",
-                subject.name,
-                subject.label,
-            )
+def _notices(
+    subjects: Subjects, prompt: str, negative_image: torch.Tensor | None, applied: AppliedAdapter
+) -> list[str]:
+    """What will not work as a user may expect."""
+    notices = [
+        f"{subject.name}: its label '{subject.label}' is not in the prompt; name it there for a "
+        "better picture."
+        for subject in subjects
+        if prompt.strip() and subject.label.lower() not in prompt.lower()
+    ]
+    config = applied.loaded.config
+    ranges = [(subject.start_percent, subject.end_percent) for subject in subjects]
+    periods = split_into_periods(ranges, applied.start_percent, applied.end_percent)
+    most = max(len(period.present) for period in periods)
+    if most > config.num_subjects:
+        notices.append(
+            f"{most} subjects at once, but the adapter '{applied.loaded.name}' was trained with up "
+            f"to {config.num_subjects}: they may blend or lose likeness. Use fewer for better ones."
+        )
+    if negative_image is not None and not subjects:
+        notices.append("negative_image has no effect without subjects, in whose places it stands.")
+    return notices
