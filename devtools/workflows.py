@@ -23,6 +23,9 @@ PACK_NODES = (
     "SubjectDiffusionBoxMask",
     "SubjectDiffusionSegmentLoader",
     "SubjectDiffusionSegment",
+    "SubjectDiffusionEncodeSubjects",
+    "SubjectDiffusionSaveSubjects",
+    "SubjectDiffusionLoadSubjects",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"
@@ -75,6 +78,8 @@ def _subjects(job: Job, upload: Upload) -> Graph:
             "label": subject.label,
             "box": ",".join(f"{edge:.6g}" for edge in subject.box_xyxy),
             "strength": subject.strength,
+            "start_percent": 0.0,
+            "end_percent": 1.0,
         }
         mask_nodes, mask = _mask_of(subject, number, upload)
         graph |= mask_nodes
@@ -122,6 +127,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         strength=1.0,
         start_percent=0.0,
         end_percent=1.0,
+        block_weights="",
     )
     graph["encode"] = node(
         "SubjectDiffusionEncode",
@@ -131,6 +137,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         subjects=["layout", 0],
         prompt=job.prompt,
         negative_prompt="",
+        box_coordinates=True,
     )
     graph["guider"] = node(
         "SubjectDiffusionGuider",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
+from .box_lists import assign_boxes
 from .layout_preview import draw_layout
 from .placement import MODES, place_subjects
-from .subjects import Subjects
+from .subjects import Subject, Subjects
+
+STRETCH_LIMIT = 1.03
 
 
 class SubjectDiffusionLayout(io.ComfyNode):
@@ -57,6 +62,12 @@ class SubjectDiffusionLayout(io.ComfyNode):
                     optional=True,
                     tooltip="Another number gives other random places.",
                 ),
+                io.AnyType.Input(
+                    "boxes",
+                    optional=True,
+                    tooltip="A box for each subject, in order: text, lists, dictionaries, bounding "
+                    "boxes of other nodes, or masks. They replace boxes written in Subject.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -76,12 +87,33 @@ class SubjectDiffusionLayout(io.ComfyNode):
         height: int,
         mode: str = MODES[0],
         place_seed: int = 0,
+        boxes: Any = None,
     ) -> io.NodeOutput:
         in_fractions = tuple(
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for subject in subjects
+            for subject in assign_boxes(subjects, boxes)
         )
+        for subject in subjects:
+            _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
         return io.NodeOutput(placed, draw_layout(placed, width, height))
+
+
+def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:
+    """A region is laid over the whole picture, whatever its own proportions are."""
+    if subject.region is None:
+        return
+    region_height, region_width = subject.region.shape
+    stretch = (region_width / region_height) / (width / height)
+    if not 1 / STRETCH_LIMIT < stretch < STRETCH_LIMIT:
+        logging.warning(
+            "%s's region is %dx%d and will be stretched to the picture's %dx%d. Draw it in the "
+            "proportions of the picture.",
+            subject.name,
+            region_width,
+            region_height,
+            width,
+            height,
+        )

@@ -10,8 +10,24 @@ from dataclasses import dataclass
 import torch
 
 from .boxes import Box
+from .vision import SubjectViews
 
 PLACEHOLDER_MASK_SIZE = (64, 64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubjectEmbeds:
+    """What an image encoder said of a subject, kept with it.
+
+    Attributes:
+        views: of every picture of the subject.
+        encoder_hash: which encoder that was.
+        reference_size: side of the pictures that it saw, in pixels.
+    """
+
+    views: SubjectViews
+    encoder_hash: str
+    reference_size: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +41,10 @@ class Subject:
         label: what it is, for example "dog".
         box: where it shall stand, or None if no box was given yet.
         strength: 0 removes the subject, 1 is the trained strength.
+        start_percent, end_percent: the part of the sampling, 0..1, in which it takes part.
+        region: (H, W) in 0..1 of the whole generated picture: where it acts, in place of the box's
+            rectangle in the location mask; None = the box.
+        embeds: of the image encoder; None = Encode runs it. With them the pictures are only shown.
     """
 
     name: str
@@ -33,6 +53,14 @@ class Subject:
     label: str
     box: Box | None
     strength: float
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    region: torch.Tensor | None = None
+    embeds: SubjectEmbeds | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.strength > 0.0 and self.start_percent < self.end_percent
 
 
 Subjects = tuple[Subject, ...]
@@ -101,9 +129,25 @@ def _checked_masks(
     return masks.expand(views, -1, -1)
 
 
+def checked_region(region: torch.Tensor, owner: str) -> torch.Tensor:
+    """A MASK of the generated picture, (H, W) or (1, H, W) -> (H, W) in 0..1."""
+    masks = region.unsqueeze(0) if region.ndim == 2 else region
+    if masks.shape[0] != 1:
+        raise ValueError(
+            f"{owner}'s region: expected one mask of the generated picture, got {masks.shape[0]}. "
+            "Pick one of them."
+        )
+    if not bool(masks.isfinite().all()):
+        raise ValueError(
+            f"{owner}'s region: expected numbers from 0 to 1, got NaN or infinity. Use another "
+            "mask."
+        )
+    return masks[0].float().cpu().clamp(0.0, 1.0)
+
+
 def active_subjects(subjects: Subjects) -> Subjects:
-    """The subjects that take part: strength 0 removes a subject."""
-    return tuple(subject for subject in subjects if subject.strength > 0.0)
+    """The subjects that take part: strength 0 or an empty range removes a subject."""
+    return tuple(subject for subject in subjects if subject.is_active)
 
 
 def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:

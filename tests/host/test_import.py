@@ -35,6 +35,9 @@ NODE_IDS = [
     "SubjectDiffusionBoxMask",
     "SubjectDiffusionSegmentLoader",
     "SubjectDiffusionSegment",
+    "SubjectDiffusionEncodeSubjects",
+    "SubjectDiffusionSaveSubjects",
+    "SubjectDiffusionLoadSubjects",
 ]
 
 
