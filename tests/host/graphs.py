@@ -79,6 +79,9 @@ def make_pictures(folder: Path) -> None:
     pixels[..., 3] = 0
     pixels[0, 0, 3] = 1
     Image.fromarray(pixels, "RGBA").save(folder / "invisible.png")
+    Image.fromarray(pixels[:30, :, 0], "L").save(folder / "grey.png")
+    Image.fromarray(pixels[:1, :1, :3], "RGB").save(folder / "one_pixel.png")
+    (folder / "cut_short.png").write_bytes((folder / "cutout.png").read_bytes()[:200])
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
