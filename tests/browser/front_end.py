@@ -69,6 +69,7 @@ class FrontEnd:
         self._screenshots = screenshots
         self._context = browser.new_context(viewport={"width": 1600, "height": 1000})
         self._errors: list[str] = []
+        self._mode = ""
         self._is_starting = True
         self.page: Page = self._context.new_page()
         self.page.on("console", self._on_console)
@@ -77,6 +78,7 @@ class FrontEnd:
     def open(self, vue_nodes: bool) -> None:
         """Load the page in one of the front end's two modes and wait for the pack's nodes."""
         self._is_starting = True
+        self._mode = next(name for name, value in MODES.items() if value == vue_nodes)
         self.page.goto(self._url)
         self._wait_for(PACK_IS_THERE, READY_SECONDS)
         if self.page.evaluate("Boolean(window.LiteGraph.vueNodesMode)") != vue_nodes:
@@ -148,11 +150,21 @@ class FrontEnd:
         sources = self.page.evaluate(f"{images}.map(image => image.src)")
         return [self.page.request.get(source).body() for source in sources]
 
+    def rectangles(self) -> dict[str, tuple[float, float, float, float]]:
+        """Left, top, right and bottom of every node as drawn, with its title bar."""
+        found = self.page.evaluate(
+            """() => window.app.graph.nodes.map(node => {
+                const [x, y, width, height] = node.boundingRect
+                return [`${node.id} ${node.type}`, [x, y, x + width, y + height]]
+            })"""
+        )
+        return {name: tuple(edges) for name, edges in found}
+
     def screenshot(self, name: str) -> Path:
         """The whole workflow, fitted into the window."""
         self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
         self.page.wait_for_timeout(600)  # the view glides there
-        path = self._screenshots / f"{name}.png"
+        path = self._screenshots / f"{name} ({self._mode}).png"
         self.page.screenshot(path=path)
         return path
 
