@@ -34,18 +34,23 @@ class GraphRunner:
     def pictures(self, graph: Graph) -> list[np.ndarray]:
         """All pictures that the graph saves, computed anew."""
         before = set(saved_files())
-        self._executor.reset()
-        error = self._execute(graph)
+        self.forget()
+        error = self.execute(graph)
         assert error is None, error
         return [read_picture(path) for path in sorted(set(saved_files()) - before)]
 
     def error(self, graph: Graph) -> str:
         """The sentence with which the graph fails."""
-        error = self._execute(graph)
+        error = self.execute(graph)
         assert error is not None, "the graph succeeded"
         return error
 
-    def _execute(self, graph: Graph) -> str | None:
+    def forget(self) -> None:
+        """Drop the outputs that ComfyUI keeps for the next prompt."""
+        self._executor.reset()
+
+    def execute(self, graph: Graph) -> str | None:
+        """Run the graph after the ones before it, as the server does; the error's sentence."""
         prompt_id = str(uuid.uuid4())
         valid, error, outputs, node_errors = asyncio.run(
             execution.validate_prompt(prompt_id, graph, None)
