@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 # Name of a mode -> its setting `Comfy.VueNodes.Enabled`.
 MODES = {"LiteGraph": False, "Nodes 2.0": True}
-READY_SECONDS, IMAGE_SECONDS = 120, 120
+# Long, because a busy machine is slow; what is waited for usually takes a few seconds.
+READY_SECONDS, IMAGE_SECONDS, DRAWN_SECONDS = 300, 300, 60
 # As root there is no sandbox; the rest keeps the browser from calling its makers.
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -71,6 +72,7 @@ class FrontEnd:
         self._errors: list[str] = []
         self._mode = ""
         self._is_starting = True
+        self._context.set_default_timeout(1000 * READY_SECONDS)
         self.page: Page = self._context.new_page()
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
@@ -85,7 +87,9 @@ class FrontEnd:
             self.set_setting("Comfy.VueNodes.Enabled", vue_nodes)
             self.page.reload()
             self._wait_for(PACK_IS_THERE, READY_SECONDS)
-        self._wait_for(f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", 10)
+        self._wait_for(
+            f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", DRAWN_SECONDS
+        )
         self._is_starting = False
 
     def close(self) -> None:
@@ -101,7 +105,7 @@ class FrontEnd:
         """Show a workflow as if its file had been dropped onto the canvas."""
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
         count = len(workflow["nodes"])
-        self._wait_for(f"window.app.graph.nodes.length === {count}", 10)
+        self._wait_for(f"window.app.graph.nodes.length === {count}", DRAWN_SECONDS)
         self.settle()
 
     def settle(self) -> None:
