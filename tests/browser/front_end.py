@@ -70,7 +70,7 @@ class FrontEnd:
         self._screenshots = screenshots
         self._context = browser.new_context(viewport={"width": 1600, "height": 1000})
         self._errors: list[str] = []
-        self._mode = ""
+        self.mode = ""
         self._is_starting = True
         self._context.set_default_timeout(1000 * READY_SECONDS)
         self.page: Page = self._context.new_page()
@@ -80,7 +80,7 @@ class FrontEnd:
     def open(self, vue_nodes: bool) -> None:
         """Load the page in one of the front end's two modes and wait for the pack's nodes."""
         self._is_starting = True
-        self._mode = next(name for name, value in MODES.items() if value == vue_nodes)
+        self.mode = next(name for name, value in MODES.items() if value == vue_nodes)
         self.page.goto(self._url)
         self._wait_for(PACK_IS_THERE, READY_SECONDS)
         if self.page.evaluate("Boolean(window.LiteGraph.vueNodesMode)") != vue_nodes:
@@ -142,7 +142,8 @@ class FrontEnd:
         self.page.get_by_test_id("queue-button").first.click()
         self._wait_for("window.runEnd !== null", IMAGE_SECONDS)
         end = self.page.evaluate("window.runEnd")
-        assert end["kind"] == "execution_success", end["detail"]
+        if end["kind"] != "execution_success":
+            raise AssertionError(end["detail"]["exception_message"])
 
     def images_of(self, node_id: int) -> list[bytes]:
         """The images that a node shows, once the page has got them."""
@@ -168,7 +169,7 @@ class FrontEnd:
         """The whole workflow, fitted into the window."""
         self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
         self.page.wait_for_timeout(600)  # the view glides there
-        path = self._screenshots / f"{name} ({self._mode}).png"
+        path = self._screenshots / f"{name} ({self.mode}).png"
         self.page.screenshot(path=path)
         return path
 
