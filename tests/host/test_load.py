@@ -119,7 +119,7 @@ def alive(host: Host) -> Counter[str]:
         kind = type(thing)
         if kind.__name__ in KINDS and kind.__module__.startswith(host.pack.__name__):
             counts[kind.__name__] += 1
-        elif isinstance(thing, torch.Tensor) and thing.device.type == "cpu":
+        elif issubclass(kind, torch.Tensor) and thing.device.type == "cpu":
             counts["tensor bytes"] += thing.nbytes
     counts["loaded models"] = len(comfy.model_management.current_loaded_models)
     return counts
