@@ -2,7 +2,7 @@
 
     python -m benchmarks.training compare      the loop's step against a plain one, as a ratio
     python -m benchmarks.training one-gpu      one_gpu_sd2 at batch 1: does it fit into 24 GB?
-    python -m benchmarks.training cpu-step     one bf16 step with adapters only, to show that it runs
+    python -m benchmarks.training cpu-step     one bf16 step with adapters only: does it run?
 
 ``compare`` and ``one-gpu`` need a CUDA device. The plain step computes VAE latents and ViT-H tokens
 in the loop and materialises every attention map, as the reference code does; both have the same
