@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -164,7 +163,7 @@ def frozen_encoders(device: torch.device) -> FrozenEncoders:
     vae = random_module(lambda: AutoencoderKL(**SD2_VAE), device)
     tower = random_module(lambda: VisionTransformer(**VIT_H), device)
     vision = OpenClipVision(tower, VIT_H).to(device)
-    return FrozenEncoders(vae.requires_grad_(False), vision.requires_grad_(False))
+    return FrozenEncoders(vae.requires_grad_(False), vision.requires_grad_(False), torch.bfloat16)
 
 
 class Step:
@@ -249,6 +248,8 @@ def one_gpu(steps: int) -> dict[str, Any]:
 
 def cpu_step(resolution: int) -> dict[str, Any]:
     """One bf16 step with adapters only."""
+    import resource  # not on Windows
+
     recipe = replace(
         recipe_named("one_gpu_sd2"), resolution=resolution, text_encoder="frozen", ema_decay=0.0,
         cross_attention_kv=False,

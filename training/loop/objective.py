@@ -53,19 +53,28 @@ def draw_noise(shape: torch.Size, positions: list[int], seed: int) -> tuple[Tens
 
 @dataclass
 class FrozenEncoders:
-    """VAE and image encoder of a run; None where the shards hold what they would compute."""
+    """VAE and image encoder of a run; None where the shards hold what they would compute.
+
+    They run in ``dtype``; what they give is float32.
+    """
 
     vae: nn.Module | None
     vision: nn.Module | None
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        for network in (self.vae, self.vision):
+            if network is not None:
+                network.to(self.dtype)
 
     @torch.no_grad()
     def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add latents and reference features where the batch has pictures instead."""
         if "pixels" in tensors:
-            tensors["latents"] = encode_latents(self.vae, tensors.pop("pixels"))
+            tensors["latents"] = encode_latents(self.vae, tensors.pop("pixels").to(self.dtype))
         if "references" in tensors:
             references = tensors.pop("references")
-            patches, images = self.vision(references.flatten(0, 1))  # type: ignore[misc]
+            patches, images = self.vision(references.flatten(0, 1).to(self.dtype))  # type: ignore[misc]
             tensors["patch_embeds"] = patches.unflatten(0, references.shape[:2]).float()
             tensors["image_embeds"] = images.unflatten(0, references.shape[:2]).float()
         return tensors

@@ -139,12 +139,12 @@ class Run:
     def load_encoders(self) -> FrozenEncoders:
         """VAE and image encoder, each only where the shards lack its results."""
         device = self.accelerator.device
+        dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float32
         vae = None if self.dataset.use_latents else self.base.load_vae().to(device)
         if self.dataset.use_tokens:
-            return FrozenEncoders(vae, None)
-        return FrozenEncoders(
-            vae, load_vision(self.options.vision, self.recipe, self.base).to(device)
-        )
+            return FrozenEncoders(vae, None, dtype)
+        vision = load_vision(self.options.vision, self.recipe, self.base).to(device)
+        return FrozenEncoders(vae, vision, dtype)
 
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""

@@ -145,7 +145,7 @@ class SheetMaker:
         """(B, R, R, 3) uint8. The autoencoder is on the device only for this moment."""
         vae: Any = self.vae.to(self.device)
         scaled = latents / vae.config.get("scaling_factor", 1.0)
-        pixels = torch.cat([vae.decode(one[None]).sample.float() for one in scaled])
+        pixels = torch.cat([vae.decode(one[None].to(vae.dtype)).sample.float() for one in scaled])
         if self.encoders.vae is not self.vae:
             self.vae.to("cpu")
         pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
