@@ -54,7 +54,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     try:
         recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
         check_paths(arguments)
-        from .run import RunOptions, train
+        from .launch import RunOptions
+        from .run import train
 
         train(
             RunOptions(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +17,9 @@ from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
 from ..fused_attention import use_fused_attention
-from ..recipes.configuration import TrainingRecipe
 from ..vision import VisionShape, load_vision, vision_shape
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
+from .launch import RunOptions, announce, make_accelerator, shared_catalogue
 from .objective import FrozenEncoders, Objective, sample_seed
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
@@ -30,18 +28,6 @@ from .sharding import in_pieces_like, optimizer_state_in_pieces, whole
 from .sheets import SheetMaker, load_sheet_samples
 
 MAX_BAD_STEPS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where a run reads and writes; everything else is the recipe's."""
-
-    recipe: TrainingRecipe
-    data: Path
-    out: Path
-    base: Path | None = None
-    vision: Path | None = None
-    init: Path | None = None
 
 
 def train(options: RunOptions) -> None:
@@ -60,51 +46,6 @@ def train(options: RunOptions) -> None:
         accelerator.wait_for_everyone()
         Run(options, accelerator, catalogue).go()
     accelerator.end_training()
-
-
-def make_accelerator(recipe: TrainingRecipe) -> Accelerator:
-    """One process, DDP or FSDP (version 2), as `accelerate launch` or torchrun set it up."""
-    accelerator = Accelerator(
-        mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
-        cpu=not torch.cuda.is_available(),
-    )
-    kind = str(accelerator.distributed_type.value)
-    plain = kind in ("NO", "MULTI_GPU", "MULTI_CPU")
-    if not plain and not (kind == "FSDP" and accelerator.is_fsdp2):
-        raise ValueError(
-            f"accelerate: expected one process, DDP or FSDP version 2, got {kind}. "
-            "Choose one of these with `accelerate config`."
-        )
-    if kind == "FSDP" and (recipe.offload_optimizer or recipe.optimizer == "adamw8bit"):
-        raise ValueError(
-            "offload_optimizer: expected false (and optimizer adamw) with FSDP, which cuts the "
-            "optimiser's state itself. Change the setting."
-        )
-    return accelerator
-
-
-def shared_catalogue(options: RunOptions, accelerator: Accelerator) -> Catalogue:
-    """The data's catalogue, built by the first process."""
-    folder = options.out / "index"
-    if accelerator.is_main_process:
-        open_catalogue(options.data, folder)
-    accelerator.wait_for_everyone()
-    return open_catalogue(options.data, folder, build=False)
-
-
-def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator) -> None:
-    """Print the resolved configuration and what the data is."""
-    width = max(len(name) for name in options.recipe.as_dict())
-    for name, value in options.recipe.as_dict().items():
-        print(f"  {name:<{width}} {value}")
-    computed = ", ".join(catalogue.features) or "nothing"
-    print(
-        f"{sum(catalogue.counts)} samples in {len(catalogue.shards)} shards, "
-        f"{len(catalogue.views)} subjects with several pictures, computed before: {computed}"
-    )
-    for sentence in catalogue.damaged:
-        print(f"warning: {sentence}")
-    print(f"{accelerator.num_processes} processes on {accelerator.device}", flush=True)
 
 
 class Run:
