@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ class Run:
         """Model, optimiser, average, objective."""
         recipe, device = self.recipe, self.accelerator.device
         model = assemble(self.options, self.base, self.vision_shape)
+        self.base = replace(self.base, unet={}, text={})  # the model has them now
         watched = use_fused_attention(model.unet)
         model.to(device).train()
         optimizer = build_optimizer(trainable(model), recipe)
@@ -148,13 +150,16 @@ class Run:
         pad = self.base.pad_token_id
         dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, pad, plain=True)
         encoders = self.objective.encoders
+        samples = load_sheet_samples(dataset, self.recipe.sheet_subjects)
+        if samples is None:
+            return None
         return SheetMaker(
             self.accelerator.unwrap_model(self.model),
             self.objective.watched,
             encoders,
             encoders.vae or self.base.load_vae(),
             self.base.prediction_type,
-            load_sheet_samples(dataset, self.recipe.sheet_subjects),
+            samples,
             dataset.tokens("", []).token_ids,
             self.accelerator.device,
         )
