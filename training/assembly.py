@@ -89,12 +89,12 @@ def choose_trainable(model: SubjectDiffusionModel, recipe: TrainingRecipe) -> No
     model.grounding.requires_grad_(recipe.adapter)
     model.mlp.requires_grad_(recipe.image_cls)
     for name, parameter in model.unet.named_parameters():
-        wanted = {".fuser.": recipe.adapter, "attn2.to_": recipe.cross_attention_kv}
-        part = ".fuser." if ".fuser." in name else "attn2.to_"
         if name.startswith("conv_in."):
             parameter.requires_grad_(recipe.conv_in)
+        elif ".fuser." in name:
+            parameter.requires_grad_(recipe.adapter)
         elif is_adapter_tensor(name):
-            parameter.requires_grad_(wanted[part])
+            parameter.requires_grad_(recipe.cross_attention_kv)
     for name, parameter in model.text_encoder.named_parameters():
         if recipe.text_encoder == "full":
             table = "token_embedding" in name

@@ -136,8 +136,9 @@ def test_a_single_bad_step_is_left_out(shards: Path, tmp_path: Path, monkeypatch
         train(shards, tmp_path / "run", "steps=4", "checkpoint_every=4")
     weights = load_file(last_checkpoint(tmp_path / "run") / "weights.safetensors")
     assert all(tensor.isfinite().all() for tensor in weights.values())
-    losses = [row["loss"] for row in log_rows(tmp_path / "run")]
-    assert np.isnan(losses[1]) and np.isfinite([losses[0], *losses[2:]]).all()
+    rows = log_rows(tmp_path / "run")
+    assert rows[1]["left_out"] == 1 and "loss" not in rows[1]
+    assert np.isfinite([row["loss"] for row in (rows[0], *rows[2:])]).all()
 
 
 def test_dead_data_reader_is_replaced(shards: Path, tmp_path: Path) -> None:

@@ -196,20 +196,23 @@ class Run:
             if not bool(loss.isfinite()):
                 broken += batch.names
         norm = self.optimize(broken, progress)
+        if norm is None:
+            return {"left_out": 1.0}
         mse, maps = (
             self.over_processes(float(v)) / accelerator.num_processes for v in (mse_sum, maps_sum)
         )
         return {"mse": mse, "maps": maps, "loss": mse + recipe.map_loss_weight * maps, "norm": norm}
 
-    def optimize(self, broken: list[str], progress: Progress | None) -> float:
-        """The optimiser's step, unless a gradient is not finite; then nothing changes."""
+    def optimize(self, broken: list[str], progress: Progress | None) -> float | None:
+        """The optimiser's step, and the gradient's norm; None if that is not finite: then nothing
+        changes."""
         accelerator, recipe = self.accelerator, self.recipe
         parameters = [p for _, p in self.parameters]
         norm = float(accelerator.clip_grad_norm_(parameters, recipe.gradient_norm_limit))
         if norm != norm or norm == float("inf"):
             self.optimizer.zero_grad()
             self.refuse_step(gather_object(broken), progress)
-            return 0.0
+            return None
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, self.step)
         self.optimizer.step()
