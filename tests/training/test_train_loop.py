@@ -7,12 +7,14 @@ import os
 import resource
 import signal
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from own_pictures import write_pictures
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -37,6 +39,13 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = ["--out", str(folder / "shards"), "--recipe", "debug_cpu", "--variants", "2"]
     main(["precompute", "--jsonl", str(listed), *out, "--held-out", "1"])
     return folder / "shards" / "train"
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps one state a process; each of these tests is a run of its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def train(shards: Path, out: Path, *settings: str) -> None:
