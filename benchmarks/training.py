@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from training.assembly import adapter_shape, choose_trainable
+from training.assembly import adapter_shape, checkpoint_activations, choose_trainable
 from training.attention import TokenMaps, use_plain_attention
 from training.base_models import BaseModel
 from training.dataset.batches import MicroBatch
@@ -96,8 +96,7 @@ def random_model(recipe: TrainingRecipe, device: torch.device) -> SubjectDiffusi
         if hasattr(module, "fuser"):
             module.fuser.use_sdpa = True
     if recipe.gradient_checkpointing:
-        model.unet.enable_gradient_checkpointing()
-        model.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     return model.train()
 
 

@@ -110,6 +110,14 @@ def lower_frozen_precision(model: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def checkpoint_activations(model: SubjectDiffusionModel) -> None:
+    """Keep few activations and compute the others again in the backward pass."""
+    model.unet.enable_gradient_checkpointing()
+    text = model.text_encoder
+    enable = getattr(text, "activation_checkpointing_enable", text.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+
+
 def trained_parts(recipe: TrainingRecipe) -> tuple[str, ...]:
     """What differs from the base, in the adapter file's words."""
     parts = ["adapters", "grounding", "mlp"]

@@ -12,7 +12,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from ..assembly import build_model, choose_trainable, lower_frozen_precision
+from ..assembly import (
+    build_model,
+    checkpoint_activations,
+    choose_trainable,
+    lower_frozen_precision,
+)
 from ..base_models import BaseModel, load_base
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
@@ -291,6 +296,5 @@ def assemble(options: RunOptions, base: BaseModel, vision: VisionShape) -> nn.Mo
     if recipe.precision == "bfloat16":
         lower_frozen_precision(model, torch.bfloat16)
     if recipe.gradient_checkpointing:
-        model.unet.enable_gradient_checkpointing()
-        model.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     return model
