@@ -203,7 +203,7 @@ class Step:
         if self.average is not None:
             self.average.update(self.count)
         self.count += 1
-        return float(loss)
+        return float(loss.detach())
 
 
 def measure(step: Step, size: int, steps: int) -> dict[str, float]:

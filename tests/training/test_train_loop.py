@@ -181,7 +181,10 @@ def test_second_writer_is_refused(shards: Path, tmp_path: Path) -> None:
     [
         (["--data", "nowhere"], "--data: expected a path on this machine, got nowhere"),
         (["--set", "map_loss=l3"], "map_loss: expected one of"),
-        (["--recipe", "paper_sd2"], "--base: expected a diffusers folder or a checkpoint file"),
+        (
+            ["--recipe", "paper_sd2", "--set", "warmup_steps=0"],
+            "--base: expected a diffusers folder or a checkpoint file",
+        ),
         (["--recipe", "one_gpu_sd3"], "recipe: expected one of paper_sd2"),
         (["--init", "nowhere.safetensors"], "--init: expected a path"),
         (["--set", "wandb=true"], "wandb: expected the package wandb"),
