@@ -30,13 +30,10 @@ WIDTH = 1024  # the importer tells SD2 by it
 def reference_files(folder: Path) -> list[str]:
     """The four files of the authors' code, from the real classes, and the options that name them."""
     unet = {**RANDOM_UNET, "cross_attention_dim": WIDTH, "block_out_channels": (64,) * 4}
+    text = {**RANDOM_TEXT, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
     states = {
         "unet": build_unet({**unet, "attention_head_dim": 1}, 4).state_dict(),
-        "text-encoder": CLIPTextModel(
-            CLIPTextConfig(
-                **{**RANDOM_TEXT, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
-            )
-        ).state_dict(),
+        "text-encoder": CLIPTextModel(CLIPTextConfig(**text)).state_dict(),
         "mlp": ImageEmbedProjector(6, 8, WIDTH).state_dict(),
         "proj": GroundingNet(10, WIDTH, 12, 16).state_dict(),
     }
@@ -56,12 +53,12 @@ def test_four_files_become_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixt
     config = checkpoint.load(out).config
     assert config.mask_polarity == "outside" and config.num_subjects == 3
     arguments[1] = str(tmp_path / "nowhere.bin")
-    with pytest.raises(SystemExit, match="--unet: expected a file, got .*nowhere"):
+    with pytest.raises(SystemExit, match=r"--unet: expected a file, got .*nowhere"):
         main(["import-reference", *arguments, "--out", str(out)])
 
 
 def test_export_of_nothing_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="error: --run: expected a checkpoint in .* got none"):
+    with pytest.raises(SystemExit, match=r"error: --run: expected a checkpoint in .* got none"):
         main(["export", "--run", str(tmp_path), "--out", str(tmp_path / "a.safetensors")])
 
 
