@@ -28,7 +28,7 @@ WIDTH = 1024  # the importer tells SD2 by it
 
 
 def reference_files(folder: Path) -> list[str]:
-    """The four files of the authors' code, from the real classes, and the options that name them."""
+    """The four files of the authors' code, from the real classes, as options that name them."""
     unet = {**RANDOM_UNET, "cross_attention_dim": WIDTH, "block_out_channels": (64,) * 4}
     text = {**RANDOM_TEXT, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
     states = {
