@@ -64,7 +64,7 @@ class FrozenEncoders:
 
     def __post_init__(self) -> None:
         for network in (self.vae, self.vision):
-            if network is not None:
+            if network is not None and self.dtype != torch.float32:
                 network.to(self.dtype)
 
     @torch.no_grad()
