@@ -101,7 +101,11 @@ class ContextPositionNet(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterShape:
-    """Sizes and options of the Subject-Diffusion modules."""
+    """Sizes and options of the Subject-Diffusion modules.
+
+    ``adapter`` False leaves the gated layers out of the computation, ``image_cls`` False leaves the
+    placeholders' own embeddings in the text (the paper's ablations e and g).
+    """
 
     patch_dim: int
     image_embed_dim: int
@@ -111,6 +115,8 @@ class AdapterShape:
     num_freqs: int = 8
     temperature: float = 100.0
     box_coordinates: bool = True
+    adapter: bool = True
+    image_cls: bool = True
     patch_positions: bool = False
     query_positions: bool = False
     token_positions: bool = False
@@ -167,6 +173,8 @@ class SubjectDiffusionModel(nn.Module):
 
     def encode(self, conditioning: Conditioning) -> Tensor:
         """Fused text states (B, L, D) of the conditioning."""
+        if not self.shape.image_cls:
+            return encode_text(self.text_encoder, conditioning.token_ids)
         projected = self.mlp(conditioning.image_embeds)
         return encode_text(
             self.text_encoder,
@@ -186,7 +194,7 @@ class SubjectDiffusionModel(nn.Module):
             "patch_embeds": conditioning.patch_embeds,
             "subject_valid": conditioning.subject_valid,
             "subject_boxes_xyxy": conditioning.subject_boxes_xyxy,
-            "adapter_scale": conditioning.adapter_scale,
+            "adapter_scale": conditioning.adapter_scale if self.shape.adapter else 0.0,
             "query_positions": {
                 q: f.to(noisy_latents.device, noisy_latents.dtype)
                 for q, f in self.query_positions(height, width).items()

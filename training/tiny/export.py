@@ -11,20 +11,15 @@ from torch import Tensor
 
 from subject_diffusion_core import tiny_base
 from subject_diffusion_core.adapter import Adapter
-from subject_diffusion_core.adapter_config import AdapterBlock, AdapterConfig
+from subject_diffusion_core.adapter_config import AdapterConfig
 from subject_diffusion_core.tiny_vision import TinyVision
 
+from ..adapter_files import TOKEN_TABLE, adapter_blocks, is_adapter_tensor, with_text_prefix
 from ..model import SubjectDiffusionModel
 from ..text import END_TOKEN, CompactVocabulary
 from .recipe import TinyRecipe
 
 ADAPTER_ONLY = ("fuser.", "position_net.")
-TOKEN_TABLE = "text_model.embeddings.token_embedding.weight"
-
-
-def with_text_prefix(name: str) -> str:
-    """transformers' parameter name with the ``text_model.`` that newer versions leave out."""
-    return name if name.startswith("text_model.") else f"text_model.{name}"
 
 
 def full_token_table(compact: Tensor, vocabulary: CompactVocabulary) -> Tensor:
@@ -85,29 +80,6 @@ def base_from_model(
         vision={name: tensor.float() for name, tensor in vision.state_dict().items()},
         token_ids=torch.tensor(vocabulary.token_ids),
     )
-
-
-def adapter_blocks(model: SubjectDiffusionModel) -> tuple[AdapterBlock, ...]:
-    """Every transformer block with an adapter, in forward order."""
-    order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-    names = [name for name, module in model.unet.named_modules() if hasattr(module, "fuser")]
-    names.sort(key=lambda name: order[name.split(".")[0]])
-    modules = dict(model.unet.named_modules())
-    return tuple(
-        AdapterBlock(
-            name=name,
-            query_dim=modules[name].fuser.query_dim,
-            num_heads=modules[name].fuser.attn.num_heads,
-            head_dim=modules[name].fuser.attn.head_dim,
-        )
-        for name in names
-    )
-
-
-def is_adapter_tensor(name: str) -> bool:
-    """Whether a UNet parameter belongs into the adapter's file."""
-    cross_attention = name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
-    return ".fuser." in name or cross_attention or name.startswith("conv_in.")
 
 
 def adapter_from_model(

@@ -1,0 +1,241 @@
+"""The base model that a run starts from: read from local files, never downloaded.
+
+Four forms: a diffusers folder, a single checkpoint file (Stable Diffusion's own names), the tiny
+base's file, or random classes of SD2's kind at tiny width for debugging.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from subject_diffusion_core import tiny_base
+from subject_diffusion_core.errors import CheckpointError
+
+from .recipes.configuration import TrainingRecipe
+from .text import END_TOKEN
+
+StateDict = dict[str, Tensor]
+PAD_TOKEN_IDS = {"sd2": 0, "sd15": END_TOKEN, "tiny": END_TOKEN}
+TEXT_WIDTHS = {"sd2": 1024, "sd15": 768}
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_UNET_NOT_ARGUMENTS = ("in_channels", "out_channels", "attention_type")
+RANDOM_UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "layers_per_block": 1,
+    "block_out_channels": (32, 32, 64, 64),
+    "attention_head_dim": (1, 1, 2, 2),
+    "cross_attention_dim": 32,
+    "use_linear_projection": True,
+    "norm_num_groups": 16,
+}
+RANDOM_TEXT: dict[str, Any] = {
+    "vocab_size": END_TOKEN + 1,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 77,
+    "bos_token_id": END_TOKEN - 1,
+    "eos_token_id": END_TOKEN,
+    "pad_token_id": 0,
+}
+RANDOM_VAE: dict[str, Any] = {
+    "block_out_channels": (16, 16, 32, 32),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "sample_size": 64,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A text-to-image model in parts.
+
+    Attributes:
+        unet_arguments: diffusers' constructor arguments, without channels and attention type.
+        latent_channels: of the base; the trained UNet takes one more.
+        unet, text: state dicts; the text encoder's names as this transformers version has them.
+        text_config: of the text encoder.
+        load_vae: builds the autoencoder when it is needed.
+        prediction_type: epsilon or v_prediction.
+        family: sd2, sd15 or tiny. pad_token_id: what fills a prompt up to 77 tokens.
+        vision: the image encoder that comes with the base (tiny), or None.
+    """
+
+    family: str
+    unet_arguments: dict[str, Any]
+    latent_channels: int
+    unet: StateDict
+    text_config: CLIPTextConfig
+    text: StateDict
+    load_vae: Callable[[], nn.Module]
+    prediction_type: str
+    vision: StateDict | None = None
+
+    @property
+    def pad_token_id(self) -> int:
+        """The padding of this family's prompts."""
+        return PAD_TOKEN_IDS[self.family]
+
+
+def load_base(path: Path | None, recipe: TrainingRecipe) -> BaseModel:
+    """The base of a run, whatever form it has; checked against the recipe's family."""
+    if recipe.random_base:
+        return random_base(recipe)
+    if path is None or not path.exists():
+        raise FileNotFoundError(
+            f"--base: expected a diffusers folder or a checkpoint file of {recipe.base_family}, "
+            f"got {'nothing' if path is None else path}. Pass the path of one on this machine."
+        )
+    if recipe.base_family == "tiny":
+        base = read_tiny_base(path)
+    elif path.is_dir():
+        base = read_diffusers_folder(path, recipe)
+    else:
+        from .single_file import read_single_file
+
+        base = read_single_file(path, recipe)
+    width = base.unet_arguments["cross_attention_dim"]
+    wanted = TEXT_WIDTHS.get(recipe.base_family, width)
+    if width != wanted:
+        raise CheckpointError(
+            f"--base: expected {recipe.base_family} with texts of width {wanted}, got {path} with "
+            f"{width}. Choose a recipe for this base, or another base."
+        )
+    return base
+
+
+def random_base(recipe: TrainingRecipe) -> BaseModel:
+    """SD2's classes at tiny width with random weights; always the same ones."""
+    with torch.random.fork_rng():
+        torch.manual_seed(20_000)
+        unet = UNet2DConditionModel(**RANDOM_UNET)
+        text_config = CLIPTextConfig(**RANDOM_TEXT)
+        text = CLIPTextModel(text_config)
+
+    def build_vae() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(20_001)
+            return AutoencoderKL(**RANDOM_VAE).eval().requires_grad_(False)
+
+    prediction = recipe.prediction_type
+    return BaseModel(
+        family=recipe.base_family,
+        unet_arguments=dict(RANDOM_UNET),
+        latent_channels=4,
+        unet=unet.state_dict(),
+        text_config=text_config,
+        text=text.state_dict(),
+        load_vae=build_vae,
+        prediction_type="epsilon" if prediction == "auto" else prediction,
+    )
+
+
+def read_tiny_base(path: Path) -> BaseModel:
+    """The small model's base file."""
+    base = tiny_base.load(path)
+    arguments = {k: v for k, v in base.config["unet"].items() if k not in _UNET_NOT_ARGUMENTS}
+    channels = int(base.config["vae"]["latent_channels"])
+
+    def build_vae() -> nn.Module:
+        vae = AutoencoderTiny(latent_channels=channels)
+        vae.load_state_dict(base.vae)
+        return vae.eval().requires_grad_(False)
+
+    return BaseModel(
+        family="tiny",
+        unet_arguments=arguments,
+        latent_channels=channels,
+        unet=base.unet,
+        text_config=CLIPTextConfig(**base.config["text_encoder"]),
+        text=own_text_names(base.text_encoder),
+        load_vae=build_vae,
+        prediction_type=base.config["prediction_type"],
+        vision=base.vision,
+    )
+
+
+def read_diffusers_folder(path: Path, recipe: TrainingRecipe) -> BaseModel:
+    """A folder as diffusers saves pipelines: unet, text_encoder, vae, scheduler."""
+    config = read_json(path / "unet" / "config.json")
+    arguments = {
+        k: v for k, v in config.items() if not k.startswith("_") and k not in _UNET_NOT_ARGUMENTS
+    }
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    stated = read_json(scheduler).get("prediction_type") if scheduler.exists() else None
+    text_config = CLIPTextConfig.from_pretrained(path / "text_encoder", local_files_only=True)
+    return BaseModel(
+        family=recipe.base_family,
+        unet_arguments=arguments,
+        latent_channels=int(config["in_channels"]),
+        unet=read_weights(path / "unet", "diffusion_pytorch_model"),
+        text_config=text_config,
+        text=own_text_names(read_weights(path / "text_encoder", "model", "pytorch_model")),
+        load_vae=partial(_load_kl, path / "vae"),
+        prediction_type=resolve_prediction(recipe.prediction_type, stated),
+    )
+
+
+def _load_kl(folder: Path) -> nn.Module:
+    vae = AutoencoderKL.from_pretrained(folder, local_files_only=True)
+    return vae.eval().requires_grad_(False)
+
+
+def resolve_prediction(wanted: str, stated: str | None) -> str:
+    """The prediction type: the base's own, unless it does not say or the recipe disagrees."""
+    if wanted not in ("auto", stated) and stated is not None:
+        raise ValueError(
+            f"prediction_type: expected the base's own, {stated}, got {wanted}. "
+            "Leave it at auto, or choose another base."
+        )
+    return stated or ("epsilon" if wanted == "auto" else wanted)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a diffusers folder."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"--base: expected {path.parent.name}/{path.name} in a diffusers folder, got none in "
+            f"{path.parents[1]}. Pass the folder that holds unet, text_encoder and vae."
+        )
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_weights(folder: Path, *stems: str) -> StateDict:
+    """Weights of one part: safetensors first (also .fp16), then a pickle read as plain tensors."""
+    for stem in stems:
+        for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
+            if (folder / name).exists():
+                return load_file(folder / name)
+        if (folder / f"{stem}.bin").exists():
+            return dict(torch.load(folder / f"{stem}.bin", map_location="cpu", weights_only=True))
+    raise FileNotFoundError(
+        f"--base: expected {stems[0]}.safetensors in {folder}, got "
+        f"{sorted(p.name for p in folder.glob('*')) or 'nothing'}. Download the whole base."
+    )
+
+
+def own_text_names(state: StateDict) -> StateDict:
+    """Text encoder's weights under the names of the installed transformers version."""
+    with torch.device("meta"):
+        tiny = CLIPTextModel(CLIPTextConfig(**RANDOM_TEXT))
+    prefixed = any(name.startswith("text_model.") for name in tiny.state_dict())
+    plain = {
+        name.removeprefix("text_model."): tensor
+        for name, tensor in state.items()
+        if not name.endswith("position_ids") and not name.startswith("text_projection")
+    }
+    return {f"text_model.{k}": v for k, v in plain.items()} if prefixed else plain

@@ -1,0 +1,1 @@
+"""Training data: one layout of shards, read at any position, the same for any number of readers."""

@@ -1,0 +1,145 @@
+"""The layout of a training sample in a webdataset shard, and reading one.
+
+    KEY.jpg | KEY.png | KEY.webp   the picture
+    KEY.json                       caption, entities (label, box, mask, identity), features
+    KEY.mask0.png ...              one mask per entity, as large as the picture, white = subject
+    KEY.features.safetensors       optional: latents, patch_embeds, image_embeds, computed before
+
+Boxes are x1 y1 x2 y2 in 0..1 of the picture. An identity is any text; two entities with the same
+one show the same thing, and then training takes its reference from the other picture.
+# Shapes: H, W picture; V variants of a reference, S entities, P patch tokens, c latent channels.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+FEATURES = "features.safetensors"
+
+
+class BadSample(ValueError):
+    """A sample that cannot be used; the message is the reason under which it is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entity:
+    """A subject of a sample: box x1 y1 x2 y2 in 0..1, mask (H, W) bool of its visible pixels."""
+
+    label: str
+    box_xyxy: tuple[float, float, float, float]
+    mask: np.ndarray
+    identity: str
+    cutout: int = -1
+    flipped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSample:
+    """A picture with its caption and subjects.
+
+    Attributes:
+        image: (H, W, 3) uint8, or None where it was not asked for.
+        features: latents (c, h, w), patch_embeds (S, V, P, C), image_embeds (S, V, E); or empty.
+    """
+
+    key: str
+    caption: str
+    entities: tuple[Entity, ...]
+    image: np.ndarray | None
+    features: Mapping[str, Tensor]
+
+
+def decode_picture(content: bytes, mode: str) -> np.ndarray:
+    """Pixels of a picture; BadSample("unreadable picture") where it is none."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(content)).convert(mode))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadSample("unreadable picture") from error
+
+
+def decode_entity(raw: Mapping[str, bytes], entry: Any, shape: tuple[int, int] | None) -> Entity:
+    """One entity of a sample's metadata, checked against its picture's (H, W) if given."""
+    box = entry.get("box")
+    if not isinstance(box, list) or len(box) != 4:
+        raise BadSample("box is not four numbers")
+    x1, y1, x2, y2 = (float(v) for v in box)
+    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+        raise BadSample("box outside the picture")
+    if entry.get("mask") not in raw:
+        raise BadSample("mask missing")
+    mask = decode_picture(raw[entry["mask"]], "L") >= 128
+    if shape is not None and mask.shape != shape:
+        raise BadSample("mask of another size")
+    return Entity(
+        label=entry["label"],
+        box_xyxy=(x1, y1, x2, y2),
+        mask=mask,
+        identity=entry.get("identity", ""),
+        cutout=int(entry.get("cutout", -1)),
+        flipped=bool(entry.get("flipped", False)),
+    )
+
+
+def decode_metadata(raw: Mapping[str, bytes]) -> dict[str, Any]:
+    """The sample's JSON with its caption and at least one entity."""
+    if "json" not in raw:
+        raise BadSample("metadata missing")
+    try:
+        metadata = json.loads(raw["json"])
+        caption, entries = metadata["caption"], metadata["entities"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadSample("metadata incomplete") from error
+    if not isinstance(caption, str) or not isinstance(entries, list):
+        raise BadSample("metadata incomplete")
+    if not entries:
+        raise BadSample("no subjects")
+    return dict(metadata)
+
+
+def decode_sample(key: str, raw: Mapping[str, bytes], with_picture: bool = True) -> TrainingSample:
+    """A sample from its members by suffix; raises BadSample with a fixed, countable reason."""
+    metadata = decode_metadata(raw)
+    image = None
+    if with_picture:
+        content = next((raw[s] for s in PICTURE_SUFFIXES if s in raw), None)
+        if content is None:
+            raise BadSample("picture missing")
+        image = decode_picture(content, "RGB")
+    shape = None if image is None else image.shape[:2]
+    try:
+        entities = tuple(decode_entity(raw, entry, shape) for entry in metadata["entities"])
+        if not all(isinstance(e.label, str) and e.label.strip() for e in entities):
+            raise BadSample("empty label")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadSample("metadata incomplete") from error
+    return TrainingSample(
+        key=key,
+        caption=metadata["caption"],
+        entities=entities,
+        image=image,
+        features=decode_features(raw),
+    )
+
+
+def decode_features(raw: Mapping[str, bytes]) -> dict[str, Tensor]:
+    """The precomputed tensors, if there are any; NaN makes a bad sample."""
+    if FEATURES not in raw:
+        return {}
+    try:
+        tensors = load(raw[FEATURES])
+    except (SafetensorError, ValueError) as error:
+        raise BadSample("unreadable features") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise BadSample("features are not finite")
+    return tensors

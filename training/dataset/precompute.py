@@ -1,0 +1,167 @@
+"""From a list of pictures to shards, with what VAE and image encoder give computed once.
+
+# Shapes: S entities, V variants, P patch tokens, c latent channels, R resolution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..loop.objective import encode_latents
+from ..recipes.configuration import TrainingRecipe
+from ..runs import atomic_path
+from .framing import frame
+from .layout import FEATURES, BadSample, Entity, decode_picture
+from .pictures_list import ListedPicture, load_picture
+from .references import Augmentation, reference_picture
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureMaker:
+    """What is computed per sample: latents with ``vae``, tokens with ``vision``; None = not."""
+
+    recipe: TrainingRecipe
+    vae: nn.Module | None
+    vision: nn.Module | None
+    variants: int
+    device: torch.device
+
+    def marks(self) -> dict[str, str]:
+        """Which networks the features come from: kind -> hash of their weights."""
+        networks = {"latents": self.vae, "tokens": self.vision}
+        return {kind: weights_mark(n) for kind, n in networks.items() if n is not None}
+
+    @torch.no_grad()
+    def features(self, image: np.ndarray, entities: tuple[Entity, ...], seed: int) -> bytes:
+        """latents (c, h, w), patch_embeds (S, V, P, C), image_embeds (S, V, E) as fp16."""
+        tensors: dict[str, Tensor] = {}
+        if self.vae is not None:
+            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
+            tensors["latents"] = encode_latents(self.vae, pixels.float().div(127.5).sub(1))[0]
+        if self.vision is not None:
+            pictures = self.references(image, entities, seed).to(self.device)
+            patches, embeds = self.vision(pictures)
+            shape = (len(entities), self.variants)
+            tensors["patch_embeds"] = patches.unflatten(0, shape)
+            tensors["image_embeds"] = embeds.unflatten(0, shape)
+        return save({k: v.to("cpu", torch.float16).contiguous() for k, v in tensors.items()})
+
+    def references(self, image: np.ndarray, entities: tuple[Entity, ...], seed: int) -> Tensor:
+        """(S * V, 3, S', S'): of each entity first the plain reference, then augmented ones."""
+        recipe = self.recipe
+        options = Augmentation(
+            flip=recipe.flip, rotation=recipe.rotation, perspective=recipe.perspective
+        )
+        size = self.vision.shape.reference_size  # type: ignore[union-attr]
+        pictures = []
+        for number, entity in enumerate(entities):
+            for variant in range(self.variants):
+                rng = np.random.default_rng((recipe.seed, seed, number, variant))
+                turned = rng if variant else None
+                pictures.append(reference_picture(image, entity.mask, size, turned, options))
+        return torch.stack(pictures)
+
+
+def weights_mark(network: nn.Module) -> str:
+    """A short hash of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def encode_image(pixels: np.ndarray, kind: str) -> bytes:
+    """A picture as JPEG or PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def sample_members(
+    key: str, listed: ListedPicture, maker: FeatureMaker, marks: dict[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    """(file name, content) of one sample."""
+    image, entities = frame(*load_picture(listed), maker.recipe.resolution)
+    entries = []
+    masks = []
+    for number, entity in enumerate(entities):
+        entries.append(
+            {
+                "label": entity.label,
+                "box": list(entity.box_xyxy),
+                "mask": f"mask{number}.png",
+                "identity": entity.identity,
+            }
+        )
+        masks.append((f"{key}.mask{number}.png", encode_image(entity.mask * np.uint8(255), "PNG")))
+    metadata = {"caption": listed.caption, "entities": entries, "features": marks}
+    stored = encode_image(image, "JPEG")
+    image = decode_picture(stored, "RGB")  # features are those of the picture as it is stored
+    features = maker.features(image, entities, listed.number) if marks else b""
+    yield f"{key}.jpg", stored
+    yield f"{key}.json", json.dumps(metadata).encode()
+    yield from masks
+    if marks:
+        yield f"{key}.{FEATURES}", features
+
+
+def write_shards(
+    pictures: list[ListedPicture], folder: Path, maker: FeatureMaker, samples_per_shard: int
+) -> Counter[str]:
+    """Write shards of ``pictures``; finished ones stay. Returns what was left out, by reason."""
+    folder.mkdir(parents=True, exist_ok=True)
+    skipped: Counter[str] = Counter()
+    marks = maker.marks()
+    for shard, first in enumerate(range(0, len(pictures), samples_per_shard)):
+        path = folder / f"{shard:05d}.tar"
+        if path.exists():
+            print(f"{path.name}: there already")
+            continue
+        with atomic_path(path) as temporary:
+            part = pictures[first : first + samples_per_shard]
+            count = _write_shard(temporary, part, maker, marks, skipped)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        print(f"{path.name}: {count} samples", flush=True)
+    return skipped
+
+
+def _write_shard(
+    path: Path,
+    pictures: list[ListedPicture],
+    maker: FeatureMaker,
+    marks: dict[str, str],
+    skipped: Counter[str],
+) -> int:
+    count = 0
+    with tarfile.open(path, "w") as archive:
+        for listed in pictures:
+            try:
+                members = list(sample_members(f"{listed.number:08d}", listed, maker, marks))
+            except BadSample as reason:
+                skipped[str(reason)] += 1
+                print(f"skipped line {listed.number} ({listed.picture.name}): {reason}")
+                continue
+            for name, content in members:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+            count += 1
+    return count

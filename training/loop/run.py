@@ -1,0 +1,300 @@
+"""One training run, from the command line's arguments to the last checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from ..assembly import (
+    build_model,
+    checkpoint_activations,
+    choose_trainable,
+    lower_frozen_precision,
+)
+from ..base_models import BaseModel, load_base
+from ..dataset.batches import BatchStream, MicroBatch
+from ..dataset.catalogue import Catalogue, open_catalogue
+from ..dataset.samples import SubjectDataset
+from ..fused_attention import use_fused_attention
+from ..vision import VisionShape, load_vision, vision_shape
+from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
+from .launch import RunOptions, announce, make_accelerator, shared_catalogue
+from .objective import FrozenEncoders, Objective, sample_seed
+from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
+from .progress import Progress
+from .run_folder import only_writer, settle_config
+from .sharding import in_pieces_like, optimizer_state_in_pieces, whole
+from .sheets import SheetMaker, load_sheet_samples
+
+MAX_BAD_STEPS = 10
+
+
+def train(options: RunOptions) -> None:
+    """Train to the recipe's last step, going on from the newest checkpoint."""
+    recipe = options.recipe
+    accelerator = make_accelerator(recipe)
+    recipe.accumulation(accelerator.num_processes)
+    lock = only_writer(options.out) if accelerator.is_main_process else contextlib.nullcontext()
+    with lock:
+        catalogue = shared_catalogue(options, accelerator)
+        if accelerator.is_main_process:
+            places = {"data": options.data, "base": options.base, "vision": options.vision}
+            settle_config(options.out, recipe, {**places, "init": options.init})
+            remove_partial(options.out)
+            announce(options, catalogue, accelerator)
+        accelerator.wait_for_everyone()
+        Run(options, accelerator, catalogue).go()
+    accelerator.end_training()
+
+
+class Run:
+    """The state of a run in progress."""
+
+    def __init__(self, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue) -> None:
+        self.options, self.recipe = options, options.recipe
+        self.accelerator, self.catalogue = accelerator, catalogue
+        self.base = load_base(options.base, self.recipe)
+        self.vision_shape = vision_shape(self.recipe, self.base)
+        self.dataset = SubjectDataset(
+            catalogue, self.recipe, self.vision_shape, self.base.pad_token_id
+        )
+        self.step = self.bad_steps = self.num_skipped = 0
+        self.build()
+        self.resume()
+
+    def build(self) -> None:
+        """Model, optimiser, average, objective."""
+        recipe, device = self.recipe, self.accelerator.device
+        model = assemble(self.options, self.base, self.vision_shape)
+        self.base = replace(self.base, unet={}, text={})  # the model has them now
+        watched = use_fused_attention(model.unet)
+        model.to(device).train()
+        optimizer = build_optimizer(trainable(model), recipe)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.parameters = trainable(self.accelerator.unwrap_model(self.model))
+        self.average = WeightAverage(self.parameters, recipe) if recipe.ema_decay else None
+        self.objective = Objective(
+            self.model, watched, self.base, recipe, self.load_encoders(), device
+        )
+
+    def load_encoders(self) -> FrozenEncoders:
+        """VAE and image encoder, each only where the shards lack its results."""
+        device = self.accelerator.device
+        dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float32
+        vae = None if self.dataset.use_latents else self.base.load_vae().to(device)
+        if self.dataset.use_tokens:
+            return FrozenEncoders(vae, None, dtype)
+        vision = load_vision(self.options.vision, self.recipe, self.base).to(device)
+        return FrozenEncoders(vae, vision, dtype)
+
+    def resume(self) -> None:
+        """Take up the newest whole checkpoint, if there is one."""
+        folder = newest_intact(self.options.out)
+        if folder is None:
+            return
+        snapshot = load_snapshot(folder)
+        with torch.no_grad():
+            for name, parameter in self.parameters:
+                parameter.copy_(in_pieces_like(snapshot.weights[name], parameter))
+        ordered = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizer.load_state_dict(optimizer_state_in_pieces(snapshot.optimizer, ordered))
+        if self.average is not None and snapshot.ema:
+            self.average.load(snapshot.ema)
+        self.step = snapshot.step
+        self.bad_steps = snapshot.state["bad_steps"]
+        self.num_skipped = snapshot.state["num_skipped"]
+        if snapshot.state["counts"] != self.catalogue.counts and self.accelerator.is_main_process:
+            warnings.warn(
+                "--data: other shards than before; their order begins anew.", stacklevel=2
+            )
+        self.accelerator.print(f"going on from step {self.step}")
+
+    def go(self) -> None:
+        """All remaining steps."""
+        recipe, accelerator = self.recipe, self.accelerator
+        progress = (
+            Progress(self.options.out, recipe, self.step) if accelerator.is_main_process else None
+        )
+        sheets = self.sheet_maker() if accelerator.is_main_process else None
+        stream = BatchStream(
+            self.dataset, self.step, accelerator.process_index, accelerator.num_processes
+        )
+        while self.step < recipe.steps:
+            torch.manual_seed(sample_seed(recipe.seed, 5, self.step, accelerator.process_index))
+            values = self.train_step(stream.next_step(), progress)
+            self.step += 1
+            done = self.step == recipe.steps
+            if progress is not None:
+                progress.add(values)
+                if self.step % recipe.log_every == 0 or done:
+                    progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
+                if sheets is not None and self.step % recipe.sheet_every == 0:
+                    self.draw_sheet(sheets, progress)
+            if self.step % recipe.checkpoint_every == 0 or done:
+                self.save()
+        if progress is not None:
+            progress.close()
+            print(
+                f"finished: {self.step} steps, {self.num_skipped} samples skipped. Next: "
+                f"python -m training export --run {self.options.out} --out adapter.safetensors"
+            )
+
+    def sheet_maker(self) -> SheetMaker | None:
+        """What draws sample sheets: from `held-out` beside the data's folder, if it is there."""
+        held_out = self.options.data.parent / "held-out"
+        if not self.recipe.sheet_every or not any(held_out.glob("*.tar")):
+            return None
+        catalogue = open_catalogue(held_out, self.options.out / "index-held-out")
+        pad = self.base.pad_token_id
+        dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, pad, plain=True)
+        encoders = self.objective.encoders
+        samples = load_sheet_samples(dataset, self.recipe.sheet_subjects)
+        if samples is None:
+            return None
+        return SheetMaker(
+            self.accelerator.unwrap_model(self.model),
+            self.objective.watched,
+            encoders,
+            encoders.vae or self.base.load_vae(),
+            self.base.prediction_type,
+            samples,
+            dataset.tokens("", []).token_ids,
+            self.accelerator.device,
+        )
+
+    def draw_sheet(self, sheets: SheetMaker, progress: Progress) -> None:
+        """Draw a sheet; one that cannot be written is only said."""
+        path = self.options.out / "sheets" / f"step-{self.step:08d}.png"
+        try:
+            with self.accelerator.autocast():
+                progress.picture(self.step, "sheet", path, sheets.draw(path))
+        except OSError as error:
+            warnings.warn(f"{path}: not written ({error}).", stacklevel=2)
+
+    def train_step(
+        self, micro_batches: list[MicroBatch], progress: Progress | None
+    ) -> dict[str, float]:
+        """Gradients of all micro-batches, one optimiser step; the losses over all processes."""
+        recipe, accelerator = self.recipe, self.accelerator
+        self.note_skipped(micro_batches, progress)
+        valid = [int(batch.tensors["map_valid"].sum()) for batch in micro_batches]
+        total_valid = max(1, int(self.over_processes(float(sum(valid)))))
+        share = accelerator.num_processes / total_valid
+        mse_sum = maps_sum = torch.zeros((), device=accelerator.device)
+        broken: list[str] = []
+        for number, (batch, num_valid) in enumerate(zip(micro_batches, valid, strict=True)):
+            last = number == len(micro_batches) - 1
+            waits = contextlib.nullcontext() if last else accelerator.no_sync(self.model)
+            with waits:
+                mse, maps = self.objective(batch)
+                mse, maps = mse / len(micro_batches), maps * num_valid * share
+                loss = mse + recipe.map_loss_weight * maps
+                accelerator.backward(loss)
+            mse_sum, maps_sum = mse_sum + mse.detach(), maps_sum + maps.detach()
+            if not bool(loss.isfinite()):
+                broken += batch.names
+        norm = self.optimize(broken, progress)
+        if norm is None:
+            return {"left_out": 1.0}
+        mse, maps = (
+            self.over_processes(float(v)) / accelerator.num_processes for v in (mse_sum, maps_sum)
+        )
+        return {"mse": mse, "maps": maps, "loss": mse + recipe.map_loss_weight * maps, "norm": norm}
+
+    def optimize(self, broken: list[str], progress: Progress | None) -> float | None:
+        """The optimiser's step, and the gradient's norm; None if that is not finite: then nothing
+        changes."""
+        accelerator, recipe = self.accelerator, self.recipe
+        parameters = [p for _, p in self.parameters]
+        norm = float(accelerator.clip_grad_norm_(parameters, recipe.gradient_norm_limit))
+        if norm != norm or norm == float("inf"):
+            self.optimizer.zero_grad()
+            self.refuse_step(gather_object(broken), progress)
+            return None
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.step)
+        self.bad_steps = 0
+        return norm
+
+    def refuse_step(self, names: list[str], progress: Progress | None) -> None:
+        """Count and name a step without finite gradients; many in a row end the run."""
+        self.bad_steps += 1
+        if progress is not None:
+            shown = ", ".join(names[:4]) or "the gradients of finite losses"
+            warnings.warn(
+                f"step {self.step + 1}: not finite in {shown}; the step is left out.", stacklevel=2
+            )
+            progress.note("not finite", step=self.step + 1, samples=names)
+        if self.bad_steps >= MAX_BAD_STEPS:
+            raise FloatingPointError(
+                f"step {self.step + 1}: expected finite losses, got {MAX_BAD_STEPS} steps in a row "
+                "without. The last checkpoint is intact: lower learning_rate, or look at the "
+                "samples named in events.jsonl."
+            )
+
+    def note_skipped(self, micro_batches: list[MicroBatch], progress: Progress | None) -> None:
+        """Count and name samples that others stood in for."""
+        skipped = [entry for batch in micro_batches for entry in batch.skipped]
+        if self.over_processes(float(len(skipped))) == 0:
+            return
+        skipped = gather_object(skipped)
+        self.num_skipped += len(skipped)
+        if progress is not None:
+            for name, reason in skipped:
+                print(f"skipped {name}: {reason}", flush=True)
+                progress.note("skipped", step=self.step + 1, sample=name, reason=reason)
+
+    def over_processes(self, value: float) -> float:
+        """Sum of a number over all processes."""
+        if self.accelerator.num_processes == 1:
+            return value
+        tensor = torch.tensor(value, device=self.accelerator.device, dtype=torch.float64)
+        reduced: Tensor = self.accelerator.reduce(tensor, reduction="sum")
+        return float(reduced)
+
+    def save(self) -> None:
+        """Write a checkpoint from the first process; the others wait."""
+        weights = whole({name: p.detach() for name, p in self.parameters})
+        ema = whole(self.average.state()) if self.average is not None else {}
+        optimizer = whole(self.optimizer.state_dict())
+        if self.accelerator.is_main_process:
+            state: dict[str, Any] = {
+                "recipe": self.recipe.as_dict(),
+                "bad_steps": self.bad_steps,
+                "num_skipped": self.num_skipped,
+                "counts": self.catalogue.counts,
+                "features": self.catalogue.features,
+                "versions": {"torch": torch.__version__},
+            }
+            snapshot = Snapshot(
+                step=self.step,
+                weights=weights,
+                ema=ema,
+                optimizer=optimizer,
+                state=state,
+            )
+            save_snapshot(self.options.out, snapshot, self.recipe.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+
+def assemble(options: RunOptions, base: BaseModel, vision: VisionShape) -> nn.Module:
+    """The model with its frozen and trained parts, in their precisions."""
+    recipe = options.recipe
+    model = build_model(base, recipe, vision, options.init)
+    choose_trainable(model, recipe)
+    if recipe.precision == "bfloat16":
+        lower_frozen_precision(model, torch.bfloat16)
+    if recipe.gradient_checkpointing:
+        checkpoint_activations(model)
+    return model

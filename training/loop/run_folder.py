@@ -1,0 +1,65 @@
+"""The folder of a run: one writer at a time, one configuration for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..recipes.configuration import TrainingRecipe
+from ..runs import atomic_path
+
+CONFIG_NAME = "config.json"
+FREE_SETTINGS = {
+    "summary", "num_workers", "num_processes", "checkpoint_every", "keep_checkpoints", "log_every",
+    "sheet_every", "sheet_subjects", "tensorboard", "wandb", "micro_batch_size",
+    "gradient_checkpointing", "ema_device",
+}  # fmt: skip
+
+
+@contextmanager
+def only_writer(run: Path) -> Iterator[None]:
+    """Hold the run's lock; the system frees it even after a kill."""
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock
+        yield
+        return
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"--out: expected a run that nobody writes, got {run}, where another process is "
+                "training. Wait for it, or choose another folder."
+            ) from error
+        yield
+
+
+def settle_config(run: Path, recipe: TrainingRecipe, places: dict[str, Any]) -> None:
+    """Save the resolved configuration at the first start; later ones must agree with it.
+
+    Args:
+        places: data, base, vision and init as given, only noted.
+    """
+    path = run / CONFIG_NAME
+    wanted = recipe.as_dict()
+    if path.exists():
+        _refuse_other(path, json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe)
+    with atomic_path(path) as temporary:
+        content = {"recipe": wanted, "places": {k: str(v) for k, v in places.items() if v}}
+        temporary.write_text(json.dumps(content, indent=2) + os.linesep, encoding="utf-8")
+
+
+def _refuse_other(path: Path, saved: dict[str, Any], recipe: TrainingRecipe) -> None:
+    free = FREE_SETTINGS | ({"steps"} if recipe.schedule == "constant" else set())
+    for name, value in recipe.as_dict().items():
+        if name not in free and name in saved and saved[name] != value:
+            raise ValueError(
+                f"{name}: expected {saved[name]!r} as in {path}, got {value!r}. "
+                "Use the run's own settings, or another --out."
+            )

@@ -1,0 +1,211 @@
+"""Sample sheets: the same held-out subjects every time, with where their words look.
+
+# Shapes: B samples, N subject slots, c latent channels, h x w latents, R resolution, K = 2N tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from subject_diffusion_core.guidance import three_branch_guidance
+from subject_diffusion_core.losses import latent_size
+
+from ..base_models import SCHEDULE
+from ..dataset.batches import MicroBatch, stack
+from ..dataset.layout import BadSample, TrainingSample
+from ..dataset.samples import Item, SubjectDataset
+from ..fused_attention import WatchedTokens
+from ..model import Conditioning, SubjectDiffusionModel
+from ..runs import atomic_path
+from .objective import FrozenEncoders, conditioning_of, sample_seed, watched_positions
+
+SAMPLING_STEPS = 20
+TEXT_GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5
+FIRST_WATCHED_STEP = 5  # earlier maps are mostly noise
+COLORS = ((230, 60, 60), (60, 120, 230), (50, 170, 80), (220, 160, 30))
+CAPTION_HEIGHT = 14
+
+
+@dataclass(frozen=True)
+class SheetSamples:
+    """The fixed samples of a run: pictures to show, and their batch."""
+
+    samples: list[TrainingSample]
+    batch: MicroBatch
+
+
+def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | None:
+    """The first ``count`` usable samples of the held-out shards, without augmentation."""
+    samples, items = [], []
+    places = [
+        (shard, row) for shard, rows in enumerate(dataset.catalogue.counts) for row in range(rows)
+    ]
+    for position, place in enumerate(places):
+        if len(items) == count:
+            break
+        try:
+            sample = dataset.read(*place, with_picture=True)
+            tensors = dataset.tensors_of(*place, np.random.default_rng(0), [])
+        except BadSample:
+            continue
+        samples.append(sample)
+        items.append((position, Item(tensors=tensors, name="", skipped=[])))
+    return SheetSamples(samples, stack(items)) if items else None
+
+
+class SheetMaker:
+    """Draws a sheet with the model as it is; changes neither weights nor random state."""
+
+    def __init__(
+        self,
+        model: SubjectDiffusionModel,
+        watched: WatchedTokens,
+        encoders: FrozenEncoders,
+        vae: nn.Module,
+        prediction_type: str,
+        samples: SheetSamples,
+        empty_ids: Tensor,
+        device: torch.device,
+    ) -> None:
+        self.model, self.watched = model, watched
+        self.encoders, self.vae = encoders, vae
+        self.samples, self.device = samples, device
+        self.empty_ids = empty_ids
+        self.scheduler = DDIMScheduler(
+            prediction_type=prediction_type,
+            clip_sample=False,
+            set_alpha_to_one=False,
+            timestep_spacing="trailing",
+            **SCHEDULE,
+        )
+
+    @torch.no_grad()
+    def draw(self, path: Path) -> np.ndarray:
+        """Write the sheet and return its pixels (H, W, 3) uint8."""
+        self.model.eval()
+        tensors = self.encoders.complete(self.samples.batch.to(self.device))
+        latents, maps = self.sample(tensors)
+        pixels = self.decode(latents)
+        self.model.train()
+        rows = [
+            sheet_row(sample, pixels[index], maps[index])
+            for index, sample in enumerate(self.samples.samples)
+        ]
+        width = max(row.shape[1] for row in rows)
+        padded = [
+            np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
+        ]
+        sheet = np.concatenate(padded)
+        with atomic_path(path) as temporary:
+            Image.fromarray(sheet).save(temporary, "PNG")
+        return sheet
+
+    def sample(self, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Latents (B, c, h, w) and mean attention (B, K, h, w) by three-branch guidance."""
+        full = conditioning_of(tensors)
+        branches = [full, *self.other_branches(full)]
+        shape = (self.model.unet.config["out_channels"], *full.location_mask.shape[-2:])
+        noise = [
+            torch.randn(shape, generator=torch.Generator().manual_seed(sample_seed(6, row)))
+            for row in range(len(full.token_ids))
+        ]
+        latents = torch.stack(noise).to(self.device)
+        maps = latents.new_zeros(len(latents), 2 * full.text_valid.shape[1], *shape[1:])
+        self.scheduler.set_timesteps(SAMPLING_STEPS)
+        for number, timestep in enumerate(self.scheduler.timesteps):
+            predictions = []
+            for branch in branches:
+                watches = watched_positions(branch) if branch is full else None
+                with self.watched.recording(watches, shape[1] * shape[2] // 4) as columns:
+                    steps = timestep.expand(len(latents)).to(self.device)
+                    predictions.append(self.model(latents, steps, branch).float())
+                if columns and number >= FIRST_WATCHED_STEP:
+                    maps += mean_maps(columns, shape[1], shape[2])
+            guided = three_branch_guidance(
+                *predictions,
+                text_guidance_scale=TEXT_GUIDANCE,
+                image_guidance_scale=IMAGE_GUIDANCE,
+            )
+            latents = self.scheduler.step(guided, timestep, latents).prev_sample
+        return latents, maps / (SAMPLING_STEPS - FIRST_WATCHED_STEP)
+
+    def other_branches(self, full: Conditioning) -> tuple[Conditioning, Conditioning]:
+        """Without text, and without text and subjects."""
+        nothing = torch.zeros_like(full.text_valid)
+        empty = self.empty_ids.to(self.device).expand_as(full.token_ids)
+        image = replace(full, token_ids=empty, text_valid=nothing)
+        mask = torch.zeros_like(full.location_mask)
+        return image, replace(image, subject_valid=nothing, location_mask=mask)
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """(B, R, R, 3) uint8. The autoencoder is on the device only for this moment."""
+        vae: Any = self.vae.to(self.device)
+        scaled = latents / vae.config.get("scaling_factor", 1.0)
+        pixels = torch.cat([vae.decode(one[None].to(vae.dtype)).sample.float() for one in scaled])
+        if self.encoders.vae is not self.vae:
+            self.vae.to("cpu")
+        pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def mean_maps(columns: list[Tensor], height: int, width: int) -> Tensor:
+    """Mean over layers and heads of (B, H, Q, K) columns, each brought to (B, K, height, width)."""
+    maps = []
+    for layer in columns:
+        rows, cols = latent_size(layer.shape[2], height, width)
+        mean = layer.float().mean(1).transpose(1, 2).unflatten(2, (rows, cols))
+        maps.append(F.interpolate(mean, size=(height, width), mode="bilinear"))
+    return torch.stack(maps).mean(0)
+
+
+def sheet_row(sample: TrainingSample, generated: np.ndarray, maps: Tensor) -> np.ndarray:
+    """One row: the held-out picture with its boxes, the generated one, maps of each subject."""
+    assert sample.image is not None
+    slots = maps.shape[0] // 2
+    shown = sample.entities[:slots]
+    cells = [
+        captioned(with_boxes(sample.image, sample), sample.caption),
+        captioned(with_boxes(generated, sample), "generated"),
+    ]
+    for slot, entity in enumerate(shown):
+        for kind, index in (("label", slot), ("picture", slots + slot)):
+            cells.append(captioned(heat(generated, maps[index]), f"{entity.label}: {kind}"))
+    return np.concatenate(cells, axis=1)
+
+
+def with_boxes(pixels: np.ndarray, sample: TrainingSample) -> np.ndarray:
+    """The picture (R, R, 3) with the subjects' boxes drawn in."""
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    for number, entity in enumerate(sample.entities):
+        box = [value * pixels.shape[0] - (index > 1) for index, value in enumerate(entity.box_xyxy)]
+        draw.rectangle(box, outline=COLORS[number % len(COLORS)])
+    return np.asarray(picture)
+
+
+def heat(pixels: np.ndarray, attention: Tensor) -> np.ndarray:
+    """Attention (h, w) in red over a dimmed picture (R, R, 3); scaled to its own maximum."""
+    size = pixels.shape[:2]
+    values = F.interpolate(attention[None, None], size=size, mode="bilinear")[0, 0].cpu().numpy()
+    values = (values - values.min()) / max(float(values.max() - values.min()), 1e-9)
+    grey = pixels.mean(-1, keepdims=True).repeat(3, -1) * 0.6
+    red = np.array([255, 60, 20])
+    return (grey * (1 - values[..., None]) + red * values[..., None]).astype(np.uint8)
+
+
+def captioned(pixels: np.ndarray, text: str) -> np.ndarray:
+    """The picture with a line of text above it and a margin."""
+    height, width = pixels.shape[:2]
+    canvas = Image.new("RGB", (width + 4, height + CAPTION_HEIGHT), "white")
+    canvas.paste(Image.fromarray(pixels), (0, CAPTION_HEIGHT))
+    ImageDraw.Draw(canvas).text((1, 1), text[: max(4, width // 6)], fill="black")
+    return np.asarray(canvas)
