@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
 from .layout_preview import draw_layout
+from .layout_text import apply_layout, parse_layout
 from .placement import MODES, place_subjects
 from .subjects import Subjects
 
@@ -21,7 +22,7 @@ class SubjectDiffusionLayout(io.ComfyNode):
             node_id="SubjectDiffusionLayout",
             display_name="Subject-Diffusion Layout",
             category="Subject-Diffusion",
-            description="Shows where the subjects will stand, turns boxes in pixels into "
+            description="Draw where the subjects will stand. Turns boxes in pixels into "
             "fractions, and finds places for subjects without a box.",
             inputs=[
                 SubjectsType.Input("subjects", tooltip="From Subject nodes."),
@@ -57,6 +58,13 @@ class SubjectDiffusionLayout(io.ComfyNode):
                     optional=True,
                     tooltip="Another number gives other random places.",
                 ),
+                io.String.Input(
+                    "layout",
+                    default="",
+                    optional=True,
+                    tooltip="What the editor writes: JSON with a box and a strength per subject. "
+                    "A box here takes the place of the subject's own. Empty: nothing changes.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -76,12 +84,13 @@ class SubjectDiffusionLayout(io.ComfyNode):
         height: int,
         mode: str = MODES[0],
         place_seed: int = 0,
+        layout: str = "",
     ) -> io.NodeOutput:
         in_fractions = tuple(
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for subject in subjects
+            for subject in apply_layout(subjects, parse_layout(layout))
         )
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
         return io.NodeOutput(placed, draw_layout(placed, width, height))

@@ -24,7 +24,7 @@ INTERFACE = {
         ["SUBJECTS"],
     ),
     "SubjectDiffusionLayout": (
-        ["subjects", "width", "height", "mode", "place_seed"],
+        ["subjects", "width", "height", "mode", "place_seed", "layout"],
         ["SUBJECTS", "IMAGE"],
     ),
     "SubjectDiffusionReferenceView": (["subjects", "adapter"], ["IMAGE"]),
