@@ -1,0 +1,149 @@
+// The saved layout: plain JSON, one entry per subject in their order, and what can be done to it.
+// An entry is { box, strength, start, end }; the defaults say nothing about the subject.
+
+import { moved, roundedBox } from "./geometry.js";
+
+export const VERSION = 1;
+export const DEFAULTS = Object.freeze({ box: null, strength: 1, start: 0, end: 1 });
+export const LIMITS = { strength: 2, start: 1, end: 1 };
+
+export class LayoutError extends Error {}
+
+/** The entries of a layout's text; throws a `LayoutError` with a sentence. */
+export function parseLayout(text) {
+  if (!text.trim()) return [];
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new LayoutError(`The layout is no JSON (${error.message}).`);
+  }
+  if (!isObject(value) || !Array.isArray(value.subjects)) {
+    throw new LayoutError('The layout should be {"version": 1, "subjects": [...]}.');
+  }
+  refuseOtherKeys("The layout", value, ["version", "subjects"]);
+  if ((value.version ?? VERSION) !== VERSION) {
+    throw new LayoutError(`The layout has version ${value.version}; this editor knows ${VERSION}.`);
+  }
+  return value.subjects.map((entry, index) => parseEntry(entry ?? {}, `Subject ${index + 1}`));
+}
+
+function parseEntry(entry, owner) {
+  if (!isObject(entry)) throw new LayoutError(`${owner}: expected an object or null.`);
+  refuseOtherKeys(owner, entry, Object.keys(DEFAULTS));
+  const result = { ...DEFAULTS, ...entry };
+  if (result.box !== null && !isBox(result.box)) {
+    throw new LayoutError(`${owner}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.`);
+  }
+  for (const [key, limit] of Object.entries(LIMITS)) {
+    if (!isNumber(result[key]) || result[key] < 0 || result[key] > limit) {
+      throw new LayoutError(`${owner}: ${key} should be a number in 0..${limit}.`);
+    }
+  }
+  return result;
+}
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+const isBox = (value) =>
+  Array.isArray(value) &&
+  value.length === 4 &&
+  value.every((edge) => isNumber(edge) && edge >= 0 && edge <= 1) &&
+  value[0] < value[2] &&
+  value[1] < value[3];
+
+function refuseOtherKeys(owner, value, known) {
+  const other = Object.keys(value).find((key) => !known.includes(key));
+  if (other !== undefined) throw new LayoutError(`${owner}: "${other}" is not known here.`);
+}
+
+/** The text of some entries: a line per subject, only what differs; empty if nothing does. */
+export function layoutText(entries) {
+  const said = entries.map((entry) =>
+    Object.fromEntries(
+      Object.keys(DEFAULTS)
+        .filter((key) => entry[key] !== DEFAULTS[key])
+        .map((key) => [key, entry[key]]),
+    ),
+  );
+  while (said.length && !Object.keys(said.at(-1)).length) said.pop();
+  if (!said.length) return "";
+  const lines = said.map((entry) => `  ${lineOf(entry)}`);
+  return `{"version": ${VERSION}, "subjects": [\n${lines.join(",\n")}\n]}`;
+}
+
+const lineOf = (entry) =>
+  `{${Object.entries(entry)
+    .map(([key, value]) => `"${key}": ${Array.isArray(value) ? `[${value.join(", ")}]` : value}`)
+    .join(", ")}}`;
+
+/** As many entries as there are subjects: missing ones say nothing. */
+export const padded = (entries, count) =>
+  Array.from({ length: Math.max(count, entries.length) }, (_, i) => entries[i] ?? DEFAULTS);
+
+/** The entries with some fields of one of them changed. */
+export function changed(entries, index, fields) {
+  const result = padded(entries, index + 1);
+  const box = fields.box ? roundedBox(fields.box) : fields.box;
+  result[index] = { ...result[index], ...fields, ...(box === undefined ? {} : { box }) };
+  return result;
+}
+
+/** Two subjects exchange what the layout says about them. */
+export function exchanged(entries, first, second) {
+  const result = padded(entries, Math.max(first, second) + 1);
+  [result[first], result[second]] = [result[second], result[first]];
+  return result;
+}
+
+/** The same size, strength and range for another subject, beside the given box. */
+export function duplicated(entries, from, to, box) {
+  const side = box[0] + box[2] < 1 ? 1 : -1;
+  const beside = moved(box, side * (box[2] - box[0]), 0);
+  return changed(entries, to, { ...padded(entries, from + 1)[from], box: beside });
+}
+
+/** Entries follow their subjects when these are added, removed or reordered, by their ids. */
+export function followed(entries, before, after, parked) {
+  before.forEach((id, index) => parked.set(id, entries[index] ?? DEFAULTS));
+  return after.map((id) => parked.get(id) ?? DEFAULTS);
+}
+
+/** Undo and redo of texts; what comes within `together` ms under the same name is one step. */
+export class History {
+  constructor(together = 800) {
+    this.together = together;
+    this.clear();
+  }
+
+  clear() {
+    this.past = [];
+    this.future = [];
+    this.last = { name: null, time: -Infinity };
+  }
+
+  /** `text` is what was there before the change `name` at `time` (ms). */
+  add(text, name, time) {
+    const same = name === this.last.name && time - this.last.time < this.together;
+    if (!same) this.past.push(text);
+    this.past.splice(0, this.past.length - 100);
+    this.future = [];
+    this.last = { name, time };
+  }
+
+  /** The text before the last change, or null. */
+  undo(current) {
+    return this.#step(this.past, this.future, current);
+  }
+
+  redo(current) {
+    return this.#step(this.future, this.past, current);
+  }
+
+  #step(from, to, current) {
+    if (!from.length) return null;
+    this.last.name = null;
+    to.push(current);
+    return from.pop();
+  }
+}
