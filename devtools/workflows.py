@@ -72,6 +72,8 @@ def _subjects(job: Job, upload: Upload) -> Graph:
             "label": subject.label,
             "box": ",".join(f"{edge:.6g}" for edge in subject.box_xyxy),
             "strength": subject.strength,
+            "start_percent": 0.0,
+            "end_percent": 1.0,
         }
         mask_nodes, mask = _mask_of(subject, number, upload)
         graph |= mask_nodes

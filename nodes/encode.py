@@ -1,14 +1,12 @@
-# Shapes: N slots, P patch tokens of a subject, C width of a patch token.
 """Encode: prompt and subjects to the three conditionings of Subject-Diffusion."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.model_management
 import comfy.utils
-import torch
 from comfy_api.latest import io
 
 from .adapter_types import (
@@ -19,11 +17,13 @@ from .adapter_types import (
     require_adapter,
 )
 from .cond import COND_KEY, BranchSubjects, SubjectCond
+from .periods import split_into_periods
 from .sampling_setup import null_branch
 from .schedule import Conditioning, limit_to_range
+from .subject_branches import EncodedSubject, build_branch
 from .subjects import Subjects, active_subjects, require_relative_boxes
 from .text_encoding import encode_fused_text, encode_text, without_adapter
-from .vision import SubjectViews, encode_subject
+from .vision import encode_subject
 
 NODE_NAME = "Subject-Diffusion Encode"
 
@@ -105,15 +105,59 @@ class SubjectDiffusionEncode(io.ComfyNode):
         stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
-        branch, views = _encode_subjects(clip_vision, subjects, adapter)
-        null = null_branch(adapter.config, adapter.fingerprint)
-        fused = encode_fused_text(clip, prompt, subjects, views, adapter)
-        negative = encode_text(clip, negative_prompt)
+        encoded = _encode_subjects(clip_vision, subjects, adapter)
+        pieces = _make_pieces(clip, prompt, negative_prompt, encoded, applied)
         return io.NodeOutput(
-            _join(fused, stock[prompt], branch, applied),
-            _join(negative, stock[negative_prompt], branch, applied),
-            _join(negative, stock[negative_prompt], null, applied),
+            _join(pieces.positive, stock[prompt], applied),
+            _join(pieces.image_only, stock[negative_prompt], applied),
+            _join(pieces.negative, stock[negative_prompt], applied),
         )
+
+
+class Piece(NamedTuple):
+    """One branch during a part of the sampling."""
+
+    text: Conditioning
+    subjects: BranchSubjects
+    start: float
+    end: float
+
+
+class BranchPieces(NamedTuple):
+    """The three branches, each from the adapter's start to its end."""
+
+    positive: list[Piece]
+    image_only: list[Piece]
+    negative: list[Piece]
+
+
+def _make_pieces(
+    clip: Any,
+    prompt: str,
+    negative_prompt: str,
+    encoded: list[EncodedSubject],
+    applied: AppliedAdapter,
+) -> BranchPieces:
+    """Subjects come and go during the sampling: a piece for each set of them."""
+    loaded = applied.loaded
+    start, end = applied.start_percent, applied.end_percent
+    ranges = [(subject.start_percent, subject.end_percent) for subject, _ in encoded]
+    negative_text = encode_text(clip, negative_prompt)
+    pieces = BranchPieces([], [], [])
+    made: dict[tuple[int, ...], tuple[Conditioning, BranchSubjects]] = {}
+    for period in split_into_periods(ranges, start, end):
+        if period.present not in made:
+            present = [encoded[index] for index in period.present]
+            subjects = tuple(subject for subject, _ in present)
+            views = [views for _, views in present]
+            fused = encode_fused_text(clip, prompt, subjects, views, loaded)
+            made[period.present] = fused, build_branch(present, loaded)
+        fused, branch = made[period.present]
+        pieces.positive.append(Piece(fused, branch, period.start, period.end))
+        pieces.image_only.append(Piece(negative_text, branch, period.start, period.end))
+    null = null_branch(loaded.config, loaded.fingerprint)
+    pieces.negative.append(Piece(negative_text, null, start, end))
+    return pieces
 
 
 def _stock_texts(
@@ -124,57 +168,41 @@ def _stock_texts(
     return {text: encode_text(stock, text) for text in dict.fromkeys(texts)}
 
 
-def _join(
-    inside: Conditioning, stock: Conditioning, subjects: BranchSubjects, applied: AppliedAdapter
-) -> Conditioning:
-    """One branch: the adapter's encoding while it is on, the stock encoding otherwise."""
-    extra = {
-        "model_conds": {COND_KEY: SubjectCond(subjects)},
-        # a ControlNet never saw fused text or the retrained text encoder
-        "cross_attn_controlnet": stock[0][0],
-    }
-    inside = [[tensor, {**values, **extra}] for tensor, values in inside]
+def _join(pieces: list[Piece], stock: Conditioning, applied: AppliedAdapter) -> Conditioning:
+    """One branch: the adapter's encodings while it is on, the stock encoding otherwise."""
+    joined: Conditioning = []
+    for piece in pieces:
+        extra = {
+            "model_conds": {COND_KEY: SubjectCond(piece.subjects)},
+            # a ControlNet never saw fused text or the retrained text encoder
+            "cross_attn_controlnet": stock[0][0],
+        }
+        inside = [[tensor, {**values, **extra}] for tensor, values in piece.text]
+        is_whole = piece.start <= 0.0 and piece.end >= 1.0
+        joined += inside if is_whole else limit_to_range(inside, piece.start, piece.end)
     if applied.is_always_on:
-        return inside
-    start, end = applied.start_percent, applied.end_percent
+        return joined
     return [
-        *limit_to_range(stock, 0.0, start),
-        *limit_to_range(inside, start, end),
-        *limit_to_range(stock, end, 1.0),
+        *limit_to_range(stock, 0.0, applied.start_percent),
+        *joined,
+        *limit_to_range(stock, applied.end_percent, 1.0),
     ]
 
 
 def _encode_subjects(
     clip_vision: Any, subjects: Subjects, adapter: LoadedAdapter
-) -> tuple[BranchSubjects, list[SubjectViews]]:
-    """Run the vision encoder; every view fills a slot and has its share of the strength."""
-    config = adapter.config
-    boxes = require_relative_boxes(subjects)
+) -> list[EncodedSubject]:
+    """Run the vision encoder over every view of every subject."""
     progress = comfy.utils.ProgressBar(sum(len(subject.images) for subject in subjects))
 
     def on_view() -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         progress.update(1)
 
-    views = [encode_subject(clip_vision, subject, config, on_view) for subject in subjects]
-    slots = [(i, patch) for i, encoded in enumerate(views) for patch in encoded.patch_embeds]
-    num_slots = max(len(slots), config.num_subjects) if slots else 0
-    patch_embeds = torch.zeros(num_slots, config.num_patches, config.patch_dim)
-    boxes_xyxy, valid = torch.zeros(num_slots, 4), torch.zeros(num_slots, dtype=torch.bool)
-    strengths = torch.ones(num_slots)
-    for slot, (index, patch) in enumerate(slots):
-        patch_embeds[slot] = patch
-        boxes_xyxy[slot] = torch.tensor(boxes[index].edges)
-        valid[slot] = True
-        strengths[slot] = subjects[index].strength / len(views[index].patch_embeds)
-    branch = BranchSubjects(
-        fingerprint=adapter.fingerprint,
-        patch_embeds=patch_embeds,
-        subject_boxes_xyxy=boxes_xyxy,
-        subject_valid=valid,
-        token_strengths=strengths,
-    )
-    return branch, views
+    return [
+        EncodedSubject(subject, encode_subject(clip_vision, subject, adapter.config, on_view))
+        for subject in subjects
+    ]
 
 
 def _warn_about_missing_labels(subjects: Subjects, prompt: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from comfy_api.latest import io
 
@@ -60,6 +62,25 @@ class SubjectDiffusionSubject(io.ComfyNode):
                 SubjectsType.Input(
                     "previous", optional=True, tooltip="Subjects that come before this one."
                 ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the sampling this subject comes in; before it the picture "
+                    "is made without it.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the sampling this subject is let go.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -77,8 +98,11 @@ class SubjectDiffusionSubject(io.ComfyNode):
         strength: float,
         mask: torch.Tensor | None = None,
         previous: Subjects = (),
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
     ) -> io.NodeOutput:
         previous = previous or ()
         owner = subject_name(len(previous))
         subject = make_subject(image, mask, label, parse_box(box, owner), strength, owner)
+        subject = replace(subject, start_percent=start_percent, end_percent=end_percent)
         return io.NodeOutput((*previous, subject))

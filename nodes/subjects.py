@@ -25,6 +25,7 @@ class Subject:
         label: what it is, for example "dog".
         box: where it shall stand, or None if no box was given yet.
         strength: 0 removes the subject, 1 is the trained strength.
+        start_percent, end_percent: the part of the sampling, 0..1, in which it takes part.
     """
 
     name: str
@@ -33,6 +34,12 @@ class Subject:
     label: str
     box: Box | None
     strength: float
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+
+    @property
+    def is_active(self) -> bool:
+        return self.strength > 0.0 and self.start_percent < self.end_percent
 
 
 Subjects = tuple[Subject, ...]
@@ -102,8 +109,8 @@ def _checked_masks(
 
 
 def active_subjects(subjects: Subjects) -> Subjects:
-    """The subjects that take part: strength 0 removes a subject."""
-    return tuple(subject for subject in subjects if subject.strength > 0.0)
+    """The subjects that take part: strength 0 or an empty range removes a subject."""
+    return tuple(subject for subject in subjects if subject.is_active)
 
 
 def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:

@@ -20,7 +20,16 @@ INTERFACE = {
     ),
     "SubjectDiffusionAdapterLoader": (["adapter_name"], ["SUBJECT_DIFFUSION_ADAPTER"]),
     "SubjectDiffusionSubject": (
-        ["image", "label", "box", "strength", "mask", "previous"],
+        [
+            "image",
+            "label",
+            "box",
+            "strength",
+            "mask",
+            "previous",
+            "start_percent",
+            "end_percent",
+        ],
         ["SUBJECTS"],
     ),
     "SubjectDiffusionLayout": (
