@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .browser import find_or_install_browser
 from .checks import Checks
 from .console import DevError, Progress
 from .demo import demo_jobs, pick_two, read_subjects, run_demo
@@ -132,7 +133,11 @@ def test(options: argparse.Namespace, progress: Progress) -> int:
     """Lint, types and all tests."""
     workshop = Workshop(progress)
     host = workshop.set_up(for_tests=True)
-    outcome = Checks(root=ROOT, python=workshop.python, host=host, progress=progress).run_all()
+    browser = find_or_install_browser(progress)
+    checks = Checks(
+        root=ROOT, python=workshop.python, host=host, progress=progress, browser=browser
+    )
+    outcome = checks.run_all()
     print(outcome, flush=True)
     return 1 if outcome.failed else 0
 
