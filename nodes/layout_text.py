@@ -23,10 +23,13 @@ class Place:
     Attributes:
         box: takes the place of the subject's own box; None keeps it.
         strength: factor on the subject's own strength, 0..2.
+        start, end: part of the sampling, 0..1, in which the subject takes part, within its own.
     """
 
     box: Box | None = None
     strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
 
 
 def parse_layout(text: str) -> tuple[Place, ...]:
@@ -60,7 +63,7 @@ def parse_layout(text: str) -> tuple[Place, ...]:
 
 
 def apply_layout(subjects: Subjects, places: tuple[Place, ...]) -> Subjects:
-    """The subjects with the boxes and strengths of the layout."""
+    """The subjects with the boxes, strengths and ranges of the layout."""
     if len(places) > len(subjects):
         logging.warning(
             "layout: expected at most %d entries, one per subject, got %d. The last ones have no "
@@ -74,6 +77,8 @@ def apply_layout(subjects: Subjects, places: tuple[Place, ...]) -> Subjects:
             subject,
             box=subject.box if place.box is None else place.box,
             strength=subject.strength * place.strength,
+            start_percent=max(subject.start_percent, place.start),
+            end_percent=min(subject.end_percent, place.end),
         )
         for subject, place in zip(subjects, said, strict=False)
     )
@@ -88,10 +93,12 @@ def _place(entry: Any, index: int) -> Place:
             f'{owner}: expected an object such as {{"box": [0.1, 0.3, 0.5, 0.9]}} or null, got '
             f"{_short(entry)}. Write one entry per subject, in their order."
         )
-    _refuse_other_keys(owner, entry, ("box", "strength"))
+    _refuse_other_keys(owner, entry, ("box", "strength", "start", "end"))
     return Place(
         box=_box(entry.get("box"), owner),
         strength=_number(entry, "strength", 1.0, MAX_STRENGTH, owner),
+        start=_number(entry, "start", 0.0, 1.0, owner),
+        end=_number(entry, "end", 1.0, 1.0, owner),
     )
 
 

@@ -159,7 +159,9 @@ class FrontEnd:
             self._errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _is_harmless(self, message: ConsoleMessage) -> bool:
-        if message.text.startswith("Failed to load resource: the server responded with a status of 404"):
+        if message.text.startswith(
+            "Failed to load resource: the server responded with a status of 404"
+        ):
             address = str(message.location.get("url", ""))
             return address.removeprefix(self._url) in OPTIONAL_FILES
         if BLOCKED_CALL.match(message.text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from typing import Any
@@ -45,6 +46,15 @@ def test_box_takes_the_place_and_strength_multiplies(host: Host) -> None:
     assert [entry.strength for entry in placed] == [pytest.approx(0.4), 0.8]
 
 
+def test_start_and_end_narrow_the_subjects_own(host: Host) -> None:
+    (subject,) = subjects(host, "0.1,0.1,0.4,0.4")
+    subject = dataclasses.replace(subject, start_percent=0.3, end_percent=0.9)
+    (wider,), _ = layout(host, (subject,), '{"subjects": [{"start": 0.1, "end": 1}]}')
+    assert (wider.start_percent, wider.end_percent) == (0.3, 0.9)
+    (narrower,), _ = layout(host, (subject,), '{"subjects": [{"start": 0.5, "end": 0.6}]}')
+    assert (narrower.start_percent, narrower.end_percent) == (0.5, 0.6)
+
+
 def test_subjects_without_a_box_get_theirs(host: Host) -> None:
     """Also where the mode would draw one: what was drawn by hand stays, the others keep away."""
     placed, _ = layout(host, subjects(host, "", ""), json.dumps(LAYOUT), mode="random")
@@ -85,6 +95,7 @@ def test_more_entries_than_subjects_warn(host: Host, caplog: pytest.LogCaptureFi
             r"Subject 1's box: expected numbers inside 0\.\.",
         ),
         ('{"subjects": [{"strength": 3}]}', r"Subject 1: expected `strength` in 0\.\.2, got 3\."),
+        ('{"subjects": [{"end": 1.5}]}', r"Subject 1: expected `end` in 0\.\.1, got 1\.5\."),
         ('{"subjects": [{"strength": "1"}]}', r"Subject 1: expected `strength` in 0\.\.2, got"),
     ],
 )
