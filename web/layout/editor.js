@@ -1,0 +1,351 @@
+// The layout editor of one node: what is shown, and what is done to the saved layout.
+
+import * as layout from "./document.js";
+import { area, freePlace, overlap, sameBox, sideBySide } from "./geometry.js";
+import { comesFromElsewhere, readScene } from "./graph.js";
+import { addGestures } from "./gestures.js";
+import { element } from "./elements.js";
+import { onKey } from "./keys.js";
+import { Panel } from "./panel.js";
+import { placesFor } from "./placement.js";
+import { Stage } from "./stage.js";
+
+// As in the server's preview (nodes/layout_preview.py).
+const COLOURS = ["#ff9f40", "#4bc0c0", "#9966ff", "#ff6384", "#ffcd56"];
+const SMALL_SHARE = 0.05;
+const LARGE_SHARE = 0.7;
+const LARGE_OVERLAP = 0.8;
+
+export class LayoutEditor {
+  /**
+   * `host`: { pictures, onChange(kind), undoElsewhere(isRedo) }. `onChange` comes after every
+   * change of `text`: "done", "nudged" while a key may still be held, or "followed" within a
+   * change of the graph, which the front end takes note of itself.
+   */
+  constructor(node, host) {
+    this.node = node;
+    this.host = host;
+    this.text = "";
+    this.entries = [];
+    this.problem = null;
+    this.ids = [];
+    this.parked = new Map();
+    this.placedByItself = new Map();
+    this.lastRun = null;
+    this.selected = null;
+    this.items = [];
+    this.history = new layout.History();
+    this.stage = new Stage({
+      onSelect: (index) => this.select(index),
+      onStrength: (index, value, isFinal) => this.#strength(index, value, isFinal),
+    });
+    this.panel = new Panel(this);
+    this.element = element(
+      "div",
+      { class: "sdl widget-expands", role: "group", "aria-label": "Layout editor" },
+      this.stage.element,
+      ...this.panel.elements,
+    );
+    this.element.addEventListener("keydown", (event) => onKey(event, this));
+    addGestures(this.stage.frame, this);
+    this.#take("");
+  }
+
+  /** The text as the workflow or somebody else gave it. */
+  load(text) {
+    this.history.clear();
+    this.parked.clear();
+    this.#take(typeof text === "string" ? text : "");
+    this.refresh();
+  }
+
+  /** What the server did in the last run: { width, height, subjects: [{ box, thumbnail }] }. */
+  showRun(run) {
+    this.lastRun = run;
+    this.refresh();
+  }
+
+  /** Read the graph again; `mayPlace`: a connection was just made, so newcomers get a place. */
+  refresh(mayPlace = false) {
+    if (!this.node.graph) return;
+    const scene = readScene(this.node);
+    const ids = scene.subjects.map(({ id }) => id);
+    this.isReadOnly = comesFromElsewhere(this.node, "layout");
+    if (!sameList(ids, this.ids)) this.#follow(scene, ids, mayPlace);
+    const pictures = scene.subjects.map(({ picture }) =>
+      this.host.pictures.get(picture, () => this.refresh()),
+    );
+    const state = JSON.stringify([scene, this.text, this.isReadOnly, this.lastRun, this.selected]);
+    const isSame = state === this.shown?.state && sameList(pictures, this.shown.pictures);
+    this.scene = scene;
+    this.shown = { state, pictures };
+    if (!isSame) this.render();
+  }
+
+  /** The chain of subjects has changed: what was said goes with its subject. */
+  #follow(scene, ids, mayPlace) {
+    const known = this.ids;
+    this.ids = ids;
+    if (!mayPlace || this.isReadOnly || this.problem) return;
+    let entries = layout.followed(this.entries, known, ids, this.parked);
+    if (scene.mode === "given") entries = this.#withPlaces(scene, entries, known);
+    const text = layout.layoutText(entries);
+    if (text === this.text) return;
+    this.#take(text);
+    this.host.onChange("followed");
+  }
+
+  /** Newcomers without a box get one; boxes that only came from here before make room. */
+  #withPlaces(scene, entries, known) {
+    const { subjects } = scene;
+    const isOurs = ({ id }, i) => sameBox(this.placedByItself.get(id), entries[i]?.box ?? null);
+    const isNew = ({ id, box }, i) => !known.includes(id) && box === null && !entries[i].box;
+    if (!subjects.some(isNew)) return entries;
+    const aspect = (scene.width || 1) / (scene.height || 1);
+    const shapes = subjects.map((subject) => this.#shape(subject));
+    const isAllOurs = subjects.every((one, i) => isNew(one, i) || isOurs(one, i));
+    const row = isAllOurs && sideBySide(shapes, aspect);
+    const taken = subjects.map(({ box }, i) => entries[i].box ?? box).filter(Boolean);
+    subjects.forEach((subject, i) => {
+      if (!row && !isNew(subject, i)) return;
+      const box = row ? row[i] : freePlace(shapes[i], aspect, taken);
+      taken.push(box);
+      this.placedByItself.set(subject.id, box);
+      entries = layout.changed(entries, i, { box });
+    });
+    return entries;
+  }
+
+  /** Width : height of a subject in its picture; a square while that is not known. */
+  #shape({ picture }) {
+    const edges = this.host.pictures.get(picture, () => this.refresh())?.content?.edges;
+    return edges ? (edges[2] - edges[0]) / (edges[3] - edges[1]) : 1;
+  }
+
+  render() {
+    const { scene } = this;
+    const pictures = this.shown.pictures;
+    const boxes = this.#boxes(scene, pictures);
+    const entries = layout.padded(this.entries, scene.subjects.length);
+    this.items = scene.subjects.map((subject, index) => ({
+      index,
+      name: `Subject ${index + 1}`,
+      label: subject.label,
+      colour: COLOURS[index % COLOURS.length],
+      thumbnail: pictures[index]?.thumbnail ?? this.lastRun?.subjects[index]?.thumbnail ?? null,
+      isSaid: layout.layoutText([entries[index]]) !== "",
+      ...entries[index],
+      ...boxes[index],
+    }));
+    if (this.selected >= this.items.length) this.selected = null;
+    const { width, height } = scene.width && scene.height ? scene : (this.lastRun ?? scene);
+    const model = {
+      items: this.items,
+      selected: this.selected,
+      aspect: (width || 1) / (height || 1),
+      isReadOnly: this.isReadOnly,
+      text: this.text,
+      problem: this.problem,
+      advice: this.#advice(scene),
+      canUndo: this.history.past.length > 0,
+      canRedo: this.history.future.length > 0,
+    };
+    this.stage.render(model);
+    this.panel.render(model);
+  }
+
+  /** { box, source } of every subject: drawn, its own, by the mode, or from the last run. */
+  #boxes({ subjects, mode, seed, width, height }, pictures) {
+    const fixed = subjects.map(({ box }, i) => {
+      const drawn = this.entries[i]?.box;
+      return drawn ? { box: drawn, source: "layout" } : { box, source: "subject" };
+    });
+    const isKnown = width && height && this.scene.isComplete && fixed.every(({ box }) => box !== undefined);
+    const found = isKnown
+      ? placesFor(
+          fixed.map(({ box }, i) => ({ box, content: pictures[i]?.content ?? null })),
+          mode,
+          seed,
+          width,
+          height,
+        )
+      : fixed.map(({ box }) => box ?? null);
+    return fixed.map(({ box, source }, i) => {
+      if (box) return { box, source };
+      if (found[i]) return { box: found[i], source: mode };
+      const last = mode === "given" && box === null ? null : this.lastRun?.subjects[i]?.box;
+      return last ? { box: last, source: "last run" } : { box: null, source: "subject" };
+    });
+  }
+
+  #advice({ subjects, mode, isComplete }) {
+    if (this.isReadOnly) return "The layout comes from another node.";
+    if (!subjects.length) {
+      return isComplete
+        ? "Connect a Subject node; its picture appears here."
+        : "The subjects are known after a run.";
+    }
+    const missing = this.items.find(({ box }) => !box);
+    if (missing) {
+      return mode === "given"
+        ? `${missing.name} (${missing.label}) has no place yet: draw it here, or press Place.`
+        : `${missing.name} (${missing.label}) gets its place when this runs.`;
+    }
+    return this.#warning() ?? "";
+  }
+
+  #warning() {
+    for (const { name, label, box, index } of this.items) {
+      const share = area(box);
+      if (share < SMALL_SHARE) return `${name} (${label}) is small: it may not be recognised.`;
+      if (share > LARGE_SHARE) return `${name} (${label}) fills nearly all of the picture.`;
+      const other = this.items.slice(0, index).find((one) => overlap(one.box, box) > LARGE_OVERLAP);
+      if (other) return `${name} and ${other.name} are in nearly the same place.`;
+    }
+    return null;
+  }
+
+  #take(text) {
+    this.text = text;
+    try {
+      this.entries = layout.parseLayout(text);
+      this.problem = null;
+    } catch (error) {
+      if (!(error instanceof layout.LayoutError)) throw error;
+      this.entries = [];
+      this.problem = `${error.message} Correct it below, or clear it.`;
+    }
+  }
+
+  #commit(text, name) {
+    if (text !== this.text && !this.isReadOnly) {
+      this.history.add(this.text, name, performance.now());
+      this.#take(text);
+      this.host.onChange(/^(nudge|pull) /.test(name) ? "nudged" : "done");
+    }
+    this.refresh();
+    this.render();
+    return true;
+  }
+
+  // What buttons, keys and gestures do; each returns true.
+
+  select(index) {
+    if (index === this.selected) return true;
+    this.selected = index;
+    this.refresh();
+    return true;
+  }
+
+  /** Which subject a new box is for: the first without a place, else the selected one. */
+  drawTarget() {
+    const first = this.items.find(({ box }) => !box) ?? this.items[this.selected];
+    if (first) this.select(first.index);
+    return first?.index ?? null;
+  }
+
+  preview(index, box, guides) {
+    this.stage.showBox(index, box, guides);
+    this.panel.showBox(box);
+  }
+
+  cancel() {
+    this.render();
+  }
+
+  place(index, box, name) {
+    return this.#commit(layout.layoutText(layout.changed(this.entries, index, { box })), name);
+  }
+
+  setEdge(edge, value) {
+    const item = this.items[this.selected];
+    const box = [...(item.box ?? [0.25, 0.25, 0.75, 0.75])];
+    const opposite = (edge + 2) % 4;
+    box[edge] = value;
+    if (edge < 2 ? box[edge] >= box[opposite] : box[edge] <= box[opposite]) return this.cancel();
+    return this.place(item.index, box, `edge ${edge}`);
+  }
+
+  setField(key, value) {
+    const entries = layout.changed(this.entries, this.selected, { [key]: value });
+    return this.#commit(layout.layoutText(entries), key);
+  }
+
+  setText(text) {
+    return this.#commit(text, "text");
+  }
+
+  #strength(index, value, isFinal) {
+    if (isFinal) this.setField("strength", value);
+    else this.panel.status.textContent = `Strength ${value}`;
+  }
+
+  findPlace() {
+    const item = this.items[this.selected];
+    if (!item) return true;
+    const taken = this.items.filter((one) => one !== item && one.box).map(({ box }) => box);
+    const { width, height, subjects } = this.scene;
+    const shape = this.#shape(subjects[item.index]);
+    return this.place(item.index, freePlace(shape, (width || 1) / (height || 1), taken), "place");
+  }
+
+  keepAll() {
+    const entries = this.items.reduce(
+      (kept, { index, box }) => (box ? layout.changed(kept, index, { box }) : kept),
+      this.entries,
+    );
+    return this.#commit(layout.layoutText(entries), "keep");
+  }
+
+  /** Exchange places with a neighbour in the list, and stay on the same place. */
+  exchange(way) {
+    const [from, to] = [this.selected, this.selected + way];
+    if (from === null || !this.items[to]) return true;
+    const [mine, theirs] = [this.items[from].box, this.items[to].box];
+    let entries = layout.exchanged(this.entries, from, to);
+    entries = layout.changed(entries, to, { box: mine });
+    entries = layout.changed(entries, from, { box: theirs });
+    this.selected = to;
+    this.#commit(layout.layoutText(entries), "exchange");
+    this.stage.focus(to);
+    return true;
+  }
+
+  /** The same size and settings for the first subject without a place, else for the next one. */
+  duplicate() {
+    const from = this.items[this.selected];
+    if (!from?.box || this.items.length < 2) return true;
+    const next = (from.index + 1) % this.items.length;
+    const to = this.items.find(({ box }) => !box)?.index ?? next;
+    const entries = layout.duplicated(this.entries, from.index, to, from.box);
+    this.selected = to;
+    this.#commit(layout.layoutText(entries), "duplicate");
+    this.stage.focus(to);
+    return true;
+  }
+
+  clear() {
+    if (this.selected === null) return true;
+    const entries = layout.changed(this.entries, this.selected, layout.DEFAULTS);
+    return this.#commit(layout.layoutText(entries), "clear");
+  }
+
+  undo(isRedo = false) {
+    const step = isRedo ? this.history.redo(this.text) : this.history.undo(this.text);
+    if (step === null) {
+      this.host.undoElsewhere(isRedo);
+      return true;
+    }
+    this.#take(step);
+    this.host.onChange("done");
+    this.refresh();
+    return true;
+  }
+
+  redo() {
+    return this.undo(true);
+  }
+}
+
+const sameList = (first, second) =>
+  first.length === second.length && first.every((value, i) => value === second[i]);

@@ -1,0 +1,53 @@
+// The editor by keyboard alone.
+
+import { moved, resized } from "./geometry.js";
+
+const STEP = 0.01;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/** Do what a key means; what it does not mean goes on to the front end. */
+export function onKey(event, editor) {
+  const isTyping = /^(INPUT|TEXTAREA)$/.test(event.target.tagName);
+  if (isTyping) {
+    // what is typed into a field is nobody else's; Run and Save are
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+    return;
+  }
+  const done = event.ctrlKey || event.metaKey ? command(event, editor) : plainKey(event, editor);
+  if (!done) return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+/** With Ctrl; true if the key was one of ours. */
+function command(event, editor) {
+  const key = event.key.toLowerCase();
+  if (key === "z") return event.shiftKey ? editor.redo() : editor.undo();
+  if (key === "y") return editor.redo();
+  if (key === "d") return editor.duplicate();
+  return event.key in ARROWS && onBox(event) && arrow(event, editor);
+}
+
+function plainKey(event, editor) {
+  if (!onBox(event)) return false;
+  if (event.key in ARROWS) return arrow(event, editor);
+  if (event.key === "Delete" || event.key === "Backspace") return editor.clear();
+  if (event.key === "PageUp") return editor.exchange(-1);
+  if (event.key === "PageDown") return editor.exchange(1);
+  if (event.key === "Escape") return editor.select(null);
+  return false;
+}
+
+const onBox = (event) => event.target.closest("[data-subject], .sdl-chip") !== null;
+
+/** Move, or with Ctrl pull the lower right corner; with Shift ten times as far. */
+function arrow(event, editor) {
+  const item = editor.items[editor.selected];
+  if (!item?.box || editor.isReadOnly) return true;
+  const [dx, dy] = ARROWS[event.key].map((way) => way * STEP * (event.shiftKey ? 10 : 1));
+  const handle = dx ? "e" : "s";
+  const pull = event.ctrlKey || event.metaKey;
+  const box = pull ? resized(item.box, handle, dx, dy) : moved(item.box, dx, dy);
+  editor.place(item.index, box, `${pull ? "pull" : "nudge"} ${item.index}`);
+  return true;
+}

@@ -1,0 +1,39 @@
+// The box that a Subject node has of its own, in the ways the server reads it (nodes/boxes.py).
+
+const CORNERS = ["x1", "y1", "x2", "y2"];
+const PIXELS = ["x", "y", "width", "height"];
+
+/** [x1, y1, x2, y2] in fractions; null where none is written; undefined where it cannot be read. */
+export function ownBox(text, width, height) {
+  let value = text;
+  if (typeof text === "string") {
+    if (!text.trim()) return null;
+    value = parsed(text.trim());
+  }
+  while (Array.isArray(value) && value.length === 1) value = value[0];
+  if (value === null || (Array.isArray(value) && !value.length)) return null;
+  const box = Array.isArray(value) ? value.map(Number) : fromObject(value, width, height);
+  const isBox =
+    box?.length === 4 &&
+    box.every((edge) => edge >= 0 && edge <= 1) &&
+    box[0] < box[2] &&
+    box[1] < box[3];
+  return isBox ? box : undefined;
+}
+
+function parsed(text) {
+  if (!/^[[{]/.test(text)) return text.split(/[,;\s]+/).filter(Boolean);
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function fromObject(value, width, height) {
+  if (typeof value !== "object") return undefined;
+  if (CORNERS.every((key) => key in value)) return CORNERS.map((key) => Number(value[key]));
+  if (!PIXELS.every((key) => key in value) || !width || !height) return undefined;
+  const [x, y, w, h] = PIXELS.map((key) => Number(value[key]));
+  return [x / width, y / height, (x + w) / width, (y + h) / height];
+}

@@ -1,0 +1,120 @@
+// Small pictures of the subjects, cut out by their masks, and where in its picture each one is.
+
+const LARGEST = 4096; // a larger picture is not taken apart in the page
+const THUMBNAIL = 192;
+const OPAQUE = 128; // as the server: a mask counts from 0.5
+const CHANNELS = { red: 0, green: 1, blue: 2, alpha: 3 };
+
+/**
+ * Pictures by what they are made of. `viewUrl(file, channel)` is the address of a file.
+ *
+ * A picture is { thumbnail, content }: a data address, and { size, edges, masked } in pixels;
+ * either is null where it cannot be had.
+ */
+export class Pictures {
+  constructor(viewUrl) {
+    this.viewUrl = viewUrl;
+    this.made = new Map();
+  }
+
+  /** What is there already; otherwise null, and `onReady` is called later. */
+  get(spec, onReady) {
+    if (!spec) return null;
+    const key = JSON.stringify(spec);
+    if (!this.made.has(key)) {
+      this.made.set(key, null);
+      this.#make(spec)
+        .catch(() => ({ thumbnail: null, content: null })) // the file is not there: a label will do
+        .then((picture) => {
+          this.made.set(key, picture);
+          onReady();
+        });
+    }
+    return this.made.get(key);
+  }
+
+  async #make({ image, mask }) {
+    let pixels = await this.#pixels(image);
+    if (!pixels) return { thumbnail: null, content: null };
+    if (!mask) {
+      if (hasAlpha(pixels)) pixels = await this.#pixels(image, "rgb");
+      return cutOut(pixels, false);
+    }
+    const isOwn = JSON.stringify(mask.file) === JSON.stringify(image);
+    const source = isOwn ? pixels : await this.#pixels(mask.file);
+    if (!source || source.width !== pixels.width || source.height !== pixels.height) {
+      return { ...cutOut(pixels, false), content: null };
+    }
+    const inside = subjectPixels(source, mask);
+    if (isOwn && !hasAlpha(pixels)) return cutOut(pixels, false); // the server has no mask either
+    if (!(isOwn && mask.channel === "alpha" && !mask.low)) {
+      if (hasAlpha(pixels)) pixels = await this.#pixels(image, "rgb");
+      for (let i = 0; i < inside.length; i++) pixels.data[4 * i + 3] = inside[i];
+    }
+    return cutOut(pixels, true);
+  }
+
+  async #pixels(file, channel) {
+    const image = new Image();
+    image.src = this.viewUrl(file, channel);
+    await image.decode();
+    const { naturalWidth: width, naturalHeight: height } = image;
+    if (Math.max(width, height) > LARGEST) return null;
+    const context = canvasContext(width, height);
+    context.drawImage(image, 0, 0);
+    return context.getImageData(0, 0, width, height);
+  }
+}
+
+function canvasContext(width, height) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height });
+  return canvas.getContext("2d", { willReadFrequently: true });
+}
+
+function hasAlpha({ data }) {
+  for (let i = 3; i < data.length; i += 4) if (data[i] < 255) return true;
+  return false;
+}
+
+/** 255 where the subject is, for each pixel. */
+function subjectPixels({ data }, { channel, low }) {
+  const first = CHANNELS[channel] ?? 3;
+  return Uint8Array.from({ length: data.length / 4 }, (_, i) =>
+    low ? 255 - data[4 * i + first] : data[4 * i + first],
+  );
+}
+
+/** The subject alone; `masked`: by its alpha. */
+function cutOut(pixels, masked) {
+  const { width, height } = pixels;
+  const edges = masked ? alphaEdges(pixels) : [0, 0, width, height];
+  if (!edges) return { thumbnail: null, content: null };
+  const [x1, y1, x2, y2] = edges;
+  const scale = Math.min(1, THUMBNAIL / Math.max(x2 - x1, y2 - y1));
+  const size = [x2 - x1, y2 - y1].map((side) => Math.max(1, Math.round(side * scale)));
+  const whole = canvasContext(width, height);
+  whole.putImageData(pixels, 0, 0);
+  const small = canvasContext(...size);
+  small.drawImage(whole.canvas, x1, y1, x2 - x1, y2 - y1, 0, 0, ...size);
+  const content = { size: [width, height], edges, masked };
+  return { thumbnail: small.canvas.toDataURL("image/png"), content };
+}
+
+/** Bounding box of what is opaque, in pixels, or null. */
+function alphaEdges({ data, width, height }) {
+  let [x1, y1, x2, y2] = [width, height, -1, -1];
+  for (let i = 3, x = 0, y = 0; i < data.length; i += 4) {
+    if (data[i] >= OPAQUE) {
+      if (x < x1) x1 = x;
+      if (x > x2) x2 = x;
+      if (y < y1) y1 = y;
+      y2 = y;
+    }
+    if (++x === width) {
+      x = 0;
+      y++;
+    }
+  }
+  return y2 < 0 ? null : [x1, y1, x2 + 1, y2 + 1];
+}
