@@ -1,7 +1,8 @@
-"""The real front end in the system's Chromium, on a real server. Needs a pytest process of its own.
+"""The real front end in the system's Chromium, on a real server.
 
-ComfyUI's folder comes from SUBJECT_DIFFUSION_COMFYUI (set by `dev.py test`) or COMFYUI_PATH; without
-it nothing here is collected. Without a Chromium every test is skipped.
+ComfyUI's folder comes from SUBJECT_DIFFUSION_COMFYUI (set by `dev.py test`) or COMFYUI_PATH;
+without it nothing here is collected. These tests need a pytest process of their own. Without a
+Chromium every one is skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     assert COMFYUI is not None
     folder = tmp_path_factory.mktemp("server")
     with running_server(Path(COMFYUI).resolve(), folder) as running:
-        for picture in (ROOT / "assets" / "subjects").glob("*.png"):
+        for picture in (ROOT / "assets").rglob("*.png"):
             shutil.copy(picture, running.base / "input")
         user = running.base / "user" / "default"
         user.mkdir(parents=True, exist_ok=True)

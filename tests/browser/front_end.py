@@ -41,7 +41,9 @@ EARLY_SETTING = re.compile(
     r"^TypeError: Cannot read properties of undefined \(reading 'id'\)\n"
     r" +at onChange \(\S+/assets/index-\S+\)\n +at Proxy\.set \(\S+/assets/index-\S+\)"
 )
-PACK_IS_THERE = "!!window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
+PACK_IS_THERE = (
+    "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
+)
 
 
 @contextmanager
@@ -74,12 +76,14 @@ class FrontEnd:
 
     def open(self, vue_nodes: bool) -> None:
         """Load the page in one of the front end's two modes and wait for the pack's nodes."""
+        self._is_starting = True
         self.page.goto(self._url)
-        self._wait_for(f"window.app?.graph && {PACK_IS_THERE}", READY_SECONDS)
-        self.set_setting("Comfy.VueNodes.Enabled", vue_nodes)
-        self.page.reload()
-        self._wait_for(f"window.app?.graph && {PACK_IS_THERE}", READY_SECONDS)
-        self._wait_for(f"!!window.LiteGraph.vueNodesMode === {json.dumps(vue_nodes)}", 10)
+        self._wait_for(PACK_IS_THERE, READY_SECONDS)
+        if self.page.evaluate("Boolean(window.LiteGraph.vueNodesMode)") != vue_nodes:
+            self.set_setting("Comfy.VueNodes.Enabled", vue_nodes)
+            self.page.reload()
+            self._wait_for(PACK_IS_THERE, READY_SECONDS)
+        self._wait_for(f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", 10)
         self._is_starting = False
 
     def close(self) -> None:
@@ -103,6 +107,11 @@ class FrontEnd:
         self.page.evaluate(
             "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
+
+    def save(self) -> dict[str, Any]:
+        """The workflow as "Save" writes it to a file."""
+        saved = self.page.evaluate("() => JSON.stringify(window.app.graph.serialize())")
+        return dict(json.loads(saved))
 
     def export(self) -> dict[str, dict[str, Any]]:
         """The graph as "Export (API)" saves it, less the nodes' titles."""
@@ -131,11 +140,12 @@ class FrontEnd:
 
     def images_of(self, node_id: int) -> list[bytes]:
         """The images that a node shows, once the page has got them."""
-        node = f"window.app.graph.getNodeById({node_id})"
-        self._wait_for(
-            f"{node}.imgs?.length && {node}.imgs.every(image => image.naturalWidth > 0)", 30
-        )
-        sources = self.page.evaluate(f"{node}.imgs.map(image => image.src)")
+        images = f"""(window.LiteGraph.vueNodesMode
+            ? [...document.querySelectorAll('[data-node-id="{node_id}"] img')]
+            : window.app.graph.getNodeById({node_id}).imgs ?? [])"""
+        loaded = f"{images}.length && {images}.every(image => image.naturalWidth > 0)"
+        self._wait_for(loaded, IMAGE_SECONDS)
+        sources = self.page.evaluate(f"{images}.map(image => image.src)")
         return [self.page.request.get(source).body() for source in sources]
 
     def screenshot(self, name: str) -> Path:
@@ -147,8 +157,9 @@ class FrontEnd:
         return path
 
     def take_errors(self) -> list[str]:
-        """Errors in the console since the last call, without those known to be harmless."""
-        errors, self._errors = self._errors, []
+        """Console errors and alerts since the last call, without those known to be harmless."""
+        alerts = self.page.locator(".p-toast-message").all_inner_texts()
+        errors, self._errors = self._errors + [f"alert: {text[:500]}" for text in alerts], []
         return errors
 
     def _wait_for(self, condition: str, seconds: float) -> None:
