@@ -122,6 +122,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         strength=1.0,
         start_percent=0.0,
         end_percent=1.0,
+        block_weights="",
     )
     graph["encode"] = node(
         "SubjectDiffusionEncode",
@@ -131,6 +132,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         subjects=["layout", 0],
         prompt=job.prompt,
         negative_prompt="",
+        box_coordinates=True,
     )
     graph["guider"] = node(
         "SubjectDiffusionGuider",

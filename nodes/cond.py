@@ -31,6 +31,10 @@ class BranchSubjects:
         subject_valid: (N,) bool, False where a slot is empty.
         token_strengths: (N,) strength of each slot's columns in the adapters' attention, 1 = as
             trained.
+        subject_regions: per slot (H, W) in 0..1 of the whole generated picture, which takes the
+            box's place in the location mask, or None for the box; empty: no slot has a region.
+        box_coordinates: False leaves the boxes out of the grounding tokens; the location mask has
+            them all the same.
     """
 
     fingerprint: str
@@ -38,6 +42,8 @@ class BranchSubjects:
     subject_boxes_xyxy: torch.Tensor
     subject_valid: torch.Tensor
     token_strengths: torch.Tensor
+    subject_regions: tuple[torch.Tensor | None, ...] = ()
+    box_coordinates: bool = True
 
     @property
     def is_null(self) -> bool:

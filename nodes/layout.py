@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
+from .box_lists import assign_boxes
 from .layout_preview import draw_layout
 from .layout_text import apply_layout, parse_layout
 from .placement import MODES, place_subjects
-from .subjects import Subjects
+from .subjects import Subject, Subjects
+
+STRETCH_LIMIT = 1.03
 
 
 class SubjectDiffusionLayout(io.ComfyNode):
@@ -58,6 +63,12 @@ class SubjectDiffusionLayout(io.ComfyNode):
                     optional=True,
                     tooltip="Another number gives other random places.",
                 ),
+                io.AnyType.Input(
+                    "boxes",
+                    optional=True,
+                    tooltip="A box for each subject, in order: text, lists, dictionaries, bounding "
+                    "boxes of other nodes, or masks. They replace boxes written in Subject.",
+                ),
                 io.String.Input(
                     "layout",
                     default="",
@@ -84,13 +95,34 @@ class SubjectDiffusionLayout(io.ComfyNode):
         height: int,
         mode: str = MODES[0],
         place_seed: int = 0,
+        boxes: Any = None,
         layout: str = "",
     ) -> io.NodeOutput:
         in_fractions = tuple(
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for subject in apply_layout(subjects, parse_layout(layout))
+            for subject in apply_layout(assign_boxes(subjects, boxes), parse_layout(layout))
         )
+        for subject in subjects:
+            _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
         return io.NodeOutput(placed, draw_layout(placed, width, height))
+
+
+def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:
+    """A region is laid over the whole picture, whatever its own proportions are."""
+    if subject.region is None:
+        return
+    region_height, region_width = subject.region.shape
+    stretch = (region_width / region_height) / (width / height)
+    if not 1 / STRETCH_LIMIT < stretch < STRETCH_LIMIT:
+        logging.warning(
+            "%s's region is %dx%d and will be stretched to the picture's %dx%d. Draw it in the "
+            "proportions of the picture.",
+            subject.name,
+            region_width,
+            region_height,
+            width,
+            height,
+        )

@@ -27,6 +27,8 @@ def draw_layout(subjects: Subjects, width: int, height: int) -> torch.Tensor:
 
 def _draw_subject(canvas: Image.Image, subject: Subject, colour: tuple[int, int, int]) -> None:
     assert subject.box is not None
+    if subject.region is not None:
+        _tint_region(canvas, subject.region, colour)
     x1, y1, x2, y2 = subject.box.edges
     left, top = round(x1 * canvas.width), round(y1 * canvas.height)
     right, bottom = round(x2 * canvas.width), round(y2 * canvas.height)
@@ -43,6 +45,12 @@ def _draw_subject(canvas: Image.Image, subject: Subject, colour: tuple[int, int,
     position = (left + 6, top + 5)
     draw.rectangle(draw.textbbox(position, text), fill=BACKGROUND)
     draw.text(position, text, fill=colour)
+
+
+def _tint_region(canvas: Image.Image, region: torch.Tensor, colour: tuple[int, int, int]) -> None:
+    """Half of the subject's colour where it acts."""
+    alpha = Image.fromarray((region * 127).round().byte().numpy(), "L").resize(canvas.size)
+    canvas.paste(colour, (0, 0, *canvas.size), alpha)
 
 
 def _thumbnail(subject: Subject) -> Image.Image:

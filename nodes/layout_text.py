@@ -76,6 +76,7 @@ def apply_layout(subjects: Subjects, places: tuple[Place, ...]) -> Subjects:
         replace(
             subject,
             box=subject.box if place.box is None else place.box,
+            region=subject.region if place.box is None else None,
             strength=subject.strength * place.strength,
             start_percent=max(subject.start_percent, place.start),
             end_percent=min(subject.end_percent, place.end),

@@ -8,8 +8,8 @@ import torch
 from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
-from .boxes import parse_box
-from .subjects import Subjects, make_subject, subject_name
+from .boxes import box_around, parse_box
+from .subjects import Subjects, checked_region, make_subject, subject_name
 
 
 class SubjectDiffusionSubject(io.ComfyNode):
@@ -81,6 +81,13 @@ class SubjectDiffusionSubject(io.ComfyNode):
                     optional=True,
                     tooltip="Where in the sampling this subject is let go.",
                 ),
+                io.Mask.Input(
+                    "region",
+                    optional=True,
+                    tooltip="Where in the generated picture the subject acts, 1 = here, in any "
+                    "size. It replaces the box's rectangle; without a box, the box is drawn "
+                    "around it.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -100,9 +107,19 @@ class SubjectDiffusionSubject(io.ComfyNode):
         previous: Subjects = (),
         start_percent: float = 0.0,
         end_percent: float = 1.0,
+        region: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         previous = previous or ()
         owner = subject_name(len(previous))
-        subject = make_subject(image, mask, label, parse_box(box, owner), strength, owner)
-        subject = replace(subject, start_percent=start_percent, end_percent=end_percent)
+        place = parse_box(box, owner)
+        if region is not None:
+            region = checked_region(region, owner)
+            around = box_around(region, owner, "region")
+            place = place or around
+        subject = replace(
+            make_subject(image, mask, label, place, strength, owner),
+            start_percent=start_percent,
+            end_percent=end_percent,
+            region=region,
+        )
         return io.NodeOutput((*previous, subject))

@@ -21,7 +21,9 @@ class EncodedSubject(NamedTuple):
     views: SubjectViews
 
 
-def build_branch(encoded: Sequence[EncodedSubject], adapter: LoadedAdapter) -> BranchSubjects:
+def build_branch(
+    encoded: Sequence[EncodedSubject], adapter: LoadedAdapter, box_coordinates: bool = True
+) -> BranchSubjects:
     """Every view fills a slot and has its share of the subject's strength."""
     config = adapter.config
     boxes = require_relative_boxes([subject for subject, _ in encoded])
@@ -42,4 +44,6 @@ def build_branch(encoded: Sequence[EncodedSubject], adapter: LoadedAdapter) -> B
         subject_boxes_xyxy=boxes_xyxy,
         subject_valid=valid,
         token_strengths=strengths,
+        subject_regions=tuple(encoded[index].subject.region for index, _ in slots),
+        box_coordinates=box_coordinates,
     )

@@ -26,6 +26,8 @@ class Subject:
         box: where it shall stand, or None if no box was given yet.
         strength: 0 removes the subject, 1 is the trained strength.
         start_percent, end_percent: the part of the sampling, 0..1, in which it takes part.
+        region: (H, W) in 0..1 of the whole generated picture: where it acts, in place of the box's
+            rectangle in the location mask; None = the box.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Subject:
     strength: float
     start_percent: float = 0.0
     end_percent: float = 1.0
+    region: torch.Tensor | None = None
 
     @property
     def is_active(self) -> bool:
@@ -106,6 +109,22 @@ def _checked_masks(
             "Load Image gives 1 where the picture is transparent: put Invert Mask between."
         )
     return masks.expand(views, -1, -1)
+
+
+def checked_region(region: torch.Tensor, owner: str) -> torch.Tensor:
+    """A MASK of the generated picture, (H, W) or (1, H, W) -> (H, W) in 0..1."""
+    masks = region.unsqueeze(0) if region.ndim == 2 else region
+    if masks.shape[0] != 1:
+        raise ValueError(
+            f"{owner}'s region: expected one mask of the generated picture, got {masks.shape[0]}. "
+            "Pick one of them."
+        )
+    if not bool(masks.isfinite().all()):
+        raise ValueError(
+            f"{owner}'s region: expected numbers from 0 to 1, got NaN or infinity. Use another "
+            "mask."
+        )
+    return masks[0].float().cpu().clamp(0.0, 1.0)
 
 
 def active_subjects(subjects: Subjects) -> Subjects:

@@ -81,9 +81,10 @@ def make_diffusion_model_wrapper(
 
 
 def make_middle_patch(
-    modules: AdapterModules, block_names: dict[Location, str], strength: float
+    modules: AdapterModules, block_names: dict[Location, str], strengths: dict[str, float]
 ) -> Callable[..., torch.Tensor]:
-    """The gated layers, between self- and cross-attention of the blocks in `block_names`."""
+    """The gated layers, between self- and cross-attention of the blocks in `block_names`,
+    each with its strength."""
     embedder = BoxFourierEmbedder(modules.config.num_freqs, modules.config.temperature)
 
     def middle_patch(x: torch.Tensor, extra_options: dict[str, Any]) -> torch.Tensor:
@@ -102,7 +103,7 @@ def make_middle_patch(
         return modules.gated_layer(name)(
             x,
             _select_rows(tables.cached_tokens[name], call.rows),
-            strength,
+            strengths[name],
             token_bias=None if bias is None else bias[call.rows],
             query_positions=positions,
         )

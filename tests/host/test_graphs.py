@@ -100,3 +100,16 @@ def test_bad_prompts_leave_no_trace(runner: GraphRunner) -> None:
     for graph, _ in BAD_INPUTS.values():
         runner.error(graph)
     assert np.array_equal(runner.run(good_graph()), before)
+
+
+def test_boxes_through_the_executor(runner: GraphRunner) -> None:
+    """A wildcard input: a mask and a text from stock nodes give the boxes of both subjects."""
+    wanted = runner.run(changed("subject1", box="0,0.25,0.5,0.75"))
+    text = '[[0, 0.25, 0.5, 0.75], {"x": 64, "y": 16, "width": 60, "height": 100}]'
+    graph = changed("layout", boxes=["text", 0])
+    graph["text"] = node("PrimitiveString", value=text)
+    assert np.array_equal(runner.run(graph), wanted)
+    masks = changed("layout", boxes=["mask", 0])
+    masks["subject2"]["inputs"]["previous"] = ["subject1", 0]
+    masks["mask"] = node("SolidMask", value=1.0, width=8, height=8)
+    assert "boxes: expected 2, one for each subject in order, got 1." in runner.error(masks)

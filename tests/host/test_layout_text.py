@@ -26,7 +26,7 @@ def subjects(host: Host, *boxes: str) -> tuple[Any, ...]:
 
 
 def layout(host: Host, given: tuple[Any, ...], text: str, *, mode: str = "given") -> Any:
-    return host.layout.SubjectDiffusionLayout.execute(given, 128, 64, mode, 3, text).args
+    return host.layout.SubjectDiffusionLayout.execute(given, 128, 64, mode, 3, None, text).args
 
 
 def test_nothing_written_is_the_node_without_it(host: Host) -> None:
@@ -44,6 +44,23 @@ def test_box_takes_the_place_and_strength_multiplies(host: Host) -> None:
     placed, _ = layout(host, given, json.dumps(LAYOUT))
     assert [entry.box.edges for entry in placed] == [(0.1, 0.2, 0.5, 0.9), (0.5, 0.1, 0.9, 0.5)]
     assert [entry.strength for entry in placed] == [pytest.approx(0.4), 0.8]
+
+
+def test_boxes_from_another_node_give_way(host: Host) -> None:
+    """What is drawn on the node itself counts most."""
+    given = subjects(host, "0.6,0.6,0.9,0.9", "")
+    boxes = [[0.0, 0.0, 0.3, 0.3], [0.4, 0.4, 0.7, 0.7]]
+    execute = host.layout.SubjectDiffusionLayout.execute
+    placed, _ = execute(given, 128, 64, "given", 0, boxes, json.dumps(LAYOUT)).args
+    assert [entry.box.edges for entry in placed] == [(0.1, 0.2, 0.5, 0.9), (0.4, 0.4, 0.7, 0.7)]
+
+
+def test_a_box_takes_the_place_of_a_region_too(host: Host) -> None:
+    (subject,) = subjects(host, "0.5,0.5,0.9,0.9")
+    subject = dataclasses.replace(subject, region=torch.ones(4, 8))
+    (kept,), _ = layout(host, (subject,), '{"subjects": [{"strength": 0.5}]}')
+    (drawn,), _ = layout(host, (subject,), json.dumps(LAYOUT))
+    assert kept.region is subject.region and drawn.region is None
 
 
 def test_start_and_end_narrow_the_subjects_own(host: Host) -> None:

@@ -29,11 +29,12 @@ INTERFACE = {
             "previous",
             "start_percent",
             "end_percent",
+            "region",
         ],
         ["SUBJECTS"],
     ),
     "SubjectDiffusionLayout": (
-        ["subjects", "width", "height", "mode", "place_seed", "layout"],
+        ["subjects", "width", "height", "mode", "place_seed", "boxes", "layout"],
         ["SUBJECTS", "IMAGE"],
     ),
     "SubjectDiffusionReferenceView": (["subjects", "adapter"], ["IMAGE"]),
@@ -42,11 +43,19 @@ INTERFACE = {
         ["LATENT"],
     ),
     "SubjectDiffusionEncode": (
-        ["clip", "clip_vision", "adapter", "subjects", "prompt", "negative_prompt"],
+        [
+            "clip",
+            "clip_vision",
+            "adapter",
+            "subjects",
+            "prompt",
+            "negative_prompt",
+            "box_coordinates",
+        ],
         ["CONDITIONING"] * 3,
     ),
     "SubjectDiffusionApply": (
-        ["model", "clip", "adapter", "strength", "start_percent", "end_percent"],
+        ["model", "clip", "adapter", "strength", "start_percent", "end_percent", "block_weights"],
         ["MODEL", "CLIP"],
     ),
     "SubjectDiffusionGuider": (
@@ -89,6 +98,10 @@ def test_interface_is_frozen_and_explained(comfy_nodes: Any, node_id: str) -> No
         ('{"x1": 0, "y1": 0.5, "x2": 1, "y2": 1}', (0, 0.5, 1, 1), "relative"),
         ('[[{"x": 8, "y": 16, "width": 32, "height": 64}]]', (8, 16, 40, 80), "pixels"),
         ({"x": 0, "y": 0, "width": 1, "height": 1}, (0, 0, 1, 1), "pixels"),
+        ("{'x': 0, 'y': 0, 'width': 1, 'height': 1}", (0, 0, 1, 1), "pixels"),
+        ((0.25, 0.25, 0.5, 1), (0.25, 0.25, 0.5, 1), "relative"),
+        (torch.tensor([[0.25, 0.25, 0.5, 1]]), (0.25, 0.25, 0.5, 1), "relative"),
+        (torch.eye(4)[None, :, 1:3].repeat(1, 1, 4), (0, 0.25, 1, 0.75), "relative"),
     ],
 )
 def test_box_formats(host: Host, value: Any, edges: tuple[float, ...], unit: str) -> None:

@@ -41,10 +41,11 @@ function readChain(node, width, height) {
 
 function readSubject(node, width, height) {
   const text = valueOf(node, "box");
+  const isKnown = text !== undefined && (text || !isLinked(node, "region"));
   return {
     id: `${node.graph?.id ?? ""}:${node.id}`,
     label: String(valueOf(node, "label") ?? "").trim(),
-    box: text === undefined ? undefined : ownBox(text, width, height),
+    box: isKnown ? ownBox(text, width, height) : undefined,
     strength: valueOf(node, "strength") ?? 1,
     picture: pictureOf(node),
   };

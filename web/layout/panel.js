@@ -21,7 +21,7 @@ export class Panel {
       later: button("\u25b6", "Exchange places with the next subject (Page Down)", () =>
         actions.exchange(1),
       ),
-      duplicate: button("\u29c9", "Same size and settings for the next subject (Ctrl+D)", () =>
+      duplicate: button("Copy", "Same size and settings for the next subject (Ctrl+D)", () =>
         actions.duplicate(),
       ),
       clear: button("\u2715", "Remove what was drawn for this subject (Delete)", () =>

@@ -101,7 +101,7 @@ export class Stage {
   #renderBox(made, item, isSelected) {
     const [image, label] = made.children;
     made.hidden = item.box === null;
-    made.classList.toggle("sdl-ghost", item.source !== "layout");
+    made.classList.toggle("sdl-ghost", !["layout", "subject"].includes(item.source));
     made.classList.toggle("sdl-selected", isSelected);
     made.classList.toggle("sdl-off", item.strength === 0);
     made.style.setProperty("--colour", item.colour);
