@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from .adapter_types import SubjectsType
 from .box_lists import assign_boxes
 from .layout_preview import draw_layout
+from .layout_report import report_layout
 from .layout_text import apply_layout, parse_layout
 from .placement import MODES, place_subjects
 from .subjects import Subject, Subjects
@@ -107,7 +108,8 @@ class SubjectDiffusionLayout(io.ComfyNode):
         for subject in subjects:
             _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
-        return io.NodeOutput(placed, draw_layout(placed, width, height))
+        preview = draw_layout(placed, width, height)
+        return io.NodeOutput(placed, preview, ui=report_layout(placed, width, height))
 
 
 def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:

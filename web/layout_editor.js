@@ -31,11 +31,10 @@ function makeHost(node) {
   let timer = null;
   return {
     pictures,
-    onChange(kind) {
+    onChange(isLasting) {
       node.graph?.setDirtyCanvas?.(true, true);
       clearTimeout(timer);
-      if (kind === "done") takeNote();
-      if (kind === "nudged") timer = setTimeout(takeNote, SETTLE);
+      timer = setTimeout(takeNote, isLasting ? 0 : SETTLE);
     },
     undoElsewhere(isRedo) {
       app.extensionManager?.command?.execute(isRedo ? "Comfy.Redo" : "Comfy.Undo");
@@ -69,22 +68,23 @@ function addEditor(node) {
 
 /** Wheel and middle button belong to the canvas; in Nodes 2.0 the node itself passes them on. */
 function passOnToCanvas(element) {
-  const isOurs = ({ target }) => window.LiteGraph?.vueNodesMode || target.tagName === "TEXTAREA";
-  element.addEventListener("wheel", (event) => {
-    if (isOurs(event)) return;
-    event.preventDefault();
-    app.canvas.processMouseWheel(event);
-  });
   for (const [name, process] of [
+    ["wheel", "processMouseWheel"],
     ["pointerdown", "processMouseDown"],
     ["pointermove", "processMouseMove"],
     ["pointerup", "processMouseUp"],
   ]) {
     element.addEventListener(name, (event) => {
-      const isMiddle = event.button === 1 || (event.buttons & 4) === 4;
-      if (isMiddle && !isOurs(event)) app.canvas[process](event);
+      const isMeant = name === "wheel" || event.button === 1 || (event.buttons & 4) === 4;
+      if (!isMeant || window.LiteGraph?.vueNodesMode || event.target.tagName === "TEXTAREA") return;
+      event.preventDefault();
+      app.canvas[process](event);
     });
   }
+}
+
+function lookForNewcomers() {
+  for (const editor of editors) editor.refresh(true);
 }
 
 function chain(target, name, then) {
@@ -109,8 +109,7 @@ app.registerExtension({
     if (!NAMES.includes(name)) return;
     // a connection anywhere in the chain may bring subjects to any Layout node
     chain(nodeType.prototype, "onConnectionsChange", () => {
-      if (app.configuringGraph) return;
-      for (const editor of editors) editor.refresh(true);
+      if (!app.configuringGraph) queueMicrotask(lookForNewcomers); // pasting makes many at once
     });
   },
   nodeCreated(node) {

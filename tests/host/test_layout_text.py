@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import json
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from host_models import Host
+from PIL import Image
 
 LAYOUT = {"version": 1, "subjects": [{"box": [0.1, 0.2, 0.5, 0.9], "strength": 0.5}, None]}
 
@@ -77,6 +81,20 @@ def test_subjects_without_a_box_get_theirs(host: Host) -> None:
     placed, _ = layout(host, subjects(host, "", ""), json.dumps(LAYOUT), mode="random")
     assert placed[0].box.edges == (0.1, 0.2, 0.5, 0.9)
     assert host.placement.overlap(placed[0].box.edges, placed[1].box.edges) < 0.5
+
+
+def test_the_editor_is_told_what_was_done(host: Host) -> None:
+    """Also where only the server knows: other nodes' pictures, places at random."""
+    given = subjects(host, "0.1,0.1,0.4,0.4", "")
+    out = host.layout.SubjectDiffusionLayout.execute(given, 128, 64, "random", 3)
+    (report,) = out.ui["subject_diffusion_layout"]
+    assert (report["width"], report["height"]) == (128, 64)
+    boxes = [tuple(entry["box"]) for entry in report["subjects"]]
+    assert boxes == [entry.box.edges for entry in out.args[0]]
+    address = report["subjects"][0]["thumbnail"]
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
+        pixels = np.asarray(picture.convert("RGB")) / 255
+    assert np.allclose(pixels, given[0].images[0].numpy(), atol=0.003)
 
 
 def test_more_entries_than_subjects_warn(host: Host, caplog: pytest.LogCaptureFixture) -> None:

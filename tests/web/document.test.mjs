@@ -27,14 +27,14 @@ test("bad text gets a sentence", () => {
     "{": /no JSON/,
     "[]": /should be/,
     '{"version": 2, "subjects": []}': /version 2/,
-    '{"subjects": [], "x": 1}': /"x" is not known/,
-    '{"subjects": [1]}': /Subject 1: expected an object/,
-    '{"subjects": [null, {"bx": []}]}': /Subject 2: "bx" is not known/,
+    '{"subjects": [], "x": 1}': /should be/,
+    '{"subjects": [1]}': /Subject 1: only box/,
+    '{"subjects": [null, {"bx": []}]}': /Subject 2: only box/,
     '{"subjects": [{"box": [0, 0, 0, 1]}]}': /Subject 1: box should be/,
     '{"subjects": [{"box": [0, 0, 2, 1]}]}': /Subject 1: box should be/,
     '{"subjects": [{"box": "0,0,1,1"}]}': /Subject 1: box should be/,
-    '{"subjects": [{"strength": 5}]}': /strength should be a number in 0..2/,
-    '{"subjects": [{"end": "1"}]}': /end should be a number in 0..1/,
+    '{"subjects": [{"strength": 5}]}': /Subject 1: only box, strength \(0 to 2\)/,
+    '{"subjects": [{"end": "1"}]}': /Subject 1: only box/,
   };
   for (const [text, sentence] of Object.entries(bad)) {
     assert.throws(() => document.parseLayout(text), sentence);
@@ -67,6 +67,8 @@ test("entries follow their subjects", () => {
   assert.deepEqual(fewer, [entries[2], entries[0]]);
   const again = document.followed(fewer, ["c", "a"], ["a", "b", "c", "d"], parked);
   assert.deepEqual(again, [...entries, document.DEFAULTS]);
+  const others = document.followed(entries, ["a", "b", "c"], ["x", "y"], new Map());
+  assert.deepEqual(others, entries.slice(0, 2));
 });
 
 test("undo and redo", () => {

@@ -56,13 +56,6 @@ test("an edge never passes its opposite or leaves the picture", () => {
   }
 });
 
-test("a corner keeps the shape if asked to, and stops where the picture ends", () => {
-  const box = [0.2, 0.2, 0.6, 0.4];
-  near(geometry.resized(box, "se", 0.2, 0, true), [0.2, 0.2, 0.8, 0.5]);
-  near(geometry.resized(box, "se", 9, 9, true), [0.2, 0.2, 1, 0.6]);
-  near(geometry.resized(box, "nw", -0.1, -0.1, true), [0, 0.1, 0.6, 0.4]);
-});
-
 test("snapping: thirds, edges, middles and other boxes, within reach only", () => {
   const lines = geometry.snapLines([[0.11, 0.52, 0.44, 0.9]]);
   const reach = [0.02, 0.02];

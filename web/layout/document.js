@@ -18,10 +18,9 @@ export function parseLayout(text) {
   } catch (error) {
     throw new LayoutError(`The layout is no JSON (${error.message}).`);
   }
-  if (!isObject(value) || !Array.isArray(value.subjects)) {
+  if (!hasOnly(value, ["version", "subjects"]) || !Array.isArray(value.subjects)) {
     throw new LayoutError('The layout should be {"version": 1, "subjects": [...]}.');
   }
-  refuseOtherKeys("The layout", value, ["version", "subjects"]);
   if ((value.version ?? VERSION) !== VERSION) {
     throw new LayoutError(`The layout has version ${value.version}; this editor knows ${VERSION}.`);
   }
@@ -29,33 +28,29 @@ export function parseLayout(text) {
 }
 
 function parseEntry(entry, owner) {
-  if (!isObject(entry)) throw new LayoutError(`${owner}: expected an object or null.`);
-  refuseOtherKeys(owner, entry, Object.keys(DEFAULTS));
   const result = { ...DEFAULTS, ...entry };
+  const isInside = ([key, limit]) => isWithin(result[key], limit);
+  if (!hasOnly(entry, Object.keys(DEFAULTS)) || !Object.entries(LIMITS).every(isInside)) {
+    throw new LayoutError(
+      `${owner}: only box, strength (0 to 2), start and end (0 to 1) can be given.`,
+    );
+  }
   if (result.box !== null && !isBox(result.box)) {
     throw new LayoutError(`${owner}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.`);
-  }
-  for (const [key, limit] of Object.entries(LIMITS)) {
-    if (!isNumber(result[key]) || result[key] < 0 || result[key] > limit) {
-      throw new LayoutError(`${owner}: ${key} should be a number in 0..${limit}.`);
-    }
   }
   return result;
 }
 
-const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
-const isBox = (value) =>
+const hasOnly = (value, keys) =>
+  value?.constructor === Object && Object.keys(value).every((key) => keys.includes(key));
+const isWithin = (value, limit) => typeof value === "number" && value >= 0 && value <= limit;
+
+export const isBox = (value) =>
   Array.isArray(value) &&
   value.length === 4 &&
-  value.every((edge) => isNumber(edge) && edge >= 0 && edge <= 1) &&
+  value.every((edge) => isWithin(edge, 1)) &&
   value[0] < value[2] &&
   value[1] < value[3];
-
-function refuseOtherKeys(owner, value, known) {
-  const other = Object.keys(value).find((key) => !known.includes(key));
-  if (other !== undefined) throw new LayoutError(`${owner}: "${other}" is not known here.`);
-}
 
 /** The text of some entries: a line per subject, only what differs; empty if nothing does. */
 export function layoutText(entries) {
@@ -103,9 +98,10 @@ export function duplicated(entries, from, to, box) {
   return changed(entries, to, { ...padded(entries, from + 1)[from], box: beside });
 }
 
-/** Entries follow their subjects when these are added, removed or reordered, by their ids. */
+/** Entries go with their subjects' ids; if no subject is known, they stay where they are. */
 export function followed(entries, before, after, parked) {
   before.forEach((id, index) => parked.set(id, entries[index] ?? DEFAULTS));
+  if (!after.some((id) => parked.has(id))) return after.map((_, i) => entries[i] ?? DEFAULTS);
   return after.map((id) => parked.get(id) ?? DEFAULTS);
 }
 

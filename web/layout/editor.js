@@ -1,26 +1,22 @@
 // The layout editor of one node: what is shown, and what is done to the saved layout.
 
 import * as layout from "./document.js";
-import { area, freePlace, overlap, sameBox, sideBySide } from "./geometry.js";
+import { freePlace } from "./geometry.js";
 import { comesFromElsewhere, readScene } from "./graph.js";
 import { addGestures } from "./gestures.js";
 import { element } from "./elements.js";
 import { onKey } from "./keys.js";
 import { Panel } from "./panel.js";
-import { placesFor } from "./placement.js";
+import { advice, aspectOf, shownPlaces, withNewcomers } from "./places.js";
 import { Stage } from "./stage.js";
 
 // As in the server's preview (nodes/layout_preview.py).
 const COLOURS = ["#ff9f40", "#4bc0c0", "#9966ff", "#ff6384", "#ffcd56"];
-const SMALL_SHARE = 0.05;
-const LARGE_SHARE = 0.7;
-const LARGE_OVERLAP = 0.8;
 
 export class LayoutEditor {
   /**
-   * `host`: { pictures, onChange(kind), undoElsewhere(isRedo) }. `onChange` comes after every
-   * change of `text`: "done", "nudged" while a key may still be held, or "followed" within a
-   * change of the graph, which the front end takes note of itself.
+   * `host`: { pictures, onChange(isLasting), undoElsewhere(isRedo) }. `onChange` comes after
+   * every change of `text`; `isLasting` is false while a key may still be held.
    */
   constructor(node, host) {
     this.node = node;
@@ -88,32 +84,14 @@ export class LayoutEditor {
     this.ids = ids;
     if (!mayPlace || this.isReadOnly || this.problem) return;
     let entries = layout.followed(this.entries, known, ids, this.parked);
-    if (scene.mode === "given") entries = this.#withPlaces(scene, entries, known);
+    if (scene.mode === "given") {
+      const shapes = scene.subjects.map((subject) => this.#shape(subject));
+      entries = withNewcomers(scene, entries, known, this.placedByItself, shapes);
+    }
     const text = layout.layoutText(entries);
     if (text === this.text) return;
     this.#take(text);
-    this.host.onChange("followed");
-  }
-
-  /** Newcomers without a box get one; boxes that only came from here before make room. */
-  #withPlaces(scene, entries, known) {
-    const { subjects } = scene;
-    const isOurs = ({ id }, i) => sameBox(this.placedByItself.get(id), entries[i]?.box ?? null);
-    const isNew = ({ id, box }, i) => !known.includes(id) && box === null && !entries[i].box;
-    if (!subjects.some(isNew)) return entries;
-    const aspect = (scene.width || 1) / (scene.height || 1);
-    const shapes = subjects.map((subject) => this.#shape(subject));
-    const isAllOurs = subjects.every((one, i) => isNew(one, i) || isOurs(one, i));
-    const row = isAllOurs && sideBySide(shapes, aspect);
-    const taken = subjects.map(({ box }, i) => entries[i].box ?? box).filter(Boolean);
-    subjects.forEach((subject, i) => {
-      if (!row && !isNew(subject, i)) return;
-      const box = row ? row[i] : freePlace(shapes[i], aspect, taken);
-      taken.push(box);
-      this.placedByItself.set(subject.id, box);
-      entries = layout.changed(entries, i, { box });
-    });
-    return entries;
+    this.host.onChange(true);
   }
 
   /** Width : height of a subject in its picture; a square while that is not known. */
@@ -124,85 +102,35 @@ export class LayoutEditor {
 
   render() {
     const { scene } = this;
-    const pictures = this.shown.pictures;
-    const boxes = this.#boxes(scene, pictures);
+    const { pictures } = this.shown;
+    const contents = pictures.map((picture) => picture?.content);
+    const places = shownPlaces(scene, this.entries, contents, this.lastRun);
     const entries = layout.padded(this.entries, scene.subjects.length);
-    this.items = scene.subjects.map((subject, index) => ({
+    this.items = scene.subjects.map(({ label }, index) => ({
       index,
       name: `Subject ${index + 1}`,
-      label: subject.label,
+      label,
       colour: COLOURS[index % COLOURS.length],
-      thumbnail: pictures[index]?.thumbnail ?? this.lastRun?.subjects[index]?.thumbnail ?? null,
+      thumbnail: pictures[index]?.thumbnail ?? this.lastRun?.subjects[index]?.thumbnail,
       isSaid: layout.layoutText([entries[index]]) !== "",
       ...entries[index],
-      ...boxes[index],
+      ...places[index],
     }));
     if (this.selected >= this.items.length) this.selected = null;
-    const { width, height } = scene.width && scene.height ? scene : (this.lastRun ?? scene);
+    const elsewhere = this.isReadOnly && "The layout comes from another node.";
     const model = {
       items: this.items,
       selected: this.selected,
-      aspect: (width || 1) / (height || 1),
+      aspect: aspectOf(scene.width && scene.height ? scene : this.lastRun),
       isReadOnly: this.isReadOnly,
       text: this.text,
       problem: this.problem,
-      advice: this.#advice(scene),
+      advice: elsewhere || advice(scene, this.items),
       canUndo: this.history.past.length > 0,
       canRedo: this.history.future.length > 0,
     };
     this.stage.render(model);
     this.panel.render(model);
-  }
-
-  /** { box, source } of every subject: drawn, its own, by the mode, or from the last run. */
-  #boxes({ subjects, mode, seed, width, height }, pictures) {
-    const fixed = subjects.map(({ box }, i) => {
-      const drawn = this.entries[i]?.box;
-      return drawn ? { box: drawn, source: "layout" } : { box, source: "subject" };
-    });
-    const isKnown = width && height && this.scene.isComplete && fixed.every(({ box }) => box !== undefined);
-    const found = isKnown
-      ? placesFor(
-          fixed.map(({ box }, i) => ({ box, content: pictures[i]?.content ?? null })),
-          mode,
-          seed,
-          width,
-          height,
-        )
-      : fixed.map(({ box }) => box ?? null);
-    return fixed.map(({ box, source }, i) => {
-      if (box) return { box, source };
-      if (found[i]) return { box: found[i], source: mode };
-      const last = mode === "given" && box === null ? null : this.lastRun?.subjects[i]?.box;
-      return last ? { box: last, source: "last run" } : { box: null, source: "subject" };
-    });
-  }
-
-  #advice({ subjects, mode, isComplete }) {
-    if (this.isReadOnly) return "The layout comes from another node.";
-    if (!subjects.length) {
-      return isComplete
-        ? "Connect a Subject node; its picture appears here."
-        : "The subjects are known after a run.";
-    }
-    const missing = this.items.find(({ box }) => !box);
-    if (missing) {
-      return mode === "given"
-        ? `${missing.name} (${missing.label}) has no place yet: draw it here, or press Place.`
-        : `${missing.name} (${missing.label}) gets its place when this runs.`;
-    }
-    return this.#warning() ?? "";
-  }
-
-  #warning() {
-    for (const { name, label, box, index } of this.items) {
-      const share = area(box);
-      if (share < SMALL_SHARE) return `${name} (${label}) is small: it may not be recognised.`;
-      if (share > LARGE_SHARE) return `${name} (${label}) fills nearly all of the picture.`;
-      const other = this.items.slice(0, index).find((one) => overlap(one.box, box) > LARGE_OVERLAP);
-      if (other) return `${name} and ${other.name} are in nearly the same place.`;
-    }
-    return null;
   }
 
   #take(text) {
@@ -221,7 +149,7 @@ export class LayoutEditor {
     if (text !== this.text && !this.isReadOnly) {
       this.history.add(this.text, name, performance.now());
       this.#take(text);
-      this.host.onChange(/^(nudge|pull) /.test(name) ? "nudged" : "done");
+      this.host.onChange(!/^(nudge|pull) /.test(name));
     }
     this.refresh();
     this.render();
@@ -284,9 +212,8 @@ export class LayoutEditor {
     const item = this.items[this.selected];
     if (!item) return true;
     const taken = this.items.filter((one) => one !== item && one.box).map(({ box }) => box);
-    const { width, height, subjects } = this.scene;
-    const shape = this.#shape(subjects[item.index]);
-    return this.place(item.index, freePlace(shape, (width || 1) / (height || 1), taken), "place");
+    const shape = this.#shape(this.scene.subjects[item.index]);
+    return this.place(item.index, freePlace(shape, aspectOf(this.scene), taken), "place");
   }
 
   keepAll() {
@@ -297,18 +224,22 @@ export class LayoutEditor {
     return this.#commit(layout.layoutText(entries), "keep");
   }
 
+  earlier() {
+    return this.#exchange(-1);
+  }
+
+  later() {
+    return this.#exchange(1);
+  }
+
   /** Exchange places with a neighbour in the list, and stay on the same place. */
-  exchange(way) {
+  #exchange(way) {
     const [from, to] = [this.selected, this.selected + way];
     if (from === null || !this.items[to]) return true;
-    const [mine, theirs] = [this.items[from].box, this.items[to].box];
     let entries = layout.exchanged(this.entries, from, to);
-    entries = layout.changed(entries, to, { box: mine });
-    entries = layout.changed(entries, from, { box: theirs });
-    this.selected = to;
-    this.#commit(layout.layoutText(entries), "exchange");
-    this.stage.focus(to);
-    return true;
+    entries = layout.changed(entries, to, { box: this.items[from].box });
+    entries = layout.changed(entries, from, { box: this.items[to].box });
+    return this.#commitOn(to, entries, "exchange");
   }
 
   /** The same size and settings for the first subject without a place, else for the next one. */
@@ -318,9 +249,13 @@ export class LayoutEditor {
     const next = (from.index + 1) % this.items.length;
     const to = this.items.find(({ box }) => !box)?.index ?? next;
     const entries = layout.duplicated(this.entries, from.index, to, from.box);
-    this.selected = to;
-    this.#commit(layout.layoutText(entries), "duplicate");
-    this.stage.focus(to);
+    return this.#commitOn(to, entries, "duplicate");
+  }
+
+  #commitOn(index, entries, name) {
+    this.selected = index;
+    this.#commit(layout.layoutText(entries), name);
+    this.stage.focus(index);
     return true;
   }
 
@@ -337,7 +272,7 @@ export class LayoutEditor {
       return true;
     }
     this.#take(step);
-    this.host.onChange("done");
+    this.host.onChange(true);
     this.refresh();
     return true;
   }

@@ -8,15 +8,12 @@ const LONGEST_SHARE = 0.7;
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-export const rounded = (value) => Number(value.toFixed(DECIMALS));
-
-/** Four decimals, as the saved layout has them. */
-export const roundedBox = (box) => box.map(rounded);
+export const roundedBox = (box) => box.map((edge) => Number(edge.toFixed(DECIMALS)));
 
 export const sameBox = (first, second) =>
   first === second || (!!first && !!second && first.every((edge, i) => edge === second[i]));
 
-/** The box between two points, inside the picture and at least `SMALLEST_SIDE` wide and high. */
+/** The box between two points, inside the picture. */
 export function boxBetween([ax, ay], [bx, by]) {
   const [x1, x2] = grown(Math.min(ax, bx), Math.max(ax, bx));
   const [y1, y2] = grown(Math.min(ay, by), Math.max(ay, by));
@@ -43,15 +40,13 @@ export function handleEdges(handle) {
   ];
 }
 
-/** A handle pulled by dx, dy. `keepShape` keeps width : height when a corner is pulled. */
-export function resized(box, handle, dx, dy, keepShape = false) {
-  const edges = handleEdges(handle);
+/** A handle pulled by dx, dy. */
+export function resized(box, handle, dx, dy) {
   const result = [...box];
-  [dx, dy].forEach((delta, axis) => {
-    const edge = edges[axis];
-    if (edge !== null) result[edge] = limitedEdge(result, edge, box[edge] + delta);
+  handleEdges(handle).forEach((edge, axis) => {
+    if (edge !== null) result[edge] = limitedEdge(result, edge, box[edge] + [dx, dy][axis]);
   });
-  return keepShape && edges[0] !== null && edges[1] !== null ? shaped(box, result, edges) : result;
+  return result;
 }
 
 /** `value` for one edge, such that the box stays inside the picture and does not turn over. */
@@ -62,21 +57,7 @@ export function limitedEdge(box, edge, value) {
     : clamp(value, opposite + SMALLEST_SIDE, 1);
 }
 
-function shaped(before, after, [xEdge, yEdge]) {
-  const [width, height] = [before[2] - before[0], before[3] - before[1]];
-  const wanted = Math.max((after[2] - after[0]) / width, (after[3] - after[1]) / height);
-  const room = [
-    (xEdge === 0 ? before[2] : 1 - before[0]) / width,
-    (yEdge === 1 ? before[3] : 1 - before[1]) / height,
-  ];
-  const scale = Math.min(wanted, ...room);
-  const result = [...before];
-  result[xEdge] = xEdge === 0 ? before[2] - width * scale : before[0] + width * scale;
-  result[yEdge] = yEdge === 1 ? before[3] - height * scale : before[1] + height * scale;
-  return result;
-}
-
-/** Lines that edges are drawn to: the picture's edges, middle and thirds, and the other boxes. */
+/** What edges snap to: the picture's edges, middle and thirds, and the other boxes. */
 export function snapLines(others) {
   const own = [0, 1 / 3, 1 / 2, 2 / 3, 1];
   return [
@@ -85,7 +66,7 @@ export function snapLines(others) {
   ];
 }
 
-/** The way from one of `values` to the nearest line, if one is within reach: [way, line]. */
+/** [way, line] from one of `values` to the nearest line within reach, or null. */
 function nearestLine(values, lines, reach) {
   let best = null;
   for (const value of values) {
@@ -99,7 +80,7 @@ function nearestLine(values, lines, reach) {
   return best;
 }
 
-/** A moved box drawn to nearby lines by its edges and middles. `reach` is [x, y]. */
+/** A moved box, its edges and middles drawn to lines within `reach` ([x, y]). */
 export function snappedMove(box, lines, reach) {
   const guides = [null, null];
   const ways = [0, 1].map((axis) => {
@@ -133,10 +114,7 @@ export function overlap(first, second) {
   return inside / (area(first) + area(second) - inside);
 }
 
-/**
- * Places side by side for new subjects, three in a row at most.
- * `shapes` are width : height of each subject in pixels, `aspect` that of the picture.
- */
+/** Places for subjects of given shapes (width : height in pixels), three in a row at most. */
 export function sideBySide(shapes, aspect) {
   const columns = shapes.length <= 3 ? shapes.length : Math.ceil(Math.sqrt(shapes.length));
   const rows = Math.ceil(shapes.length / columns);
@@ -166,10 +144,7 @@ function around([x, y], width, height) {
   return roundedBox(moved(box, 0, 0));
 }
 
-/**
- * A place among boxes that stay: as large as fits without touching them, else where it overlaps
- * them least; of equally good ones the nearest to the middle.
- */
+/** A place among boxes that stay: large, apart from them, near the middle; in this order. */
 export function freePlace(shape, aspect, taken) {
   const ratio = shape / aspect;
   let best = null;

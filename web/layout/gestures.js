@@ -4,6 +4,7 @@ import { boxBetween, moved, resized, snapLines, snappedMove, snappedResize } fro
 
 const REACH = 7; // pixels of the screen within which edges snap
 const THRESHOLD = 3; // pixels of the screen below which nothing is meant
+const SMALLEST_DRAWN = 0.03;
 
 /**
  * `editor` gives `items`, `isReadOnly`, `drawTarget()`, `select(index)`, `preview(index, box,
@@ -15,7 +16,8 @@ export function addGestures(frame, editor) {
     const { pointer, index, box, kind } = gesture;
     gesture = null;
     if (frame.hasPointerCapture(pointer)) frame.releasePointerCapture(pointer);
-    if (isDone && box) editor.place(index, box, `${kind} ${index}`);
+    const isMeant = box && (kind !== "draw" || Math.min(...sides(box)) > SMALLEST_DRAWN);
+    if (isDone && isMeant) editor.place(index, box, `${kind} ${index}`);
     else editor.cancel();
   };
   frame.addEventListener("pointerdown", (event) => {
@@ -77,10 +79,7 @@ function follow(gesture, event, editor) {
   if (kind === "move") {
     result = snappedMove(moved(from, dx, dy), lines, reach);
   } else if (kind === "resize") {
-    const pulled = resized(from, handle, dx, dy, event.shiftKey);
-    result = event.shiftKey
-      ? { box: pulled, guides: [null, null] }
-      : snappedResize(pulled, handle, lines, reach);
+    result = snappedResize(resized(from, handle, dx, dy), handle, lines, reach);
   } else {
     const fraction = (point) => point.map((value, axis) => (value - corner[axis]) / size[axis]);
     const towards = (dy < 0 ? "n" : "s") + (dx < 0 ? "w" : "e");
@@ -89,3 +88,5 @@ function follow(gesture, event, editor) {
   gesture.box = result.box;
   editor.preview(gesture.index, result.box, result.guides);
 }
+
+const sides = ([x1, y1, x2, y2]) => [x2 - x1, y2 - y1];

@@ -10,10 +10,8 @@ const MUTED = 2;
 const LONGEST_CHAIN = 64;
 
 /**
- * The scene of a Layout node: { width, height, mode, seed, isComplete, subjects }.
- *
- * `isComplete`: false where something in the chain is no Subject node and cannot be looked into.
- * Values that only the server will know are undefined.
+ * { width, height, mode, seed, isComplete, subjects }; what only the server will know is undefined.
+ * `isComplete`: no other kind of node is in the chain.
  */
 export function readScene(node) {
   const width = valueOf(node, "width");
@@ -51,13 +49,11 @@ function readSubject(node, width, height) {
   };
 }
 
-/** { image, mask } of a Subject node; null where the page cannot know the picture. */
+/** { image, mask } of a Subject node, or null. */
 function pictureOf(node) {
   const image = fileOf(sourceOf(node, "image"), 0);
   if (!image) return null;
-  if (!isLinked(node, "mask")) return { image, mask: null };
-  const mask = maskOf(sourceOf(node, "mask"));
-  return mask && { image, mask };
+  return { image, mask: isLinked(node, "mask") ? maskOf(sourceOf(node, "mask"), image) : null };
 }
 
 /** The file of a Load Image node, if this is one and the slot is the given one. */
@@ -66,19 +62,15 @@ function fileOf(source, slot) {
   return source.slot === slot ? fileName(valueOf(source.node, "image")) : null;
 }
 
-/** A mask: which channel of which file, 1 = subject where it is high (or low, if `low`). */
-function maskOf(source) {
-  let low = false;
+/** Which part of the picture the mask is: "transparent", "opaque", or "other". */
+function maskOf(source, image) {
+  let isInverted = false;
   while (source?.node && nameOf(source.node) === "InvertMask") {
-    low = !low;
+    isInverted = !isInverted;
     source = sourceOf(source.node, "mask");
   }
-  const file = fileOf(source, 1);
-  if (file) return { file, channel: "alpha", low: !low }; // Load Image: 1 where transparent
-  if (!source?.node || nameOf(source.node) !== "LoadImageMask") return null;
-  const channel = valueOf(source.node, "channel");
-  const named = fileName(valueOf(source.node, "image"));
-  return named && { file: named, channel, low: (channel === "alpha") !== low };
+  const isOwn = JSON.stringify(fileOf(source, 1)) === JSON.stringify(image);
+  return isOwn ? (isInverted ? "opaque" : "transparent") : "other";
 }
 
 /** "folder/name.png [output]" taken apart. */
@@ -112,10 +104,7 @@ export function comesFromElsewhere(node, name) {
   return source !== null && !("value" in source);
 }
 
-/**
- * Where an input comes from: { node, slot }, { value } for the widget of a subgraph's own node,
- * or null where nothing is connected.
- */
+/** Where an input comes from: { node, slot }, or { value } of a subgraph's own widget, or null. */
 export function sourceOf(node, name, steps = 0) {
   return sourceOfSlot(node, slotOf(node, name), steps);
 }

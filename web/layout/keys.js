@@ -32,8 +32,8 @@ function plainKey(event, editor) {
   if (!onBox(event)) return false;
   if (event.key in ARROWS) return arrow(event, editor);
   if (event.key === "Delete" || event.key === "Backspace") return editor.clear();
-  if (event.key === "PageUp") return editor.exchange(-1);
-  if (event.key === "PageDown") return editor.exchange(1);
+  if (event.key === "PageUp") return editor.earlier();
+  if (event.key === "PageDown") return editor.later();
   if (event.key === "Escape") return editor.select(null);
   return false;
 }

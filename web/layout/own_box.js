@@ -1,5 +1,7 @@
 // The box that a Subject node has of its own, in the ways the server reads it (nodes/boxes.py).
 
+import { isBox } from "./document.js";
+
 const CORNERS = ["x1", "y1", "x2", "y2"];
 const PIXELS = ["x", "y", "width", "height"];
 
@@ -13,12 +15,7 @@ export function ownBox(text, width, height) {
   while (Array.isArray(value) && value.length === 1) value = value[0];
   if (value === null || (Array.isArray(value) && !value.length)) return null;
   const box = Array.isArray(value) ? value.map(Number) : fromObject(value, width, height);
-  const isBox =
-    box?.length === 4 &&
-    box.every((edge) => edge >= 0 && edge <= 1) &&
-    box[0] < box[2] &&
-    box[1] < box[3];
-  return isBox ? box : undefined;
+  return box && isBox(box) ? box : undefined;
 }
 
 function parsed(text) {

@@ -1,34 +1,29 @@
 // Below the frame: buttons, the list of subjects, exact numbers, the text, and one line of advice.
 
 import { LIMITS } from "./document.js";
-import { button, element, numberField, withOwnUndo } from "./elements.js";
+import { button, element, numberField } from "./elements.js";
 import { sourceName } from "./stage.js";
 
+const BUTTONS = [
+  ["undo", "\u21b6", "Undo (Ctrl+Z)"],
+  ["redo", "\u21b7", "Redo (Ctrl+Y)"],
+  ["findPlace", "Place", "Find a place for this subject"],
+  ["keepAll", "Keep", "Keep all places as they are shown"],
+  ["earlier", "\u25c0", "Exchange places with the subject before (Page Up)"],
+  ["later", "\u25b6", "Exchange places with the next subject (Page Down)"],
+  ["duplicate", "Copy", "Same size and settings for the next subject (Ctrl+D)"],
+  ["clear", "\u2715", "Remove what was drawn for this subject (Delete)"],
+];
 const EDGES = ["left", "top", "right", "bottom"];
 
 export class Panel {
   /** `actions`: what the buttons and fields do; see LayoutEditor. */
   constructor(actions) {
     this.actions = actions;
-    this.buttons = {
-      undo: button("\u21b6", "Undo (Ctrl+Z)", () => actions.undo()),
-      redo: button("\u21b7", "Redo (Ctrl+Y)", () => actions.redo()),
-      place: button("Place", "Find a place for this subject", () => actions.findPlace()),
-      keep: button("Keep", "Keep all places as they are shown", () => actions.keepAll()),
-      earlier: button("\u25c0", "Exchange places with the subject before (Page Up)", () =>
-        actions.exchange(-1),
-      ),
-      later: button("\u25b6", "Exchange places with the next subject (Page Down)", () =>
-        actions.exchange(1),
-      ),
-      duplicate: button("Copy", "Same size and settings for the next subject (Ctrl+D)", () =>
-        actions.duplicate(),
-      ),
-      clear: button("\u2715", "Remove what was drawn for this subject (Delete)", () =>
-        actions.clear(),
-      ),
-      text: button("JSON", "Show the layout as text", () => this.#toggleText()),
-    };
+    this.buttons = Object.fromEntries(
+      BUTTONS.map(([name, label, title]) => [name, button(label, title, () => actions[name]())]),
+    );
+    this.buttons.text = button("JSON", "Show the layout as text", () => this.#toggleText());
     this.list = element("div", { class: "sdl-list", role: "group", "aria-label": "Subjects" });
     this.chips = [];
     this.#makeFields();
@@ -47,15 +42,17 @@ export class Panel {
   render(model) {
     const { items, selected, isReadOnly, text, problem, advice } = model;
     const item = items[selected];
-    const disable = (name, isDisabled) => (this.buttons[name].disabled = isReadOnly || isDisabled);
-    disable("undo", !model.canUndo);
-    disable("redo", !model.canRedo);
-    disable("place", !item);
-    disable("keep", !items.some(({ box, source }) => box && source !== "layout"));
-    disable("earlier", !item || selected === 0);
-    disable("later", !item || selected === items.length - 1);
-    disable("duplicate", !item?.box || items.length < 2);
-    disable("clear", !item?.isSaid);
+    const isDisabled = {
+      undo: !model.canUndo,
+      redo: !model.canRedo,
+      findPlace: !item,
+      keepAll: !items.some(({ box, source }) => box && source !== "layout"),
+      earlier: !item || selected === 0,
+      later: !item || selected === items.length - 1,
+      duplicate: !item?.box || items.length < 2,
+      clear: !item?.isSaid,
+    };
+    for (const [name] of BUTTONS) this.buttons[name].disabled = isReadOnly || isDisabled[name];
     this.#renderChips(items, selected);
     this.#renderFields(item, isReadOnly);
     if (document.activeElement !== this.text) this.text.value = text;
@@ -80,15 +77,16 @@ export class Panel {
       this.list.append(chip);
     }
     items.forEach((item, index) => {
-      const [image, label] = this.chips[index].children;
-      this.chips[index].style.setProperty("--colour", item.colour);
-      this.chips[index].setAttribute("aria-pressed", index === selected);
-      this.chips[index].classList.toggle("sdl-missing", item.box === null);
+      const chip = this.chips[index];
+      const [image, label] = chip.children;
       const where = item.box ? sourceName(item.source) || "drawn here" : "no place yet";
-      this.chips[index].title = `${item.name}: ${where}`;
-      this.chips[index].setAttribute("aria-label", `${item.name}, ${item.label}: ${where}`);
+      chip.style.setProperty("--colour", item.colour);
+      chip.setAttribute("aria-pressed", index === selected);
+      chip.classList.toggle("sdl-missing", item.box === null);
+      chip.title = `${item.name}, ${item.label}: ${where}`;
+      chip.setAttribute("aria-label", chip.title);
       image.hidden = !item.thumbnail;
-      if (item.thumbnail) image.src = item.thumbnail;
+      if (item.thumbnail && image.src !== item.thumbnail) image.src = item.thumbnail;
       label.textContent = item.label || item.name;
     });
   }
@@ -121,9 +119,7 @@ export class Panel {
       rows: 4,
       onchange: () => this.actions.setText(this.text.value),
     });
-    const clear = button("Clear", "Forget the whole layout", () => this.actions.setText(""));
-    this.textPanel = element("div", { class: "sdl-text", hidden: true }, this.text, clear);
-    withOwnUndo(this.buttons.text).setAttribute("aria-expanded", "false");
+    this.textPanel = element("div", { class: "sdl-text", hidden: true }, this.text);
   }
 
   #toggleText(isShown = this.textPanel.hidden) {

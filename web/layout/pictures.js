@@ -3,13 +3,10 @@
 const LARGEST = 4096; // a larger picture is not taken apart in the page
 const THUMBNAIL = 192;
 const OPAQUE = 128; // as the server: a mask counts from 0.5
-const CHANNELS = { red: 0, green: 1, blue: 2, alpha: 3 };
 
 /**
- * Pictures by what they are made of. `viewUrl(file, channel)` is the address of a file.
- *
- * A picture is { thumbnail, content }: a data address, and { size, edges, masked } in pixels;
- * either is null where it cannot be had.
+ * { thumbnail, content } by { image, mask }: a data address, and { size, edges, masked } in pixels
+ * (see placement.js); null where it cannot be had. `viewUrl(file, channel)` is a file's address.
  */
 export class Pictures {
   constructor(viewUrl) {
@@ -36,22 +33,14 @@ export class Pictures {
   async #make({ image, mask }) {
     let pixels = await this.#pixels(image);
     if (!pixels) return { thumbnail: null, content: null };
-    if (!mask) {
-      if (hasAlpha(pixels)) pixels = await this.#pixels(image, "rgb");
-      return cutOut(pixels, false);
+    const isMask = hasAlpha(pixels) && mask !== null; // without alpha the server has no mask either
+    const { data } = pixels;
+    if (hasAlpha(pixels) && mask !== "opaque") pixels = await this.#pixels(image, "rgb");
+    if (isMask && mask === "transparent") {
+      for (let i = 3; i < data.length; i += 4) pixels.data[i] = 255 - data[i];
     }
-    const isOwn = JSON.stringify(mask.file) === JSON.stringify(image);
-    const source = isOwn ? pixels : await this.#pixels(mask.file);
-    if (!source || source.width !== pixels.width || source.height !== pixels.height) {
-      return { ...cutOut(pixels, false), content: null };
-    }
-    const inside = subjectPixels(source, mask);
-    if (isOwn && !hasAlpha(pixels)) return cutOut(pixels, false); // the server has no mask either
-    if (!(isOwn && mask.channel === "alpha" && !mask.low)) {
-      if (hasAlpha(pixels)) pixels = await this.#pixels(image, "rgb");
-      for (let i = 0; i < inside.length; i++) pixels.data[4 * i + 3] = inside[i];
-    }
-    return cutOut(pixels, true);
+    const picture = cutOut(pixels, isMask && mask !== "other");
+    return mask === "other" ? { ...picture, content: null } : picture;
   }
 
   async #pixels(file, channel) {
@@ -75,14 +64,6 @@ function canvasContext(width, height) {
 function hasAlpha({ data }) {
   for (let i = 3; i < data.length; i += 4) if (data[i] < 255) return true;
   return false;
-}
-
-/** 255 where the subject is, for each pixel. */
-function subjectPixels({ data }, { channel, low }) {
-  const first = CHANNELS[channel] ?? 3;
-  return Uint8Array.from({ length: data.length / 4 }, (_, i) =>
-    low ? 255 - data[4 * i + first] : data[4 * i + first],
-  );
 }
 
 /** The subject alone; `masked`: by its alpha. */

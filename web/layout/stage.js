@@ -6,7 +6,6 @@ import { element, withOwnUndo } from "./elements.js";
 
 const percent = (fraction) => `${100 * fraction}%`;
 const SOURCES = {
-  layout: "",
   subject: "box of its Subject node",
   reference: "place in its own picture",
   random: "drawn by place_seed",
@@ -14,7 +13,7 @@ const SOURCES = {
 };
 
 /** What a source of a box is called; empty for one that was drawn here. */
-export const sourceName = (source) => SOURCES[source];
+export const sourceName = (source) => SOURCES[source] ?? "";
 
 export class Stage {
   /** `onStrength(index, value, isFinal)`: the strength handle of a box was moved. */
@@ -107,7 +106,7 @@ export class Stage {
     made.style.setProperty("--colour", item.colour);
     made.setAttribute("aria-pressed", isSelected);
     image.hidden = !item.thumbnail;
-    if (item.thumbnail && image.getAttribute("src") !== item.thumbnail) image.src = item.thumbnail;
+    if (item.thumbnail && image.src !== item.thumbnail) image.src = item.thumbnail;
     label.textContent = item.strength === 1 ? item.label : `${item.label} x${item.strength}`;
     if (!item.box) return;
     const edges = item.box.map((edge) => `${Math.round(100 * edge)}`);
