@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,15 @@ def example(name: str) -> dict[str, Any]:
     return workflow
 
 
+def with_room(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with its Layout node apart from the others."""
+    workflow = copy.deepcopy(workflow)
+    for node in workflow["nodes"]:
+        if node["type"] == "SubjectDiffusionLayout":
+            node["pos"], node["size"] = [0, -1600], [380, 640]
+    return workflow
+
+
 class LayoutPage:
     """The editor of the only Layout node of a workflow."""
 
@@ -30,7 +40,7 @@ class LayoutPage:
 
     def load(self, workflow: dict[str, Any] | str, scale: float = 1.0) -> None:
         """Show a workflow, with the Layout node in view and all thumbnails there."""
-        workflow = example(workflow) if isinstance(workflow, str) else workflow
+        workflow = with_room(example(workflow) if isinstance(workflow, str) else workflow)
         self.front_end.load(workflow)
         self.look(scale)
         self.page.wait_for_function(f"{EDITOR}.shown.pictures.every(picture => picture !== null)")
@@ -106,3 +116,9 @@ class LayoutPage:
         for key in keys:
             self.page.keyboard.press(key)
         self.front_end.settle()
+
+    def shot(self, name: str) -> None:
+        """A screenshot with the node at its own size."""
+        path = self.front_end.screenshot(name)
+        self.look()
+        self.page.screenshot(path=path)
