@@ -72,18 +72,18 @@ test("entries follow their subjects", () => {
 });
 
 test("undo and redo", () => {
-  const history = new document.History(100);
-  assert.equal(history.undo("now"), null);
+  const history = new document.History();
+  assert.equal(history.undo("now"), undefined);
   history.add("one", "move", 0);
   history.add("two", "move", 50); // the same gesture
-  history.add("three", "move", 500);
-  history.add("four", "draw", 510);
+  history.add("three", "move", 900);
+  history.add("four", "draw", 910);
   assert.equal(history.undo("five"), "four");
   assert.equal(history.undo("four"), "three");
   assert.equal(history.redo("three"), "four");
   assert.equal(history.undo("four"), "three");
   assert.equal(history.undo("three"), "one");
-  assert.equal(history.undo("one"), null);
+  assert.equal(history.undo("one"), undefined);
   history.add("one", "draw", 9000);
-  assert.equal(history.redo("x"), null);
+  assert.equal(history.redo("x"), undefined);
 });

@@ -1,5 +1,5 @@
 // The saved layout: plain JSON, one entry per subject in their order, and what can be done to it.
-// An entry is { box, strength, start, end }; the defaults say nothing about the subject.
+// An entry is { box, strength, start, end }.
 
 import { moved, roundedBox } from "./geometry.js";
 
@@ -105,29 +105,28 @@ export function followed(entries, before, after, parked) {
   return after.map((id) => parked.get(id) ?? DEFAULTS);
 }
 
-/** Undo and redo of texts; what comes within `together` ms under the same name is one step. */
+const TOGETHER = 800; // ms
+
+/** Undo and redo of texts; what comes shortly after another under the same name is one step. */
 export class History {
-  constructor(together = 800) {
-    this.together = together;
+  constructor() {
     this.clear();
   }
 
   clear() {
     this.past = [];
     this.future = [];
-    this.last = { name: null, time: -Infinity };
+    this.last = null;
   }
 
   /** `text` is what was there before the change `name` at `time` (ms). */
   add(text, name, time) {
-    const same = name === this.last.name && time - this.last.time < this.together;
-    if (!same) this.past.push(text);
-    this.past.splice(0, this.past.length - 100);
+    if (name !== this.last?.name || time - this.last.time > TOGETHER) this.past.push(text);
     this.future = [];
     this.last = { name, time };
   }
 
-  /** The text before the last change, or null. */
+  /** The text before the last change, or undefined. */
   undo(current) {
     return this.#step(this.past, this.future, current);
   }
@@ -137,9 +136,8 @@ export class History {
   }
 
   #step(from, to, current) {
-    if (!from.length) return null;
-    this.last.name = null;
-    to.push(current);
+    if (from.length) to.push(current);
+    this.last = null;
     return from.pop();
   }
 }

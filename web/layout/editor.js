@@ -33,7 +33,7 @@ export class LayoutEditor {
     this.history = new layout.History();
     this.stage = new Stage({
       onSelect: (index) => this.select(index),
-      onStrength: (index, value, isFinal) => this.#strength(index, value, isFinal),
+      onStrength: (value) => this.setField("strength", value),
     });
     this.panel = new Panel(this);
     this.element = element(
@@ -94,7 +94,7 @@ export class LayoutEditor {
     this.host.onChange(true);
   }
 
-  /** Width : height of a subject in its picture; a square while that is not known. */
+  /** Width : height of a subject; a square while that is not known. */
   #shape({ picture }) {
     const edges = this.host.pictures.get(picture, () => this.refresh())?.content?.edges;
     return edges ? (edges[2] - edges[0]) / (edges[3] - edges[1]) : 1;
@@ -165,6 +165,10 @@ export class LayoutEditor {
     return true;
   }
 
+  deselect() {
+    return this.select(null);
+  }
+
   /** Which subject a new box is for: the first without a place, else the selected one. */
   drawTarget() {
     const first = this.items.find(({ box }) => !box) ?? this.items[this.selected];
@@ -203,11 +207,6 @@ export class LayoutEditor {
     return this.#commit(text, "text");
   }
 
-  #strength(index, value, isFinal) {
-    if (isFinal) this.setField("strength", value);
-    else this.panel.status.textContent = `Strength ${value}`;
-  }
-
   findPlace() {
     const item = this.items[this.selected];
     if (!item) return true;
@@ -232,7 +231,6 @@ export class LayoutEditor {
     return this.#exchange(1);
   }
 
-  /** Exchange places with a neighbour in the list, and stay on the same place. */
   #exchange(way) {
     const [from, to] = [this.selected, this.selected + way];
     if (from === null || !this.items[to]) return true;
@@ -242,7 +240,7 @@ export class LayoutEditor {
     return this.#commitOn(to, entries, "exchange");
   }
 
-  /** The same size and settings for the first subject without a place, else for the next one. */
+  /** For the first subject without a place, else for the next one. */
   duplicate() {
     const from = this.items[this.selected];
     if (!from?.box || this.items.length < 2) return true;
@@ -267,7 +265,7 @@ export class LayoutEditor {
 
   undo(isRedo = false) {
     const step = isRedo ? this.history.redo(this.text) : this.history.undo(this.text);
-    if (step === null) {
+    if (step === undefined) {
       this.host.undoElsewhere(isRedo);
       return true;
     }

@@ -1,5 +1,4 @@
 // Boxes are [x1, y1, x2, y2] (left, top, right, bottom) in fractions of the picture, 0 to 1.
-// Nothing here knows of a page: every function takes numbers and gives new ones.
 
 export const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
 export const SMALLEST_SIDE = 0.02;
@@ -15,14 +14,10 @@ export const sameBox = (first, second) =>
 
 /** The box between two points, inside the picture. */
 export function boxBetween([ax, ay], [bx, by]) {
-  const [x1, x2] = grown(Math.min(ax, bx), Math.max(ax, bx));
-  const [y1, y2] = grown(Math.min(ay, by), Math.max(ay, by));
-  return [x1, y1, x2, y2];
-}
-
-function grown(low, high) {
-  low = clamp(low, 0, 1 - SMALLEST_SIDE);
-  return [low, clamp(Math.max(high, low + SMALLEST_SIDE), 0, 1)];
+  const ends = [ax, ay, bx, by].map((value) => clamp(value, 0, 1));
+  const low = [0, 1].map((axis) => Math.min(ends[axis], ends[axis + 2], 1 - SMALLEST_SIDE));
+  const high = [0, 1].map((axis) => Math.max(ends[axis], ends[axis + 2], low[axis] + SMALLEST_SIDE));
+  return [...low, ...high];
 }
 
 /** Moved as far as the picture allows; width and height stay. */
@@ -32,7 +27,7 @@ export function moved(box, dx, dy) {
   return [box[0] + x, box[1] + y, box[2] + x, box[3] + y];
 }
 
-/** The edges that a handle pulls: a pair of indices into a box, null where it pulls none. */
+/** The edges that a handle pulls: indices into a box, or null. */
 export function handleEdges(handle) {
   return [
     handle.includes("w") ? 0 : handle.includes("e") ? 2 : null,
@@ -49,7 +44,7 @@ export function resized(box, handle, dx, dy) {
   return result;
 }
 
-/** `value` for one edge, such that the box stays inside the picture and does not turn over. */
+/** `value` for one edge, inside the picture and without turning the box over. */
 export function limitedEdge(box, edge, value) {
   const opposite = box[(edge + 2) % 4];
   return edge < 2

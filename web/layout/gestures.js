@@ -6,10 +6,7 @@ const REACH = 7; // pixels of the screen within which edges snap
 const THRESHOLD = 3; // pixels of the screen below which nothing is meant
 const SMALLEST_DRAWN = 0.03;
 
-/**
- * `editor` gives `items`, `isReadOnly`, `drawTarget()`, `select(index)`, `preview(index, box,
- * guides)`, `place(index, box, name)` and `cancel()`.
- */
+/** Make the frame do what a pointer means to a `LayoutEditor`. */
 export function addGestures(frame, editor) {
   let gesture = null;
   const end = (isDone) => {

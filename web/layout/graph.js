@@ -1,5 +1,4 @@
-// What is connected to a Layout node, read from the graph: sizes, mode, and the chain of subjects
-// with their labels, boxes and pictures; through reroutes, bypassed nodes and subgraphs.
+// What is connected to a Layout node, through reroutes, bypassed nodes and subgraphs.
 
 import { ownBox } from "./own_box.js";
 

@@ -5,6 +5,10 @@ import { moved, resized } from "./geometry.js";
 const STEP = 0.01;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+const REMOVE = { Delete: "clear", Backspace: "clear" };
+const PLAIN = { ...REMOVE, PageUp: "earlier", PageDown: "later", Escape: "deselect" };
+const WITH_CTRL = { z: "undo", y: "redo", d: "duplicate" };
+
 /** Do what a key means; what it does not mean goes on to the front end. */
 export function onKey(event, editor) {
   const isTyping = /^(INPUT|TEXTAREA)$/.test(event.target.tagName);
@@ -22,20 +26,15 @@ export function onKey(event, editor) {
 /** With Ctrl; true if the key was one of ours. */
 function command(event, editor) {
   const key = event.key.toLowerCase();
-  if (key === "z") return event.shiftKey ? editor.redo() : editor.undo();
-  if (key === "y") return editor.redo();
-  if (key === "d") return editor.duplicate();
+  if (key === "z" && event.shiftKey) return editor.redo();
+  if (key in WITH_CTRL) return editor[WITH_CTRL[key]]();
   return event.key in ARROWS && onBox(event) && arrow(event, editor);
 }
 
 function plainKey(event, editor) {
   if (!onBox(event)) return false;
   if (event.key in ARROWS) return arrow(event, editor);
-  if (event.key === "Delete" || event.key === "Backspace") return editor.clear();
-  if (event.key === "PageUp") return editor.earlier();
-  if (event.key === "PageDown") return editor.later();
-  if (event.key === "Escape") return editor.select(null);
-  return false;
+  return event.key in PLAIN && editor[PLAIN[event.key]]();
 }
 
 const onBox = (event) => event.target.closest("[data-subject], .sdl-chip") !== null;

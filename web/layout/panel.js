@@ -17,7 +17,6 @@ const BUTTONS = [
 const EDGES = ["left", "top", "right", "bottom"];
 
 export class Panel {
-  /** `actions`: what the buttons and fields do; see LayoutEditor. */
   constructor(actions) {
     this.actions = actions;
     this.buttons = Object.fromEntries(

@@ -1,5 +1,4 @@
-// The places that the server's modes "reference" and "random" give, number for number the same:
-// nodes/placement.py in JavaScript. A test compares the two.
+// nodes/placement.py in JavaScript, to the last bit: a test compares the two.
 
 import { overlap } from "./geometry.js";
 
@@ -9,11 +8,9 @@ const MAX_OVERLAP = 0.1;
 const TRIES = 60;
 
 /**
- * A place for every subject without a box.
- *
- * `subjects`: { box, content } each; `box` as fractions or null, `content` the subject in its own
- * picture: { size: [width, height], edges: [x1, y1, x2, y2], masked } in pixels, or null while
- * unknown. Gives a list of boxes; null where nothing is known or nothing is given.
+ * The boxes of all subjects, null where nothing is known or given. Of each: its own `box` or null,
+ * and its `content` in its own picture, { size: [width, height], edges: [x1, y1, x2, y2], masked }
+ * in pixels, or null while unknown.
  */
 export function placesFor(subjects, mode, seed, width, height) {
   if (mode === "reference") {

@@ -11,10 +11,8 @@ const LARGE_OVERLAP = 0.8;
 export const aspectOf = (size) => (size?.width && size?.height ? size.width / size.height : 1);
 
 /**
- * { box, source } of every subject. The source is "layout" for what was drawn, "subject" for a
- * box of the Subject node, the mode's name, or "last run" where only the server can know.
- *
- * `contents`: what is known of each picture, see placement.js; `lastRun`: { subjects: [{ box }] }.
+ * { box, source } of every subject; the source is "layout" for what was drawn, "subject" for a box
+ * of the Subject node, a mode, or "last run" where only the server can know.
  */
 export function shownPlaces(scene, entries, contents, lastRun) {
   const { subjects, mode, seed, width, height } = scene;
@@ -32,9 +30,8 @@ export function shownPlaces(scene, entries, contents, lastRun) {
 }
 
 /**
- * The entries with a place for newcomers that have none: among the boxes that are there, or all
- * side by side while nobody has drawn anything. `placed` (id -> box) remembers what came from
- * here; `shapes` are width : height of the subjects.
+ * The entries with a place for newcomers: among the other boxes, or all side by side while nobody
+ * has drawn anything. `placed` (id -> box) remembers what came from here.
  */
 export function withNewcomers(scene, entries, knownIds, placed, shapes) {
   const { subjects } = scene;

@@ -16,7 +16,7 @@ const SOURCES = {
 export const sourceName = (source) => SOURCES[source] ?? "";
 
 export class Stage {
-  /** `onStrength(index, value, isFinal)`: the strength handle of a box was moved. */
+  /** `onStrength(value)`: the strength handle of the selected box was moved. */
   constructor({ onSelect, onStrength }) {
     this.onSelect = onSelect;
     this.guides = ["x", "y"].map((axis) =>
@@ -41,20 +41,12 @@ export class Stage {
       max: LIMITS.strength,
       step: 0.05,
     });
-    for (const [event, isFinal] of [
-      ["input", false],
-      ["change", true],
-    ]) {
-      this.strength.addEventListener(event, () =>
-        onStrength(this.selected, this.strength.valueAsNumber, isFinal),
-      );
-    }
+    this.strength.addEventListener("change", () => onStrength(this.strength.valueAsNumber));
     this.boxes = [];
   }
 
   render({ aspect, items, selected }) {
     this.frame.style.setProperty("--aspect", aspect);
-    this.selected = selected;
     while (this.boxes.length > items.length) this.boxes.pop().remove();
     while (this.boxes.length < items.length) this.boxes.push(this.#newBox(this.boxes.length));
     items.forEach((item, index) => this.#renderBox(this.boxes[index], item, index === selected));
