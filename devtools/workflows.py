@@ -20,6 +20,9 @@ PACK_NODES = (
     "SubjectDiffusionGuider",
     "SubjectDiffusionReferenceView",
     "SubjectDiffusionInterpolate",
+    "SubjectDiffusionEncodeSubjects",
+    "SubjectDiffusionSaveSubjects",
+    "SubjectDiffusionLoadSubjects",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 
-import comfy.model_management
-import comfy.utils
+import torch
 from comfy_api.latest import io
 
 from .adapter_types import (
@@ -17,13 +15,15 @@ from .adapter_types import (
     require_adapter,
 )
 from .cond import COND_KEY, BranchSubjects, SubjectCond
+from .notices import show_notices
 from .periods import split_into_periods
 from .sampling_setup import null_branch
 from .schedule import Conditioning, limit_to_range
 from .subject_branches import EncodedSubject, build_branch
+from .subject_encoding import encode_subjects
 from .subjects import Subjects, active_subjects, require_relative_boxes
 from .text_encoding import encode_fused_text, encode_text, without_adapter
-from .vision import encode_subject
+from .vision import SubjectViews, encode_pictures
 
 NODE_NAME = "Subject-Diffusion Encode"
 
@@ -74,6 +74,12 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     "location mask says where they stand: more likeness for a single subject in "
                     "the paper, but worse for several.",
                 ),
+                io.Image.Input(
+                    "negative_image",
+                    optional=True,
+                    tooltip="What the subjects must not look like. The negative branch shows it in "
+                    "their places instead of nothing.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -88,6 +94,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     "negative", display_name="negative", tooltip="Neither prompt nor subjects."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -100,6 +107,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
         prompt: str,
         negative_prompt: str,
         box_coordinates: bool = True,
+        negative_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         applied = require_adapter(clip.patcher, "CLIP", NODE_NAME)
         if applied.loaded.fingerprint != adapter.fingerprint:
@@ -110,12 +118,15 @@ class SubjectDiffusionEncode(io.ComfyNode):
             )
         subjects = active_subjects(subjects)
         require_relative_boxes(subjects)
-        _warn_about_missing_labels(subjects, prompt)
+        show_notices(_notices(subjects, prompt, negative_image, applied), cls.hidden)
         stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
-        encoded = _encode_subjects(clip_vision, subjects, adapter)
-        pieces = _make_pieces(clip, prompt, negative_prompt, encoded, applied, box_coordinates)
+        encoded = encode_subjects(clip_vision, subjects, adapter.config)
+        avoided = _encode_negative(clip_vision, negative_image, adapter)
+        pieces = _make_pieces(
+            clip, prompt, negative_prompt, encoded, avoided, applied, box_coordinates
+        )
         return io.NodeOutput(
             _join(pieces.positive, stock[prompt], applied),
             _join(pieces.image_only, stock[negative_prompt], applied),
@@ -145,28 +156,40 @@ def _make_pieces(
     prompt: str,
     negative_prompt: str,
     encoded: list[EncodedSubject],
+    avoided: SubjectViews | None,
     applied: AppliedAdapter,
     box_coordinates: bool,
 ) -> BranchPieces:
-    """Subjects come and go during the sampling: a piece for each set of them."""
+    """Subjects come and go during the sampling: a piece for each set of them.
+
+    `avoided` is the negative image, which stands in every subject's place in the negative branch.
+    """
     loaded = applied.loaded
     start, end = applied.start_percent, applied.end_percent
     ranges = [(subject.start_percent, subject.end_percent) for subject, _ in encoded]
     negative_text = encode_text(clip, negative_prompt)
     pieces = BranchPieces([], [], [])
-    made: dict[tuple[int, ...], tuple[Conditioning, BranchSubjects]] = {}
+    made: dict[tuple[int, ...], tuple[Conditioning, BranchSubjects, BranchSubjects]] = {}
     for period in split_into_periods(ranges, start, end):
         if period.present not in made:
             present = [encoded[index] for index in period.present]
             subjects = tuple(subject for subject, _ in present)
             views = [views for _, views in present]
             fused = encode_fused_text(clip, prompt, subjects, views, loaded)
-            made[period.present] = fused, build_branch(present, loaded, box_coordinates)
-        fused, branch = made[period.present]
-        pieces.positive.append(Piece(fused, branch, period.start, period.end))
-        pieces.image_only.append(Piece(negative_text, branch, period.start, period.end))
-    null = null_branch(loaded.config, loaded.fingerprint)
-    pieces.negative.append(Piece(negative_text, null, start, end))
+            avoiding = [EncodedSubject(subject, avoided or views) for subject, views in present]
+            made[period.present] = (
+                fused,
+                build_branch(present, loaded, box_coordinates),
+                build_branch(avoiding, loaded, box_coordinates),
+            )
+        fused, branch, negative = made[period.present]
+        bounds = (period.start, period.end)
+        pieces.positive.append(Piece(fused, branch, *bounds))
+        pieces.image_only.append(Piece(negative_text, branch, *bounds))
+        pieces.negative.append(Piece(negative_text, negative, *bounds))
+    if avoided is None:
+        null = null_branch(loaded.config, loaded.fingerprint)
+        return pieces._replace(negative=[Piece(negative_text, null, start, end)])
     return pieces
 
 
@@ -199,27 +222,34 @@ def _join(pieces: list[Piece], stock: Conditioning, applied: AppliedAdapter) -> 
     ]
 
 
-def _encode_subjects(
-    clip_vision: Any, subjects: Subjects, adapter: LoadedAdapter
-) -> list[EncodedSubject]:
-    """Run the vision encoder over every view of every subject."""
-    progress = comfy.utils.ProgressBar(sum(len(subject.images) for subject in subjects))
+def _encode_negative(
+    clip_vision: Any, negative_image: torch.Tensor | None, adapter: LoadedAdapter
+) -> SubjectViews | None:
+    """The negative image through the vision encoder; a batch of them are views of one thing."""
+    if negative_image is None:
+        return None
+    return encode_pictures(clip_vision, negative_image[..., :3], None, adapter.config)
 
-    def on_view() -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        progress.update(1)
 
-    return [
-        EncodedSubject(subject, encode_subject(clip_vision, subject, adapter.config, on_view))
+def _notices(
+    subjects: Subjects, prompt: str, negative_image: torch.Tensor | None, applied: AppliedAdapter
+) -> list[str]:
+    """What will not work as a user may expect."""
+    notices = [
+        f"{subject.name}: its label '{subject.label}' is not in the prompt; name it there for a "
+        "better picture."
         for subject in subjects
+        if prompt.strip() and subject.label.lower() not in prompt.lower()
     ]
-
-
-def _warn_about_missing_labels(subjects: Subjects, prompt: str) -> None:
-    for subject in subjects:
-        if prompt.strip() and subject.label.lower() not in prompt.lower():
-            logging.warning(
-                "%s: its label '%s' is not in the prompt; name it there for a better picture.",
-                subject.name,
-                subject.label,
-            )
+    config = applied.loaded.config
+    ranges = [(subject.start_percent, subject.end_percent) for subject in subjects]
+    periods = split_into_periods(ranges, applied.start_percent, applied.end_percent)
+    most = max(len(period.present) for period in periods)
+    if most > config.num_subjects:
+        notices.append(
+            f"{most} subjects at once, but the adapter '{applied.loaded.name}' was trained with up "
+            f"to {config.num_subjects}: they may blend or lose likeness. Use fewer for better ones."
+        )
+    if negative_image is not None and not subjects:
+        notices.append("negative_image has no effect without subjects, in whose places it stands.")
+    return notices

@@ -7,11 +7,15 @@ from comfy_api.latest import ComfyExtension, io
 from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
 from .apply import SubjectDiffusionApply
 from .encode import SubjectDiffusionEncode
+from .encode_subjects import SubjectDiffusionEncodeSubjects
 from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
+from .load_subjects import SubjectDiffusionLoadSubjects
 from .reference_view import SubjectDiffusionReferenceView
+from .save_subjects import SubjectDiffusionSaveSubjects
 from .subject import SubjectDiffusionSubject
+from .subject_files import register_embeds_folders
 from .tiny_loader import SubjectDiffusionTinyLoader
 
 
@@ -20,6 +24,7 @@ class SubjectDiffusionExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_adapter_folder()
+        register_embeds_folders()
         return [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,
@@ -30,4 +35,7 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionApply,
             SubjectDiffusionGuider,
             SubjectDiffusionInterpolate,
+            SubjectDiffusionEncodeSubjects,
+            SubjectDiffusionSaveSubjects,
+            SubjectDiffusionLoadSubjects,
         ]
