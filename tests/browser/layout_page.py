@@ -30,6 +30,29 @@ def with_room(workflow: dict[str, Any]) -> dict[str, Any]:
     return workflow
 
 
+def without_boxes(workflow: dict[str, Any], mode: str = "given") -> dict[str, Any]:
+    """The workflow with nothing written in its Subject nodes."""
+    workflow = copy.deepcopy(workflow)
+    for node in workflow["nodes"]:
+        if node["type"] == "SubjectDiffusionSubject":
+            node["widgets_values"][1] = ""
+        if node["type"] == "SubjectDiffusionLayout":
+            node["widgets_values"][2] = mode
+    return workflow
+
+
+def with_layout(name: str, text: str) -> dict[str, Any]:
+    workflow = example(name)
+    (node,) = (one for one in workflow["nodes"] if one["type"] == "SubjectDiffusionLayout")
+    node["widgets_values"] = [*node["widgets_values"][:4], text]
+    return workflow
+
+
+def near(box: list[float] | None, wanted: list[float] | None, tolerance: float = 0.012) -> bool:
+    assert box is not None and wanted is not None
+    return all(abs(a - b) <= tolerance for a, b in zip(box, wanted, strict=True))
+
+
 class LayoutPage:
     """The editor of the only Layout node of a workflow."""
 

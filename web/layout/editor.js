@@ -65,6 +65,7 @@ export class LayoutEditor {
   refresh(mayPlace = false) {
     if (!this.node.graph) return;
     const scene = readScene(this.node);
+    if (!scene.isComplete) scene.subjects = this.#fromRun(scene.subjects);
     const ids = scene.subjects.map(({ id }) => id);
     this.isReadOnly = comesFromElsewhere(this.node, "layout");
     if (!sameList(ids, this.ids)) this.#follow(scene, ids, mayPlace);
@@ -76,6 +77,14 @@ export class LayoutEditor {
     this.scene = scene;
     this.shown = { state, pictures };
     if (!isSame) this.render();
+  }
+
+  /** Subjects that other nodes made are known after a run; until then, so is everybody's number. */
+  #fromRun(subjects) {
+    const all = this.lastRun?.subjects ?? [];
+    const others = all.slice(0, Math.max(all.length - subjects.length, 0));
+    const made = others.map(({ label }, i) => ({ id: `run ${i}`, label, picture: null }));
+    return all.length ? [...made, ...subjects] : [];
   }
 
   /** The chain of subjects has changed: what was said goes with its subject. */

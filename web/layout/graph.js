@@ -9,8 +9,8 @@ const MUTED = 2;
 const LONGEST_CHAIN = 64;
 
 /**
- * { width, height, mode, seed, isComplete, subjects }; what only the server will know is undefined.
- * `isComplete`: no other kind of node is in the chain.
+ * { width, height, mode, seed, subjects, ... }; what only the server will know is undefined.
+ * `isComplete`: there are only Subject nodes in the chain; `hasBoxes`: boxes are connected.
  */
 export function readScene(node) {
   const width = valueOf(node, "width");
@@ -21,7 +21,8 @@ export function readScene(node) {
     height,
     mode: valueOf(node, "mode") ?? "given",
     seed: valueOf(node, "place_seed") ?? 0,
-    isComplete: isComplete && !isLinked(node, "boxes"),
+    isComplete,
+    hasBoxes: isLinked(node, "boxes"),
     subjects,
   };
 }

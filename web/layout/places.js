@@ -15,15 +15,15 @@ export const aspectOf = (size) => (size?.width && size?.height ? size.width / si
  * of the Subject node, a mode, or "last run" where only the server can know.
  */
 export function shownPlaces(scene, entries, contents, lastRun) {
-  const { subjects, mode, seed, width, height } = scene;
+  const { subjects, mode, seed, width, height, hasBoxes } = scene;
   const fixed = subjects.map(({ box }, i) => entries[i]?.box ?? box);
-  const isKnown = width && height && scene.isComplete && !fixed.includes(undefined);
+  const isKnown = width && height && !hasBoxes && !fixed.includes(undefined);
   const known = fixed.map((box, i) => ({ box, content: contents[i] ?? null }));
   const found = isKnown ? placesFor(known, mode, seed, width, height) : fixed;
   return fixed.map((box, i) => {
     if (box) return { box, source: entries[i]?.box ? "layout" : "subject" };
     if (found[i]) return { box: found[i], source: mode };
-    const isUnset = mode === "given" && box === null && scene.isComplete;
+    const isUnset = mode === "given" && box === null && !hasBoxes;
     const last = isUnset ? null : lastRun?.subjects[i]?.box;
     return { box: last ?? null, source: "last run" };
   });
