@@ -51,7 +51,6 @@ function addEditor(node) {
     getValue: () => editor.text,
     setValue: (text) => text !== editor.text && editor.load(text),
     getMinHeight: () => SMALLEST_HEIGHT,
-    hideOnZoom: true,
   });
   node.widgets.splice(node.widgets.indexOf(widget), 1);
   node.widgets.splice(index, 0, widget);
@@ -75,10 +74,14 @@ function passOnToCanvas(element) {
     ["pointerup", "processMouseUp"],
   ]) {
     element.addEventListener(name, (event) => {
-      const isMeant = name === "wheel" || event.button === 1 || (event.buttons & 4) === 4;
-      if (!isMeant || window.LiteGraph?.vueNodesMode || event.target.tagName === "TEXTAREA") return;
-      event.preventDefault();
-      app.canvas[process](event);
+      const isMiddle = event.button === 1 || (event.buttons & 4) === 4;
+      if (name !== "wheel" && !isMiddle) {
+        // Nodes 2.0 would drag the node
+        if (event.target.closest(".sdl-frame, button, input, textarea")) event.stopPropagation();
+      } else if (!window.LiteGraph?.vueNodesMode && event.target.tagName !== "TEXTAREA") {
+        event.preventDefault();
+        app.canvas[process](event);
+      }
     });
   }
 }

@@ -7,22 +7,20 @@ export const VERSION = 1;
 export const DEFAULTS = Object.freeze({ box: null, strength: 1, start: 0, end: 1 });
 export const LIMITS = { strength: 2, start: 1, end: 1 };
 
-export class LayoutError extends Error {}
-
-/** The entries of a layout's text; throws a `LayoutError` with a sentence. */
+/** The entries of a layout's text; throws an error with a sentence. */
 export function parseLayout(text) {
   if (!text.trim()) return [];
   let value;
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new LayoutError(`The layout is no JSON (${error.message}).`);
+    throw new Error(`The layout is no JSON (${error.message}).`);
   }
   if (!hasOnly(value, ["version", "subjects"]) || !Array.isArray(value.subjects)) {
-    throw new LayoutError('The layout should be {"version": 1, "subjects": [...]}.');
+    throw new Error('The layout should be {"version": 1, "subjects": [...]}.');
   }
   if ((value.version ?? VERSION) !== VERSION) {
-    throw new LayoutError(`The layout has version ${value.version}; this editor knows ${VERSION}.`);
+    throw new Error(`The layout has version ${value.version}; this editor knows ${VERSION}.`);
   }
   return value.subjects.map((entry, index) => parseEntry(entry ?? {}, `Subject ${index + 1}`));
 }
@@ -31,12 +29,10 @@ function parseEntry(entry, owner) {
   const result = { ...DEFAULTS, ...entry };
   const isInside = ([key, limit]) => isWithin(result[key], limit);
   if (!hasOnly(entry, Object.keys(DEFAULTS)) || !Object.entries(LIMITS).every(isInside)) {
-    throw new LayoutError(
-      `${owner}: only box, strength (0 to 2), start and end (0 to 1) can be given.`,
-    );
+    throw new Error(`${owner}: only box, strength (0 to 2), start and end (0 to 1) can be given.`);
   }
   if (result.box !== null && !isBox(result.box)) {
-    throw new LayoutError(`${owner}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.`);
+    throw new Error(`${owner}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.`);
   }
   return result;
 }
@@ -63,14 +59,9 @@ export function layoutText(entries) {
   );
   while (said.length && !Object.keys(said.at(-1)).length) said.pop();
   if (!said.length) return "";
-  const lines = said.map((entry) => `  ${lineOf(entry)}`);
+  const lines = said.map((entry) => `  ${JSON.stringify(entry).replace(/[,:]/g, "$& ")}`);
   return `{"version": ${VERSION}, "subjects": [\n${lines.join(",\n")}\n]}`;
 }
-
-const lineOf = (entry) =>
-  `{${Object.entries(entry)
-    .map(([key, value]) => `"${key}": ${Array.isArray(value) ? `[${value.join(", ")}]` : value}`)
-    .join(", ")}}`;
 
 /** As many entries as there are subjects: missing ones say nothing. */
 export const padded = (entries, count) =>
@@ -79,8 +70,8 @@ export const padded = (entries, count) =>
 /** The entries with some fields of one of them changed. */
 export function changed(entries, index, fields) {
   const result = padded(entries, index + 1);
-  const box = fields.box ? roundedBox(fields.box) : fields.box;
-  result[index] = { ...result[index], ...fields, ...(box === undefined ? {} : { box }) };
+  result[index] = { ...result[index], ...fields };
+  if (fields.box) result[index].box = roundedBox(fields.box);
   return result;
 }
 

@@ -47,7 +47,7 @@ export class LayoutEditor {
     this.#take("");
   }
 
-  /** The text as the workflow or somebody else gave it. */
+  /** The text as the workflow gave it. */
   load(text) {
     this.history.clear();
     this.parked.clear();
@@ -68,6 +68,7 @@ export class LayoutEditor {
     if (!scene.isComplete) scene.subjects = this.#fromRun(scene.subjects);
     const ids = scene.subjects.map(({ id }) => id);
     this.isReadOnly = comesFromElsewhere(this.node, "layout");
+    scene.hasBoxes ||= this.isReadOnly;
     if (!sameList(ids, this.ids)) this.#follow(scene, ids, mayPlace);
     const pictures = scene.subjects.map(({ picture }) =>
       this.host.pictures.get(picture, () => this.refresh()),
@@ -113,8 +114,9 @@ export class LayoutEditor {
     const { scene } = this;
     const { pictures } = this.shown;
     const contents = pictures.map((picture) => picture?.content);
-    const places = shownPlaces(scene, this.entries, contents, this.lastRun);
-    const entries = layout.padded(this.entries, scene.subjects.length);
+    const said = this.isReadOnly ? [] : this.entries;
+    const places = shownPlaces(scene, said, contents, this.lastRun);
+    const entries = layout.padded(said, scene.subjects.length);
     this.items = scene.subjects.map(({ label }, index) => ({
       index,
       name: `Subject ${index + 1}`,
@@ -148,7 +150,6 @@ export class LayoutEditor {
       this.entries = layout.parseLayout(text);
       this.problem = null;
     } catch (error) {
-      if (!(error instanceof layout.LayoutError)) throw error;
       this.entries = [];
       this.problem = `${error.message} Correct it below, or clear it.`;
     }

@@ -9,8 +9,7 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 export const roundedBox = (box) => box.map((edge) => Number(edge.toFixed(DECIMALS)));
 
-export const sameBox = (first, second) =>
-  first === second || (!!first && !!second && first.every((edge, i) => edge === second[i]));
+export const sameBox = (first, second) => String(first) === String(second);
 
 /** The box between two points, inside the picture. */
 export function boxBetween([ax, ay], [bx, by]) {
@@ -114,13 +113,9 @@ export function sideBySide(shapes, aspect) {
   const columns = shapes.length <= 3 ? shapes.length : Math.ceil(Math.sqrt(shapes.length));
   const rows = Math.ceil(shapes.length / columns);
   return shapes.map((shape, index) => {
-    const inRow = Math.min(columns, shapes.length - columns * Math.floor(index / columns));
-    const cell = [
-      (index % columns) / inRow,
-      Math.floor(index / columns) / rows,
-      ((index % columns) + 1) / inRow,
-      (Math.floor(index / columns) + 1) / rows,
-    ];
+    const [row, column] = [Math.floor(index / columns), index % columns];
+    const inRow = Math.min(columns, shapes.length - columns * row);
+    const cell = [column / inRow, row / rows, (column + 1) / inRow, (row + 1) / rows];
     return fitted(cell, shape, aspect);
   });
 }

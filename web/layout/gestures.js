@@ -19,19 +19,14 @@ export function addGestures(frame, editor) {
   };
   frame.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !event.isPrimary || event.target.tagName === "INPUT") return;
-    event.stopPropagation();
     gesture = editor.isReadOnly ? null : begin(event, frame, editor);
     if (gesture) frame.setPointerCapture(event.pointerId);
   });
   frame.addEventListener("pointermove", (event) => {
-    if (event.pointerId !== gesture?.pointer) return;
-    event.stopPropagation();
-    follow(gesture, event, editor);
+    if (event.pointerId === gesture?.pointer) follow(gesture, event, editor);
   });
   frame.addEventListener("pointerup", (event) => {
-    if (event.pointerId !== gesture?.pointer) return;
-    event.stopPropagation();
-    end(true);
+    if (event.pointerId === gesture?.pointer) end(true);
   });
   frame.addEventListener("pointercancel", () => gesture && end(false));
   frame.addEventListener("keydown", (event) => {

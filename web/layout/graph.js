@@ -56,7 +56,6 @@ function pictureOf(node) {
   return { image, mask: isLinked(node, "mask") ? maskOf(sourceOf(node, "mask"), image) : null };
 }
 
-/** The file of a Load Image node, if this is one and the slot is the given one. */
 function fileOf(source, slot) {
   if (!source?.node || !/^LoadImage(Output)?$/.test(nameOf(source.node))) return null;
   return source.slot === slot ? fileName(valueOf(source.node, "image")) : null;
@@ -73,7 +72,7 @@ function maskOf(source, image) {
   return isOwn ? (isInverted ? "opaque" : "transparent") : "other";
 }
 
-/** "folder/name.png [output]" taken apart. */
+/** "folder/name.png [output]" */
 function fileName(value) {
   if (typeof value !== "string" || !value) return null;
   const [, path, type] = value.match(/^(.*?)(?: \[(input|output|temp)\])?$/);
@@ -83,7 +82,6 @@ function fileName(value) {
 
 const nameOf = (node) => node.comfyClass ?? node.type;
 const slotOf = (node, name) => node.inputs?.findIndex((input) => input.name === name) ?? -1;
-const linkOf = (graph, id) => graph.getLink?.(id) ?? graph.links?.get?.(id) ?? graph.links?.[id];
 
 const isLinked = (node, name) => node.inputs?.[slotOf(node, name)]?.link != null;
 
@@ -111,13 +109,13 @@ export function sourceOf(node, name, steps = 0) {
 
 function sourceOfSlot(node, slot, steps) {
   const id = node.inputs?.[slot]?.link;
-  const link = id == null ? null : linkOf(node.graph, id);
+  const link = id == null ? null : node.graph.getLink(id);
   if (!link || steps > LONGEST_CHAIN) return null;
   if (link.origin_id === SUBGRAPH_INPUT) return outside(node.graph, link.origin_slot, steps + 1);
   return behind(node.graph.getNodeById(link.origin_id), link.origin_slot, steps + 1);
 }
 
-/** Out of a subgraph: what is connected to the first node that stands for it. */
+/** What is connected to the first node that stands for a subgraph. */
 function outside(subgraph, slot, steps) {
   const container = containerOf(subgraph);
   const input = container?.inputs?.[slot];

@@ -1,11 +1,11 @@
-// The box that a Subject node has of its own, in the ways the server reads it (nodes/boxes.py).
+// The box of a Subject node, in the ways the server reads it (nodes/boxes.py).
 
 import { isBox } from "./document.js";
 
 const CORNERS = ["x1", "y1", "x2", "y2"];
 const PIXELS = ["x", "y", "width", "height"];
 
-/** [x1, y1, x2, y2] in fractions; null where none is written; undefined where it cannot be read. */
+/** [x1, y1, x2, y2] in fractions; null where there is none; undefined where it cannot be read. */
 export function ownBox(text, width, height) {
   let value = text;
   if (typeof text === "string") {

@@ -1,4 +1,4 @@
-// Below the frame: buttons, the list of subjects, exact numbers, the text, and one line of advice.
+// Below the frame: buttons, list of subjects, exact numbers, the text, one line of advice.
 
 import { LIMITS } from "./document.js";
 import { button, element, numberField } from "./elements.js";
@@ -105,9 +105,7 @@ export class Panel {
     for (const [i, { input, key }] of this.fields.entries()) {
       input.disabled = isReadOnly || !item;
       const value = key ? item?.[key] : item?.box?.[i];
-      if (document.activeElement !== input || !input.matches(":focus-visible")) {
-        input.value = value === undefined ? "" : Number(value.toFixed(4));
-      }
+      input.value = value === undefined ? "" : Number(value.toFixed(4));
     }
   }
 

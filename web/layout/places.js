@@ -16,14 +16,14 @@ export const aspectOf = (size) => (size?.width && size?.height ? size.width / si
  */
 export function shownPlaces(scene, entries, contents, lastRun) {
   const { subjects, mode, seed, width, height, hasBoxes } = scene;
-  const fixed = subjects.map(({ box }, i) => entries[i]?.box ?? box);
+  const fixed = subjects.map(({ box }, i) => entries[i]?.box ?? (hasBoxes ? undefined : box));
   const isKnown = width && height && !hasBoxes && !fixed.includes(undefined);
   const known = fixed.map((box, i) => ({ box, content: contents[i] ?? null }));
   const found = isKnown ? placesFor(known, mode, seed, width, height) : fixed;
   return fixed.map((box, i) => {
     if (box) return { box, source: entries[i]?.box ? "layout" : "subject" };
     if (found[i]) return { box: found[i], source: mode };
-    const isUnset = mode === "given" && box === null && !hasBoxes;
+    const isUnset = mode === "given" && box === null;
     const last = isUnset ? null : lastRun?.subjects[i]?.box;
     return { box: last ?? null, source: "last run" };
   });
@@ -59,9 +59,8 @@ export function advice({ subjects, mode, isComplete }, items) {
   for (const { name, label, box, index } of items) {
     const who = `${name} (${label})`;
     if (!box) {
-      return mode === "given"
-        ? `${who} has no place yet: draw it, or select it and press Place.`
-        : `${who} gets its place when this runs.`;
+      const isOpen = mode === "given";
+      return `${who} ${isOpen ? "has no place yet: draw it here" : "gets its place when this runs"}.`;
     }
     if (area(box) < SMALL_SHARE) return `${who} is small: it may not be recognised.`;
     if (area(box) > LARGE_SHARE) return `${who} fills nearly all of the picture.`;
