@@ -22,7 +22,7 @@ function viewUrl({ filename, subfolder, type }, channel) {
   return api.apiURL(`/view?${query}`);
 }
 
-/** Tell the front end's undo that something has changed. */
+/** For the front end's undo. */
 function takeNote() {
   app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
 }

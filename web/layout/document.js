@@ -67,7 +67,6 @@ export function layoutText(entries) {
 export const padded = (entries, count) =>
   Array.from({ length: Math.max(count, entries.length) }, (_, i) => entries[i] ?? DEFAULTS);
 
-/** The entries with some fields of one of them changed. */
 export function changed(entries, index, fields) {
   const result = padded(entries, index + 1);
   result[index] = { ...result[index], ...fields };
@@ -75,7 +74,6 @@ export function changed(entries, index, fields) {
   return result;
 }
 
-/** Two subjects exchange what the layout says about them. */
 export function exchanged(entries, first, second) {
   const result = padded(entries, Math.max(first, second) + 1);
   [result[first], result[second]] = [result[second], result[first]];

@@ -61,7 +61,7 @@ export class LayoutEditor {
     this.refresh();
   }
 
-  /** Read the graph again; `mayPlace`: a connection was just made, so newcomers get a place. */
+  /** Read the graph again; `mayPlace`: newcomers get a place, as a connection was just made. */
   refresh(mayPlace = false) {
     if (!this.node.graph) return;
     const scene = readScene(this.node);
@@ -94,7 +94,7 @@ export class LayoutEditor {
     this.ids = ids;
     if (!mayPlace || this.isReadOnly || this.problem) return;
     let entries = layout.followed(this.entries, known, ids, this.parked);
-    if (scene.mode === "given") {
+    if (scene.mode === "given" && !scene.hasBoxes) {
       const shapes = scene.subjects.map((subject) => this.#shape(subject));
       entries = withNewcomers(scene, entries, known, this.placedByItself, shapes);
     }
@@ -115,20 +115,21 @@ export class LayoutEditor {
     const { pictures } = this.shown;
     const contents = pictures.map((picture) => picture?.content);
     const said = this.isReadOnly ? [] : this.entries;
-    const places = shownPlaces(scene, said, contents, this.lastRun);
+    const isSame = this.lastRun?.subjects.length === scene.subjects.length;
+    const run = isSame ? this.lastRun : null; // not of another chain
+    const places = shownPlaces(scene, said, contents, run);
     const entries = layout.padded(said, scene.subjects.length);
     this.items = scene.subjects.map(({ label }, index) => ({
       index,
       name: `Subject ${index + 1}`,
       label,
       colour: COLOURS[index % COLOURS.length],
-      thumbnail: pictures[index]?.thumbnail ?? this.lastRun?.subjects[index]?.thumbnail,
+      thumbnail: pictures[index]?.thumbnail ?? run?.subjects[index].thumbnail,
       isSaid: layout.layoutText([entries[index]]) !== "",
       ...entries[index],
       ...places[index],
     }));
     if (this.selected >= this.items.length) this.selected = null;
-    const elsewhere = this.isReadOnly && "The layout comes from another node.";
     const model = {
       items: this.items,
       selected: this.selected,
@@ -136,7 +137,7 @@ export class LayoutEditor {
       isReadOnly: this.isReadOnly,
       text: this.text,
       problem: this.problem,
-      advice: elsewhere || advice(scene, this.items),
+      advice: this.isReadOnly ? "Another node gives the layout." : advice(scene, this.items),
       canUndo: this.history.past.length > 0,
       canRedo: this.history.future.length > 0,
     };
@@ -156,7 +157,8 @@ export class LayoutEditor {
   }
 
   #commit(text, name) {
-    if (text !== this.text && !this.isReadOnly) {
+    const mayChange = !this.isReadOnly && (!this.problem || name === "text");
+    if (text !== this.text && mayChange) {
       this.history.add(this.text, name, performance.now());
       this.#take(text);
       this.host.onChange(!/^(nudge|pull) /.test(name));
@@ -191,10 +193,6 @@ export class LayoutEditor {
     this.panel.showBox(box);
   }
 
-  cancel() {
-    this.render();
-  }
-
   place(index, box, name) {
     return this.#commit(layout.layoutText(layout.changed(this.entries, index, { box })), name);
   }
@@ -204,7 +202,7 @@ export class LayoutEditor {
     const box = [...(item.box ?? [0.25, 0.25, 0.75, 0.75])];
     const opposite = (edge + 2) % 4;
     box[edge] = value;
-    if (edge < 2 ? box[edge] >= box[opposite] : box[edge] <= box[opposite]) return this.cancel();
+    if (edge < 2 ? box[edge] >= box[opposite] : box[edge] <= box[opposite]) return this.render();
     return this.place(item.index, box, `edge ${edge}`);
   }
 

@@ -1,5 +1,3 @@
-// Small pieces of page.
-
 /** An element with attributes, properties (`on...`) and children. */
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -20,7 +18,6 @@ export function withOwnUndo(made) {
   return made;
 }
 
-/** A button that the keyboard reaches. */
 export function button(label, title, onclick, attributes = {}) {
   const made = element("button", { type: "button", title, "aria-label": title, ...attributes });
   made.append(label);

@@ -15,7 +15,7 @@ export function addGestures(frame, editor) {
     if (frame.hasPointerCapture(pointer)) frame.releasePointerCapture(pointer);
     const isMeant = box && (kind !== "draw" || Math.min(...sides(box)) > SMALLEST_DRAWN);
     if (isDone && isMeant) editor.place(index, box, `${kind} ${index}`);
-    else editor.cancel();
+    else editor.render();
   };
   frame.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !event.isPrimary || event.target.tagName === "INPUT") return;

@@ -96,7 +96,7 @@ export function valueOf(node, name) {
   return node.widgets?.find((widget) => widget.name === name)?.value;
 }
 
-/** Whether a value is written elsewhere: a link that does not end in a subgraph's own widget. */
+/** Whether a link to anything but a subgraph's own widget gives a value. */
 export function comesFromElsewhere(node, name) {
   const source = isLinked(node, name) ? sourceOf(node, name) : null;
   return source !== null && !("value" in source);

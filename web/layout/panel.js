@@ -9,8 +9,8 @@ const BUTTONS = [
   ["redo", "\u21b7", "Redo (Ctrl+Y)"],
   ["findPlace", "Place", "Find a place for this subject"],
   ["keepAll", "Keep", "Keep all places as they are shown"],
-  ["earlier", "\u25c0", "Exchange places with the subject before (Page Up)"],
-  ["later", "\u25b6", "Exchange places with the next subject (Page Down)"],
+  ["earlier", "\u25c0", "Exchange with the subject before (Page Up)"],
+  ["later", "\u25b6", "Exchange with the next subject (Page Down)"],
   ["duplicate", "Copy", "Same size and settings for the next subject (Ctrl+D)"],
   ["clear", "\u2715", "Remove what was drawn for this subject (Delete)"],
 ];
@@ -61,7 +61,6 @@ export class Panel {
     this.status.classList.toggle("sdl-problem", !!problem);
   }
 
-  /** The numbers of a box while it is pulled. */
   showBox(box) {
     box.forEach((edge, i) => (this.fields[i].input.value = edge.toFixed(3)));
   }

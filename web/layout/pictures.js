@@ -1,6 +1,6 @@
 // Small pictures of the subjects, cut out by their masks, and where in its picture each one is.
 
-const LARGEST = 4096; // a larger picture is not taken apart in the page
+const LARGEST = 4096; // larger pictures are left alone
 const THUMBNAIL = 192;
 const OPAQUE = 128; // as the server: a mask counts from 0.5
 

@@ -108,7 +108,7 @@ export class Stage {
         `bottom ${edges[3]} percent. ${sourceName(item.source)}`,
     );
     made.title = sourceName(item.source);
-    // small boxes above large ones, so that each can be reached
+    // small boxes above large ones
     made.style.zIndex = isSelected ? 1001 : Math.round(1000 * (1 - area(item.box)));
     this.showBox(item.index, item.box, [null, null]);
   }
