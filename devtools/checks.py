@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import tempfile
 import xml.etree.ElementTree
@@ -16,6 +18,7 @@ from .host import Host
 from .processes import end_process
 
 HOST_VARIABLE = "SUBJECT_DIFFUSION_COMFYUI"
+WEB_TESTS = "tests/web"
 CORE_PACKAGE = "subject_diffusion_core"
 HOST_TESTS = "tests/host"
 BROWSER_TESTS = "tests/browser"
@@ -76,6 +79,24 @@ class Checks:
         for title, folder in apart.items():
             if (self._root / folder).is_dir():
                 outcome += self._pytest(title, [folder])
+        return outcome + self._node_tests()
+
+    def _node_tests(self) -> Outcome:
+        """Tests of the editor's modules, where there is a Node.js to run them."""
+        files = sorted(str(path) for path in (self._root / WEB_TESTS).glob("*.test.mjs"))
+        node = shutil.which("node")
+        if not files:
+            return Outcome()
+        if node is None:
+            self._progress.say(f"Skipped: {len(files)} files in {WEB_TESTS}, which need Node.js")
+            return Outcome(skipped=len(files))
+        self._progress.say(f"Running tests of the layout editor ({WEB_TESTS})")
+        command = [node, "--test", "--test-reporter=tap", *files]
+        done = subprocess.run(command, cwd=self._root, capture_output=True, text=True)
+        outcome = read_tap(done.stdout)
+        if done.returncode != 0:
+            self._progress.say(f"FAILED: {WEB_TESTS}\n{done.stdout}{done.stderr}")
+            outcome += Outcome(failed=0 if outcome.failed else 1)
         return outcome
 
     def _tool(self, title: str, arguments: Sequence[str]) -> Outcome:
@@ -104,6 +125,15 @@ class Checks:
             return process.wait()
         finally:
             end_process(process)
+
+
+def read_tap(report: str) -> Outcome:
+    """The totals at the end of a TAP report of `node --test`."""
+    passed, failed, skipped = (
+        sum(int(number) for number in re.findall(rf"^# {name} (\d+)$", report, re.MULTILINE))
+        for name in ("pass", "fail", "skipped")
+    )
+    return Outcome(passed=passed, failed=failed, skipped=skipped)
 
 
 def read_report(report: Path) -> Outcome:

@@ -118,6 +118,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         height=settings.height,
         mode="given",
         place_seed=0,
+        layout="",
     )
     graph["apply"] = node(
         "SubjectDiffusionApply",

@@ -11,6 +11,8 @@ from comfy_api.latest import io
 from .adapter_types import SubjectsType
 from .box_lists import assign_boxes
 from .layout_preview import draw_layout
+from .layout_report import report_layout
+from .layout_text import apply_layout, parse_layout
 from .placement import MODES, place_subjects
 from .subjects import Subject, Subjects
 
@@ -26,7 +28,7 @@ class SubjectDiffusionLayout(io.ComfyNode):
             node_id="SubjectDiffusionLayout",
             display_name="Subject-Diffusion Layout",
             category="Subject-Diffusion",
-            description="Shows where the subjects will stand, turns boxes in pixels into "
+            description="Draw where the subjects will stand. Turns boxes in pixels into "
             "fractions, and finds places for subjects without a box.",
             inputs=[
                 SubjectsType.Input("subjects", tooltip="From Subject nodes."),
@@ -68,6 +70,13 @@ class SubjectDiffusionLayout(io.ComfyNode):
                     tooltip="A box for each subject, in order: text, lists, dictionaries, bounding "
                     "boxes of other nodes, or masks. They replace boxes written in Subject.",
                 ),
+                io.String.Input(
+                    "layout",
+                    default="",
+                    optional=True,
+                    tooltip="What the editor writes: JSON with a box and a strength per subject. "
+                    "A box here takes the place of the subject's own. Empty: nothing changes.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -88,17 +97,19 @@ class SubjectDiffusionLayout(io.ComfyNode):
         mode: str = MODES[0],
         place_seed: int = 0,
         boxes: Any = None,
+        layout: str = "",
     ) -> io.NodeOutput:
         in_fractions = tuple(
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for subject in assign_boxes(subjects, boxes)
+            for subject in apply_layout(assign_boxes(subjects, boxes), parse_layout(layout))
         )
         for subject in subjects:
             _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
-        return io.NodeOutput(placed, draw_layout(placed, width, height))
+        preview = draw_layout(placed, width, height)
+        return io.NodeOutput(placed, preview, ui=report_layout(placed, width, height))
 
 
 def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:

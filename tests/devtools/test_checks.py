@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,33 @@ def test_the_tools_need_the_standard_library_only() -> None:
     command = [sys.executable, "-I", "-S", "-c"]
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import devtools.commands"
     subprocess.run([*command, script], check=True)
+
+
+WEB_TESTS = """
+import { test } from "node:test";
+test("passes", () => {});
+test("passes, too", () => {});
+test("fails", () => { throw new Error("no"); });
+test("skipped", { skip: true }, () => {});
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
+def test_the_editors_tests_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "tests" / "web"
+    folder.mkdir(parents=True)
+    (folder / "some.test.mjs").write_text(WEB_TESTS)
+    assert checks_in(tmp_path)._node_tests() == Outcome(passed=2, failed=1, skipped=1)
+    (folder / "some.test.mjs").write_text("this does not parse")
+    assert checks_in(tmp_path)._node_tests().failed == 1
+
+
+def test_without_node_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tests" / "web"
+    folder.mkdir(parents=True)
+    (folder / "some.test.mjs").write_text(WEB_TESTS)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks_in(tmp_path)._node_tests() == Outcome(skipped=1)
+    assert "need Node.js" in "".join(capsys.readouterr())

@@ -71,6 +71,18 @@ BAD_SUBJECTS: Cases = {
         changed("subject1", box=""),
         r"Subject 1 has no box: expected the place where 'dog' shall stand\.",
     ),
+    "layout that does not parse": (
+        changed("layout", layout='{"version": 1,'),
+        r"layout: expected JSON such as .* got text that does not parse",
+    ),
+    "layout of a newer version": (
+        changed("layout", layout='{"version": 2, "subjects": []}'),
+        r"layout: expected version 1, got 2\.",
+    ),
+    "layout with a box outside": (
+        changed("layout", layout='{"subjects": [null, {"box": [0, 0, 1.5, 1]}]}'),
+        r"layout, Subject 2's box: expected numbers inside 0\.\.1",
+    ),
     "mask of another size": (
         changed("subject2", mask=["mask1", 0]),
         r"Subject 2's mask: expected the size of its picture, 40x30, got 40x48\.",

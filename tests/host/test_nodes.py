@@ -34,7 +34,7 @@ INTERFACE = {
         ["SUBJECTS"],
     ),
     "SubjectDiffusionLayout": (
-        ["subjects", "width", "height", "mode", "place_seed", "boxes"],
+        ["subjects", "width", "height", "mode", "place_seed", "boxes", "layout"],
         ["SUBJECTS", "IMAGE"],
     ),
     "SubjectDiffusionReferenceView": (["subjects", "adapter"], ["IMAGE"]),
