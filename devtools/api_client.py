@@ -131,7 +131,12 @@ class ComfyClient:
     def _queue(self, graph: Graph) -> str:
         body = json.dumps({"prompt": graph, "client_id": self._client_id}).encode("utf-8")
         answer = json.loads(self._request("/prompt", body, "application/json"))
-        return str(answer["prompt_id"])
+        prompt_id = str(answer["prompt_id"])
+        if answer.get("node_errors"):
+            # ComfyUI drops the outputs it cannot make and would run the others.
+            self._cancel(prompt_id)
+            raise PromptError(validation_sentence(answer))
+        return prompt_id
 
     def _cancel(self, prompt_id: str) -> None:
         """Stop a prompt that nobody waits for any more, as far as the server still listens."""

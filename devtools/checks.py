@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .browser import BROWSER_VARIABLE
 from .console import Progress
 from .host import Host
 from .processes import end_process
@@ -17,6 +18,7 @@ from .processes import end_process
 HOST_VARIABLE = "SUBJECT_DIFFUSION_COMFYUI"
 CORE_PACKAGE = "subject_diffusion_core"
 HOST_TESTS = "tests/host"
+BROWSER_TESTS = "tests/browser"
 # pytest's exit statuses without a failure: all passed, none collected.
 CLEAN_STATUSES = (0, 5)
 
@@ -42,7 +44,15 @@ class Outcome:
 class Checks:
     """Runs the checks in the repository root with the environment's Python."""
 
-    def __init__(self, *, root: Path, python: Path, host: Host, progress: Progress) -> None:
+    def __init__(
+        self,
+        *,
+        root: Path,
+        python: Path,
+        host: Host,
+        progress: Progress,
+        browser: Path | None = None,
+    ) -> None:
         self._root = root
         self._python = python
         self._progress = progress
@@ -51,6 +61,8 @@ class Checks:
             HOST_VARIABLE: str(host.folder),
             "PYTHONUNBUFFERED": "1",
         }
+        if browser is not None:
+            self._environment[BROWSER_VARIABLE] = str(browser)
 
     def run_all(self) -> Outcome:
         """All checks; a failing one does not keep the others from running."""
@@ -58,9 +70,12 @@ class Checks:
         outcome += self._tool("format", ["ruff", "format", "--check", "."])
         if (self._root / CORE_PACKAGE).is_dir():
             outcome += self._tool("types", ["mypy"])
-        outcome += self._pytest("tests without ComfyUI", ["tests", f"--ignore={HOST_TESTS}"])
-        if (self._root / HOST_TESTS).is_dir():
-            outcome += self._pytest("tests inside ComfyUI", [HOST_TESTS])
+        apart = {"tests inside ComfyUI": HOST_TESTS, "tests in the browser": BROWSER_TESTS}
+        others = [f"--ignore={folder}" for folder in apart.values()]
+        outcome += self._pytest("tests without ComfyUI", ["tests", *others])
+        for title, folder in apart.items():
+            if (self._root / folder).is_dir():
+                outcome += self._pytest(title, [folder])
         return outcome
 
     def _tool(self, title: str, arguments: Sequence[str]) -> Outcome:

@@ -28,13 +28,16 @@ class GraphRunner:
 
     def run(self, graph: Graph) -> np.ndarray:
         """The picture of the graph, computed anew."""
+        (picture,) = self.pictures(graph)
+        return picture
+
+    def pictures(self, graph: Graph) -> list[np.ndarray]:
+        """All pictures that the graph saves, computed anew."""
         before = set(saved_files())
         self._executor.reset()
         error = self._execute(graph)
         assert error is None, error
-        (path,) = set(saved_files()) - before
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return [read_picture(path) for path in sorted(set(saved_files()) - before)]
 
     def error(self, graph: Graph) -> str:
         """The sentence with which the graph fails."""
@@ -58,6 +61,11 @@ class GraphRunner:
 
 def saved_files() -> list[Path]:
     return list(Path(folder_paths.get_output_directory()).glob("graph*.png"))
+
+
+def read_picture(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def make_pictures(folder: Path) -> None:
