@@ -20,6 +20,9 @@ PACK_NODES = (
     "SubjectDiffusionGuider",
     "SubjectDiffusionReferenceView",
     "SubjectDiffusionInterpolate",
+    "SubjectDiffusionBoxMask",
+    "SubjectDiffusionSegmentLoader",
+    "SubjectDiffusionSegment",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

@@ -6,11 +6,14 @@ from comfy_api.latest import ComfyExtension, io
 
 from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
 from .apply import SubjectDiffusionApply
+from .box_mask import SubjectDiffusionBoxMask
 from .encode import SubjectDiffusionEncode
 from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
 from .reference_view import SubjectDiffusionReferenceView
+from .segment import SubjectDiffusionSegment
+from .segment_loader import SubjectDiffusionSegmentLoader, register_segmenter_folder
 from .subject import SubjectDiffusionSubject
 from .tiny_loader import SubjectDiffusionTinyLoader
 
@@ -20,6 +23,7 @@ class SubjectDiffusionExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_adapter_folder()
+        register_segmenter_folder()
         return [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,
@@ -30,4 +34,7 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionApply,
             SubjectDiffusionGuider,
             SubjectDiffusionInterpolate,
+            SubjectDiffusionBoxMask,
+            SubjectDiffusionSegmentLoader,
+            SubjectDiffusionSegment,
         ]

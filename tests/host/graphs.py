@@ -159,3 +159,93 @@ def changed(name: str, **inputs: Any) -> Graph:
     graph = copy.deepcopy(good_graph())
     graph[name]["inputs"] |= inputs
     return graph
+
+
+def into_a_photo_graph(sampler_name: str = "dpmpp_2m", denoise: float = 0.9) -> Graph:
+    """A crab (assets/subjects/crab.png) into the lawn of assets/photos/park.png.
+
+    What lies outside the mask comes from the photo itself: Image Composite Masked.
+    """
+    return {
+        "photo": node("LoadImage", image="park.png"),
+        "image": node("LoadImage", image="crab.png"),
+        "mask": node("InvertMask", mask=["image", 1]),
+        "subject": node(
+            "SubjectDiffusionSubject",
+            image=["image", 0],
+            label="crab",
+            box="0.25,0.4,0.75,0.9",
+            strength=1.0,
+            mask=["mask", 0],
+        ),
+        "layout": node(
+            "SubjectDiffusionLayout",
+            subjects=["subject", 0],
+            width=128,
+            height=128,
+            mode="given",
+            place_seed=0,
+        ),
+        "loader": node("SubjectDiffusionTinyLoader"),
+        "apply": node(
+            "SubjectDiffusionApply",
+            model=["loader", 0],
+            clip=["loader", 1],
+            adapter=["loader", 4],
+            strength=1.0,
+            start_percent=0.0,
+            end_percent=1.0,
+        ),
+        "encode": node(
+            "SubjectDiffusionEncode",
+            clip=["apply", 1],
+            clip_vision=["loader", 3],
+            adapter=["loader", 4],
+            subjects=["layout", 0],
+            prompt="a photo of a crab on a green lawn in a park",
+            negative_prompt="",
+        ),
+        "guider": node(
+            "SubjectDiffusionGuider",
+            model=["apply", 0],
+            positive=["encode", 0],
+            image_only=["encode", 1],
+            negative=["encode", 2],
+            text_guidance_scale=2.0,
+            image_guidance_scale=3.0,
+        ),
+        "box_mask": node(
+            "SubjectDiffusionBoxMask",
+            subjects=["layout", 0],
+            width=128,
+            height=128,
+            grow=4,
+            feather=8,
+        ),
+        "to_latent": node("VAEEncode", pixels=["photo", 0], vae=["loader", 2]),
+        "latent": node("SetLatentNoiseMask", samples=["to_latent", 0], mask=["box_mask", 0]),
+        "noise": node("RandomNoise", noise_seed=7),
+        "sampler": node("KSamplerSelect", sampler_name=sampler_name),
+        "sigmas": node(
+            "BasicScheduler", model=["apply", 0], scheduler="normal", steps=20, denoise=denoise
+        ),
+        "sample": node(
+            "SamplerCustomAdvanced",
+            noise=["noise", 0],
+            guider=["guider", 0],
+            sampler=["sampler", 0],
+            sigmas=["sigmas", 0],
+            latent_image=["latent", 0],
+        ),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=["loader", 2]),
+        "composite": node(
+            "ImageCompositeMasked",
+            destination=["photo", 0],
+            source=["decode", 0],
+            x=0,
+            y=0,
+            resize_source=False,
+            mask=["box_mask", 0],
+        ),
+        "save": node("SaveImage", images=["composite", 0], filename_prefix="graph"),
+    }

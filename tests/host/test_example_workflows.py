@@ -18,7 +18,10 @@ from host_models import Host
 from test_graphs import runner  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
+# Needs a checkpoint that nobody has: test_full_size.py runs it with random weights.
+GRAPH_ONLY = ["sd2_base"]
+FILES = sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
+NAMES = [name for name in FILES if name not in GRAPH_ONLY]
 NOTES = ("MarkdownNote", "Note")
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 SEEDS = ("seed", "noise_seed")
@@ -98,12 +101,12 @@ def rectangle(node: dict[str, Any]) -> tuple[float, float, float, float]:
     return x, y - 30, x + width, y + height
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + GRAPH_ONLY)
 def test_example_equals_golden(comfy_nodes: Any, pack: Any, name: str) -> None:
     assert to_api_format(example(name), comfy_nodes.NODE_CLASS_MAPPINGS) == golden(name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + GRAPH_ONLY)
 def test_links_of_the_example(comfy_nodes: Any, pack: Any, name: str) -> None:
     """Both ends of every link name it, and carry the types of the real nodes."""
     workflow, classes = example(name), comfy_nodes.NODE_CLASS_MAPPINGS
@@ -117,7 +120,7 @@ def test_links_of_the_example(comfy_nodes: Any, pack: Any, name: str) -> None:
         assert kinds[socket["name"]] == kind
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + GRAPH_ONLY)
 def test_nodes_of_the_example_do_not_overlap(name: str) -> None:
     places = [(node["id"], rectangle(node)) for node in example(name)["nodes"]]
     for index, (first, a) in enumerate(places):
@@ -129,7 +132,8 @@ def test_nodes_of_the_example_do_not_overlap(name: str) -> None:
 def test_every_example_has_a_picture_and_a_golden_graph() -> None:
     golden_names = sorted(path.stem for path in (ROOT / "tests" / "golden").glob("*.json"))
     pictures = sorted(path.stem for path in (ROOT / "example_workflows").glob("*.jpg"))
-    assert NAMES == golden_names == pictures
+    assert golden_names == FILES
+    assert set(NAMES) <= set(pictures) <= set(FILES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,6 +32,9 @@ NODE_IDS = [
     "SubjectDiffusionApply",
     "SubjectDiffusionGuider",
     "SubjectDiffusionInterpolate",
+    "SubjectDiffusionBoxMask",
+    "SubjectDiffusionSegmentLoader",
+    "SubjectDiffusionSegment",
 ]
 
 

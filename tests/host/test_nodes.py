@@ -70,6 +70,12 @@ INTERFACE = {
         ],
         ["GUIDER"],
     ),
+    "SubjectDiffusionBoxMask": (["subjects", "width", "height", "grow", "feather"], ["MASK"]),
+    "SubjectDiffusionSegmentLoader": (["segmenter_name"], ["SUBJECT_DIFFUSION_SEGMENTER"]),
+    "SubjectDiffusionSegment": (
+        ["image", "segmenter", "box", "points", "largest_component", "fill_holes"],
+        ["MASK", "IMAGE"],
+    ),
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 
