@@ -23,6 +23,8 @@ PACK_NODES = (
     "SubjectDiffusionBoxMask",
     "SubjectDiffusionSegmentLoader",
     "SubjectDiffusionSegment",
+    "SubjectDiffusionRecordAttention",
+    "SubjectDiffusionAttentionMaps",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

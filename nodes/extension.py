@@ -6,11 +6,13 @@ from comfy_api.latest import ComfyExtension, io
 
 from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
 from .apply import SubjectDiffusionApply
+from .attention_maps import SubjectDiffusionAttentionMaps
 from .box_mask import SubjectDiffusionBoxMask
 from .encode import SubjectDiffusionEncode
 from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
+from .record_attention import SubjectDiffusionRecordAttention
 from .reference_view import SubjectDiffusionReferenceView
 from .segment import SubjectDiffusionSegment
 from .segment_loader import SubjectDiffusionSegmentLoader, register_segmenter_folder
@@ -37,4 +39,6 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionBoxMask,
             SubjectDiffusionSegmentLoader,
             SubjectDiffusionSegment,
+            SubjectDiffusionRecordAttention,
+            SubjectDiffusionAttentionMaps,
         ]
