@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 
 import comfy.model_management
@@ -18,6 +17,7 @@ from .adapter_types import (
     require_adapter,
 )
 from .cond import COND_KEY, BranchSubjects, SubjectCond, WatchedSubject, WatchedText
+from .node_warnings import box_warnings, label_warnings, warn_on_node
 from .periods import split_into_periods
 from .sampling_setup import null_branch
 from .schedule import Conditioning, limit_to_range
@@ -118,7 +118,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
             )
         subjects = active_subjects(subjects)
         require_relative_boxes(subjects)
-        _warn_about_missing_labels(subjects, prompt)
+        warn_on_node(label_warnings(subjects, prompt) + box_warnings(subjects))
         stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
@@ -269,13 +269,3 @@ def _encode_negative(
     if negative_image is None:
         return None
     return encode_pictures(clip_vision, negative_image[..., :3], None, adapter.config)
-
-
-def _warn_about_missing_labels(subjects: Subjects, prompt: str) -> None:
-    for subject in subjects:
-        if prompt.strip() and subject.label.lower() not in prompt.lower():
-            logging.warning(
-                "%s: its label '%s' is not in the prompt; name it there for a better picture.",
-                subject.name,
-                subject.label,
-            )
