@@ -25,6 +25,9 @@ PACK_NODES = (
     "SubjectDiffusionSegment",
     "SubjectDiffusionRecordAttention",
     "SubjectDiffusionAttentionMaps",
+    "SubjectDiffusionEncodeSubjects",
+    "SubjectDiffusionSaveSubjects",
+    "SubjectDiffusionLoadSubjects",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

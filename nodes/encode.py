@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import comfy.model_management
-import comfy.utils
 import torch
 from comfy_api.latest import io
 
@@ -22,6 +20,7 @@ from .periods import split_into_periods
 from .sampling_setup import null_branch
 from .schedule import Conditioning, limit_to_range
 from .subject_branches import EncodedSubject, build_branch
+from .subject_encoding import encode_subjects
 from .subjects import Subject, Subjects, active_subjects, require_relative_boxes
 from .text_encoding import FusedText, encode_fused_text, encode_text, without_adapter
 from .vision import SubjectViews, encode_pictures
@@ -122,7 +121,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
         stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
-        encoded = _encode_subjects(clip_vision, subjects, adapter)
+        encoded = encode_subjects(clip_vision, subjects, adapter.config)
         avoided = _encode_negative(clip_vision, negative_image, adapter)
         pieces = _make_pieces(
             clip, prompt, negative_prompt, encoded, avoided, applied, box_coordinates
@@ -240,25 +239,6 @@ def _join(pieces: list[Piece], stock: Conditioning, applied: AppliedAdapter) -> 
         *limit_to_range(stock, 0.0, applied.start_percent),
         *joined,
         *limit_to_range(stock, applied.end_percent, 1.0),
-    ]
-
-
-def _encode_subjects(
-    clip_vision: Any, subjects: Subjects, adapter: LoadedAdapter
-) -> list[EncodedSubject]:
-    """Run the vision encoder over every view of every subject."""
-    progress = comfy.utils.ProgressBar(sum(len(subject.images) for subject in subjects))
-
-    def on_view() -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        progress.update(1)
-
-    return [
-        EncodedSubject(
-            subject,
-            encode_pictures(clip_vision, subject.images, subject.masks, adapter.config, on_view),
-        )
-        for subject in subjects
     ]
 
 

@@ -24,11 +24,15 @@ class EncodedSubject(NamedTuple):
 def build_branch(
     encoded: Sequence[EncodedSubject], adapter: LoadedAdapter, box_coordinates: bool = True
 ) -> BranchSubjects:
-    """Every view fills a slot and has its share of the subject's strength."""
+    """Every view fills a slot and has its share of the subject's strength.
+
+    Empty slots are attended, too. So there are as many as beside so many subjects in training,
+    whatever the number of views: a view given twice counts as once.
+    """
     config = adapter.config
     boxes = require_relative_boxes([subject for subject, _ in encoded])
     slots = [(i, patch) for i, (_, views) in enumerate(encoded) for patch in views.patch_embeds]
-    num_slots = max(len(slots), config.num_subjects) if slots else 0
+    num_slots = len(slots) + max(config.num_subjects - len(encoded), 0) if slots else 0
     patch_embeds = torch.zeros(num_slots, config.num_patches, config.patch_dim)
     boxes_xyxy, valid = torch.zeros(num_slots, 4), torch.zeros(num_slots, dtype=torch.bool)
     strengths = torch.ones(num_slots)

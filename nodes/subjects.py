@@ -10,8 +10,24 @@ from dataclasses import dataclass
 import torch
 
 from .boxes import Box
+from .vision import SubjectViews
 
 PLACEHOLDER_MASK_SIZE = (64, 64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubjectEmbeds:
+    """What an image encoder said of a subject, kept with it.
+
+    Attributes:
+        views: of every picture of the subject.
+        encoder_hash: which encoder that was.
+        reference_size: side of the pictures that it saw, in pixels.
+    """
+
+    views: SubjectViews
+    encoder_hash: str
+    reference_size: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +44,7 @@ class Subject:
         start_percent, end_percent: the part of the sampling, 0..1, in which it takes part.
         region: (H, W) in 0..1 of the whole generated picture: where it acts, in place of the box's
             rectangle in the location mask; None = the box.
+        embeds: of the image encoder; None = Encode runs it. With them the pictures are only shown.
     """
 
     name: str
@@ -39,6 +56,7 @@ class Subject:
     start_percent: float = 0.0
     end_percent: float = 1.0
     region: torch.Tensor | None = None
+    embeds: SubjectEmbeds | None = None
 
     @property
     def is_active(self) -> bool:

@@ -53,28 +53,35 @@ def encode_pictures(
     on_view: Callable[[], None] = lambda: None,
 ) -> SubjectViews:
     """Encode every view of a subject; `on_view` is called before each, for progress and cancel."""
-    patches, embeds = [], []
+    encoded = []
     for picture in reference_pictures(images, masks, config.reference_size):
         on_view()
         output = clip_vision.encode_image(picture[None], crop=True)
-        patch_embeds = output.last_hidden_state[:, 1:].float().cpu()
-        image_embeds = output.image_embeds.float().cpu()
-        _require_widths(patch_embeds, image_embeds, config)
-        patches.append(patch_embeds)
-        embeds.append(image_embeds)
-    return SubjectViews(patch_embeds=torch.cat(patches), image_embeds=torch.cat(embeds))
+        view = SubjectViews(
+            patch_embeds=output.last_hidden_state[:, 1:].float().cpu(),
+            image_embeds=output.image_embeds.float().cpu(),
+        )
+        require_widths("clip_vision", view, config)
+        encoded.append(view)
+    return SubjectViews(
+        patch_embeds=torch.cat([view.patch_embeds for view in encoded]),
+        image_embeds=torch.cat([view.image_embeds for view in encoded]),
+    )
 
 
-def _require_widths(
-    patch_embeds: torch.Tensor, image_embeds: torch.Tensor, config: AdapterConfig
-) -> None:
+def require_widths(argument: str, views: SubjectViews, config: AdapterConfig) -> None:
+    """One clear sentence unless the encoder is of the kind that the adapter was trained with."""
     wanted = (config.num_patches, config.patch_dim, config.image_embed_dim)
-    got = (*patch_embeds.shape[1:], image_embeds.shape[-1])
+    got = (*views.patch_embeds.shape[1:], views.image_embeds.shape[-1])
     if wanted != got:
         raise ValueError(
-            "clip_vision: expected an encoder with {} patches of width {} and an image embedding "
-            "of width {}, "
-            "got {} patches of width {} and width {}. Connect {}.".format(
-                *wanted, *got, _ENCODERS[config.base_family]
+            "{}: expected an encoder with {} patches of width {} and an image embedding of width "
+            "{}, got {} patches of width {} and width {}. Connect {}.".format(
+                argument, *wanted, *got, encoder_to_connect(config)
             )
         )
+
+
+def encoder_to_connect(config: AdapterConfig) -> str:
+    """What errors ask for."""
+    return _ENCODERS[config.base_family]

@@ -37,6 +37,9 @@ NODE_IDS = [
     "SubjectDiffusionSegment",
     "SubjectDiffusionRecordAttention",
     "SubjectDiffusionAttentionMaps",
+    "SubjectDiffusionEncodeSubjects",
+    "SubjectDiffusionSaveSubjects",
+    "SubjectDiffusionLoadSubjects",
 ]
 
 
