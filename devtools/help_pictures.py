@@ -21,7 +21,12 @@ from .workflows import SAVE_NODE, generation_graph, node
 SEED = 11
 LEFT, RIGHT = (0.04, 0.34, 0.48, 0.78), (0.52, 0.34, 0.96, 0.78)
 PROMPT = "a crab and a guitar in a photo studio"
-TEXT_PROMPTS = ("a chair in a forest", "a cat on a beach", "a lamp in a photo studio")
+ONE_SUBJECT = {
+    "owl": "an owl in a forest",
+    "teddy-bear": "a teddy bear on a plain background",
+    "dog-house": "a dog house on a misty meadow",
+}
+MIDDLE = (0.25, 0.25, 0.8, 0.8)
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,7 @@ class HelpGraphs:
         two = self.two
         return {
             "SubjectDiffusionTinyLoader": [
-                Panel(f'"{prompt}"', self.base_only(prompt))
-                for prompt in (
-                    "a chair in a forest",
-                    "a cat on a beach",
-                    "a lamp in a photo studio",
-                )
+                Panel(f'"{prompt}"', self.one(name, prompt)) for name, prompt in ONE_SUBJECT.items()
             ],
             "SubjectDiffusionAdapterLoader": [
                 Panel("the base model alone", two(("apply", {"strength": 0.0}))),
@@ -99,25 +99,21 @@ class HelpGraphs:
     def two(self, *changes: tuple[str, dict[str, Any]]) -> Graph:
         """A crab and a guitar; `changes` name nodes and the inputs they get instead."""
         folder = self._root / "assets" / "subjects"
-        job = Job(
-            prompt=PROMPT,
-            subjects=(
-                SubjectSpec(image=folder / "crab.png", label="crab", box_xyxy=LEFT),
-                SubjectSpec(image=folder / "guitar.png", label="guitar", box_xyxy=RIGHT),
-            ),
-            seed=SEED,
-            out=Path("unused.png"),
-            settings=GenerationSettings(),
+        job = _job(
+            PROMPT,
+            SubjectSpec(image=folder / "crab.png", label="crab", box_xyxy=LEFT),
+            SubjectSpec(image=folder / "guitar.png", label="guitar", box_xyxy=RIGHT),
         )
         graph = generation_graph(job, self._upload)
         for name, inputs in changes:
             graph[name]["inputs"] |= inputs
         return graph
 
-    def base_only(self, prompt: str) -> Graph:
-        settings = GenerationSettings(adapter="none")
-        job = Job(prompt=prompt, subjects=(), seed=SEED, out=Path("unused.png"), settings=settings)
-        return generation_graph(job, self._upload)
+    def one(self, name: str, prompt: str) -> Graph:
+        """A single subject out of the sample pictures."""
+        picture = self._root / "assets" / "subjects" / f"{name}.png"
+        subject = SubjectSpec(image=picture, label=name.replace("-", " "), box_xyxy=MIDDLE)
+        return generation_graph(_job(prompt, subject), self._upload)
 
     def shows(self, link: list[Any], *changes: tuple[str, dict[str, Any]]) -> Graph:
         """The same graph, saving another node's pictures; what they do not need does not run."""
@@ -183,6 +179,13 @@ class HelpGraphs:
         path = self._root / "tests" / "golden" / f"{name}.json"
         graph: Graph = copy.deepcopy(json.loads(path.read_text(encoding="utf-8")))
         return graph
+
+
+def _job(prompt: str, *subjects: SubjectSpec) -> Job:
+    settings = GenerationSettings()
+    return Job(
+        prompt=prompt, subjects=subjects, seed=SEED, out=Path("unused.png"), settings=settings
+    )
 
 
 class HelpPictures:
