@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from .api_client import ComfyClient, Graph
+from .browser import find_browser
 from .console import DevError, Progress, last_lines
 from .jobs import GenerationSettings, Job, SubjectSpec
 from .locale_texts import write_english
 from .server import LOOPBACK, ComfyServer
 from .workflows import SAVE_NODE, generation_graph, node
 
+SCREENSHOT = "SubjectDiffusionSegment"  # also on Segment Loader's page
 SEED = 11
 LEFT, RIGHT = (0.04, 0.34, 0.48, 0.78), (0.52, 0.34, 0.96, 0.78)
 PROMPT = "a crab and a guitar in a photo studio"
@@ -204,8 +206,22 @@ class HelpPictures:
             for picture in (self._root / "assets").rglob("*.png"):
                 (server.base / "input" / picture.name).write_bytes(picture.read_bytes())
             pictures = HelpGraphs(client.upload_image, self._root).pictures()
-            wanted = {name: pictures[name] for name in only or pictures}
-            return [self._make(client, name, panels) for name, panels in wanted.items()]
+            wanted = {name: pictures[name] for name in only or pictures if name != SCREENSHOT}
+            made = [self._make(client, name, panels) for name, panels in wanted.items()]
+        if not only or SCREENSHOT in only:
+            made += self._screenshot(server)
+        return made
+
+    def _screenshot(self, server: ComfyServer) -> list[Path]:
+        """Segment's nodes need weights that are not here: they are shown, not run."""
+        browser = find_browser()
+        if browser is None:
+            self._progress.say(f"{SCREENSHOT}: there is no Chromium; its picture stays as it is.")
+            return []
+        path = self._root / "web" / "docs" / "images" / f"{SCREENSHOT}.jpg"
+        script = Path(__file__).with_name("help_screenshot.py")
+        self._call(script, server.url, str(browser), str(path))
+        return [path]
 
     def _make(self, client: ComfyClient, name: str, panels: Sequence[Panel]) -> Path:
         path = self._root / "web" / "docs" / "images" / f"{name}.jpg"
@@ -233,8 +249,10 @@ class HelpPictures:
 
     def _draw(self, spec: list[dict[str, Any]], path: Path) -> None:
         """Have `help_picture.py` draw it with a Python that has Pillow."""
-        script = Path(__file__).with_name("help_picture.py")
-        command = [str(self._python), str(script), str(path), json.dumps(spec)]
-        drawn = subprocess.run(command, capture_output=True, text=True)
-        if drawn.returncode != 0:
-            raise DevError(f"{path} could not be drawn:\n{last_lines(drawn.stderr, 5)}")
+        self._call(Path(__file__).with_name("help_picture.py"), str(path), json.dumps(spec))
+
+    def _call(self, script: Path, *arguments: str) -> None:
+        command = [str(self._python), str(script), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise DevError(f"{script.name} failed:\n{last_lines(done.stderr, 5)}")

@@ -17,6 +17,7 @@ from host_models import Host
 
 from devtools.server import LOOPBACK, ComfyServer
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXT_MESSAGE = 3  # BinaryEventTypes.TEXT of ComfyUI's protocol
 
 
@@ -113,3 +114,30 @@ def test_the_preview_of_a_layout_can_be_saved(server: ComfyServer) -> None:
     asyncio.run(run_and_listen(server, graph))
     (saved,) = (server.base / "output").glob("layout_preview*.png")
     assert saved.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["one_subject", "two_subjects"])
+def test_a_new_user_changes_picture_label_and_prompt_only(server: ComfyServer, name: str) -> None:
+    """The examples with other subjects: a picture comes, and nothing is warned about."""
+    graph = json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text(encoding="utf-8"))
+    chosen = iter([("owl", "owl"), ("teddy-bear", "teddy bear")])
+    labels = []
+    for inputs in (each["inputs"] for each in by_class(graph, "SubjectDiffusionSubject")):
+        picture, label = next(chosen)
+        labels.append(label)
+        source = ROOT / "assets" / "subjects" / f"{picture}.png"
+        (server.base / "input" / source.name).write_bytes(source.read_bytes())
+        graph[inputs["image"][0]]["inputs"]["image"] = source.name
+        inputs["label"] = label
+    (encode,) = by_class(graph, "SubjectDiffusionEncode")
+    encode["inputs"]["prompt"] = " and ".join(f"a {label}" for label in labels) + " in a forest"
+    (scheduler,) = by_class(graph, "BasicScheduler")
+    scheduler["inputs"]["steps"] = 2
+    assert asyncio.run(run_and_listen(server, graph)) == {}
+    (save,) = by_class(graph, "SaveImage")
+    prefix = save["inputs"]["filename_prefix"]
+    assert list((server.base / "output").glob(f"{prefix}*.png"))
+
+
+def by_class(graph: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [each for each in graph.values() if each["class_type"] == kind]
