@@ -1,7 +1,7 @@
 """Photographs Segment's nodes in the real front end.
 
-Executed with the environment's Python (it needs playwright): `python help_screenshot.py URL CHROMIUM
-OUT`, with a server at URL that has the sample pictures in its input folder.
+Executed with the environment's Python (it needs playwright): `python help_screenshot.py URL
+CHROMIUM OUT`, with a server at URL that has the sample pictures in its input folder.
 """
 
 from __future__ import annotations
