@@ -87,8 +87,8 @@ class HelpGraphs:
                 Panel("alpha 0, 0.25, 0.5, 0.75, 1", self.golden("interpolation_strip"))
             ],
             "SubjectDiffusionBoxMask": [
-                Panel("mask", self.shows(["mask_image", 0])),
-                Panel("photo and result", self.golden("into_a_photo")),
+                Panel("mask of two boxes", self.shows(["mask_image", 0])),
+                Panel("put into a photo", self.golden("into_a_photo")),
             ],
             "SubjectDiffusionAttentionMaps": [
                 Panel(f"{ranges} of the sampling", self.attention(ranges))
