@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 # Name of a mode -> its setting `Comfy.VueNodes.Enabled`.
 MODES = {"LiteGraph": False, "Nodes 2.0": True}
-READY_SECONDS, IMAGE_SECONDS = 300, 300
+READY_SECONDS, IMAGE_SECONDS = 120, 120
 # As root there is no sandbox; the rest keeps the browser from calling its makers.
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -71,7 +71,6 @@ class FrontEnd:
         self._errors: list[str] = []
         self._is_starting = True
         self.page: Page = self._context.new_page()
-        self.page.set_default_navigation_timeout(1000 * READY_SECONDS)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
 
