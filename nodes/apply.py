@@ -16,6 +16,7 @@ from .adapter_types import (
     applied_adapter,
 )
 from .block_weights import parse_block_weights
+from .finite import require_finite_numbers
 from .sampling_setup import make_outer_sample_wrapper, null_branch
 from .schedule import add_scheduled_patches
 from .unet_geometry import UnetGeometry, read_unet_geometry, require_matching_base
@@ -26,6 +27,8 @@ from .unet_patches import (
 )
 from .weight_diffs import text_encoder_diffs, unet_weight_diffs
 
+NODE_NAME = "Subject-Diffusion Apply"
+
 
 class SubjectDiffusionApply(io.ComfyNode):
     """MODEL and CLIP of a base model -> the same with the adapter."""
@@ -34,7 +37,7 @@ class SubjectDiffusionApply(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SubjectDiffusionApply",
-            display_name="Subject-Diffusion Apply",
+            display_name=NODE_NAME,
             category="Subject-Diffusion",
             description=(
                 "Puts the adapter on MODEL and CLIP. LoRAs may come before or after it. Strength 0 "
@@ -115,6 +118,9 @@ def apply_adapter(
 ) -> tuple[Any, Any]:
     """Clones of MODEL and CLIP that carry the adapter; the originals stay as they are."""
     weights = parse_block_weights(block_weights, [b.name for b in adapter.config.adapter_blocks])
+    require_finite_numbers(
+        NODE_NAME, strength=strength, start_percent=start_percent, end_percent=end_percent
+    )
     geometry = read_unet_geometry(model)
     require_matching_base(geometry, adapter.config, adapter.name)
     for patcher, kind in ((model, "model"), (clip.patcher, "clip")):

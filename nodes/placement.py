@@ -34,6 +34,8 @@ def place_subjects(
         place_seed: decides the random places; the same seed gives the same places.
         width, height: of the picture to generate, in pixels.
     """
+    if mode not in MODES:
+        raise ValueError(f"mode: expected {', '.join(MODES)}, got {mode!r}. Choose one of them.")
     if mode == "given":
         return subjects
     generator = random.Random(place_seed)

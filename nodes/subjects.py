@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from .boxes import Box
+from .finite import require_finite_numbers, require_finite_tensor
 from .vision import SubjectViews
 
 PLACEHOLDER_MASK_SIZE = (64, 64)
@@ -86,6 +87,12 @@ def make_subject(
             f"{owner} has no label: expected one or a few words such as 'dog', got an empty text. "
             "Write in `label` what the picture shows."
         )
+    if images.shape[0] == 0:
+        raise ValueError(
+            f"{owner}'s image: expected one picture or more, got an empty batch. Connect a picture."
+        )
+    require_finite_numbers(owner, strength=strength)
+    require_finite_tensor(f"{owner}'s image", images, "the nodes before it")
     views = images[..., :3]
     return Subject(
         name=owner,
@@ -121,6 +128,7 @@ def _checked_masks(
             f"{owner}'s mask: expected 1 mask or one per view ({views}), got {masks.shape[0]}. "
             "Connect as many masks as pictures."
         )
+    require_finite_tensor(f"{owner}'s mask", masks, "the nodes before it")
     if bool((masks.amax(dim=(1, 2)) <= 0.5).any()):
         raise ValueError(
             f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. ComfyUI's "

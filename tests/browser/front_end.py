@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 # Name of a mode -> its setting `Comfy.VueNodes.Enabled`.
 MODES = {"LiteGraph": False, "Nodes 2.0": True}
-READY_SECONDS, IMAGE_SECONDS = 120, 120
+# Long, because a busy machine is slow; what is waited for usually takes a few seconds.
+READY_SECONDS, IMAGE_SECONDS, DRAWN_SECONDS = 300, 300, 60
 # As root there is no sandbox; the rest keeps the browser from calling its makers.
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -69,7 +70,9 @@ class FrontEnd:
         self._screenshots = screenshots
         self._context = browser.new_context(viewport={"width": 1600, "height": 1000})
         self._errors: list[str] = []
+        self.mode = ""
         self._is_starting = True
+        self._context.set_default_timeout(1000 * READY_SECONDS)
         self.page: Page = self._context.new_page()
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
@@ -77,13 +80,16 @@ class FrontEnd:
     def open(self, vue_nodes: bool) -> None:
         """Load the page in one of the front end's two modes and wait for the pack's nodes."""
         self._is_starting = True
+        self.mode = next(name for name, value in MODES.items() if value == vue_nodes)
         self.page.goto(self._url)
         self._wait_for(PACK_IS_THERE, READY_SECONDS)
         if self.page.evaluate("Boolean(window.LiteGraph.vueNodesMode)") != vue_nodes:
             self.set_setting("Comfy.VueNodes.Enabled", vue_nodes)
             self.page.reload()
             self._wait_for(PACK_IS_THERE, READY_SECONDS)
-        self._wait_for(f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", 10)
+        self._wait_for(
+            f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", DRAWN_SECONDS
+        )
         self._is_starting = False
 
     def close(self) -> None:
@@ -99,7 +105,7 @@ class FrontEnd:
         """Show a workflow as if its file had been dropped onto the canvas."""
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
         count = len(workflow["nodes"])
-        self._wait_for(f"window.app.graph.nodes.length === {count}", 10)
+        self._wait_for(f"window.app.graph.nodes.length === {count}", DRAWN_SECONDS)
         self.settle()
 
     def settle(self) -> None:
@@ -136,7 +142,8 @@ class FrontEnd:
         self.page.get_by_test_id("queue-button").first.click()
         self._wait_for("window.runEnd !== null", IMAGE_SECONDS)
         end = self.page.evaluate("window.runEnd")
-        assert end["kind"] == "execution_success", end["detail"]
+        if end["kind"] != "execution_success":
+            raise AssertionError(end["detail"]["exception_message"])
 
     def images_of(self, node_id: int) -> list[bytes]:
         """The images that a node shows, once the page has got them."""
@@ -148,11 +155,21 @@ class FrontEnd:
         sources = self.page.evaluate(f"{images}.map(image => image.src)")
         return [self.page.request.get(source).body() for source in sources]
 
+    def rectangles(self) -> dict[str, tuple[float, float, float, float]]:
+        """Left, top, right and bottom of every node as drawn, with its title bar."""
+        found = self.page.evaluate(
+            """() => window.app.graph.nodes.map(node => {
+                const [x, y, width, height] = node.boundingRect
+                return [`${node.id} ${node.type}`, [x, y, x + width, y + height]]
+            })"""
+        )
+        return {name: tuple(edges) for name, edges in found}
+
     def screenshot(self, name: str) -> Path:
         """The whole workflow, fitted into the window."""
         self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
         self.page.wait_for_timeout(600)  # the view glides there
-        path = self._screenshots / f"{name}.png"
+        path = self._screenshots / f"{name} ({self.mode}).png"
         self.page.screenshot(path=path)
         return path
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from devtools.browser import BROWSER_VARIABLE, find_browser
 from devtools.checks import HOST_VARIABLE, Checks, Outcome
 from devtools.commands import main
-from devtools.console import Progress
+from devtools.console import DevError, Progress
 from devtools.host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,32 @@ def test_a_clean_tree_passes(tmp_path: Path) -> None:
         f"import os\n\n\ndef test_two() -> None:\n    assert {seen}\n"
     )
     assert checks_in(tmp_path).run_all() == Outcome(passed=4)
+
+
+def test_browser_tests_are_run_apart_and_told_the_browser(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "browser").mkdir(parents=True)
+    (tmp_path / "tests" / "browser" / "test_three.py").write_text(
+        "import os\n\n\ndef test_three() -> None:\n"
+        f'    assert os.environ["{BROWSER_VARIABLE}"] == "a browser"\n'
+    )
+    python, host = Path(sys.executable), Host(tmp_path)
+    checks = Checks(
+        root=tmp_path, python=python, host=host, progress=Progress(), browser=Path("a browser")
+    )
+    assert checks.run_all() == Outcome(passed=3)
+
+
+def test_the_browser_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BROWSER_VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(DevError, match=f"{BROWSER_VARIABLE}: expected the path of a Chromium"):
+        find_browser()
+    monkeypatch.setenv(BROWSER_VARIABLE, sys.executable)
+    assert find_browser() == Path(sys.executable)
+    monkeypatch.delenv(BROWSER_VARIABLE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_browser() is None
 
 
 def test_every_kind_of_failure_counts(tmp_path: Path) -> None:

@@ -34,18 +34,23 @@ class GraphRunner:
     def pictures(self, graph: Graph) -> list[np.ndarray]:
         """All pictures that the graph saves, computed anew."""
         before = set(saved_files())
-        self._executor.reset()
-        error = self._execute(graph)
+        self.forget()
+        error = self.execute(graph)
         assert error is None, error
         return [read_picture(path) for path in sorted(set(saved_files()) - before)]
 
     def error(self, graph: Graph) -> str:
         """The sentence with which the graph fails."""
-        error = self._execute(graph)
+        error = self.execute(graph)
         assert error is not None, "the graph succeeded"
         return error
 
-    def _execute(self, graph: Graph) -> str | None:
+    def forget(self) -> None:
+        """Drop the outputs that ComfyUI keeps for the next prompt."""
+        self._executor.reset()
+
+    def execute(self, graph: Graph) -> str | None:
+        """Run the graph after the ones before it, as the server does; the error's sentence."""
         prompt_id = str(uuid.uuid4())
         valid, error, outputs, node_errors = asyncio.run(
             execution.validate_prompt(prompt_id, graph, None)
@@ -79,6 +84,9 @@ def make_pictures(folder: Path) -> None:
     pixels[..., 3] = 0
     pixels[0, 0, 3] = 1
     Image.fromarray(pixels, "RGBA").save(folder / "invisible.png")
+    Image.fromarray(pixels[:30, :, 0], "L").save(folder / "grey.png")
+    Image.fromarray(pixels[:1, :1, :3], "RGB").save(folder / "one_pixel.png")
+    (folder / "cut_short.png").write_bytes((folder / "cutout.png").read_bytes()[:200])
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
