@@ -174,8 +174,12 @@ def into_a_photo_graph(sampler_name: str = "dpmpp_2m", denoise: float = 0.9) -> 
 
     What lies outside the mask comes from the photo itself: Image Composite Masked.
     """
+    return {**_crab_on_a_lawn(), **_sampling_in_a_photo(sampler_name, denoise)}
+
+
+def _crab_on_a_lawn() -> Graph:
+    """From the subject's picture to the guider."""
     return {
-        "photo": node("LoadImage", image="park.png"),
         "image": node("LoadImage", image="crab.png"),
         "mask": node("InvertMask", mask=["image", 1]),
         "subject": node(
@@ -222,6 +226,13 @@ def into_a_photo_graph(sampler_name: str = "dpmpp_2m", denoise: float = 0.9) -> 
             text_guidance_scale=2.0,
             image_guidance_scale=3.0,
         ),
+    }
+
+
+def _sampling_in_a_photo(sampler_name: str, denoise: float) -> Graph:
+    """From the photo and the boxes to the saved picture."""
+    return {
+        "photo": node("LoadImage", image="park.png"),
         "box_mask": node(
             "SubjectDiffusionBoxMask",
             subjects=["layout", 0],
