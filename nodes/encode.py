@@ -15,7 +15,7 @@ from .adapter_types import (
     require_adapter,
 )
 from .cond import COND_KEY, BranchSubjects, SubjectCond, WatchedSubject, WatchedText
-from .node_warnings import box_warnings, label_warnings, warn_on_node
+from .node_warnings import box_warnings, label_warnings, show_warnings
 from .periods import split_into_periods
 from .sampling_setup import null_branch
 from .schedule import Conditioning, limit_to_range
@@ -117,7 +117,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
             )
         subjects = active_subjects(subjects)
         require_relative_boxes(subjects)
-        warn_on_node(label_warnings(subjects, prompt) + box_warnings(subjects))
+        show_warnings(_warnings(subjects, prompt, negative_image, applied))
         stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
@@ -249,3 +249,22 @@ def _encode_negative(
     if negative_image is None:
         return None
     return encode_pictures(clip_vision, negative_image[..., :3], None, adapter.config)
+
+
+def _warnings(
+    subjects: Subjects, prompt: str, negative_image: torch.Tensor | None, applied: AppliedAdapter
+) -> list[str]:
+    """What will not work as a user may expect."""
+    warnings = label_warnings(subjects, prompt) + box_warnings(subjects)
+    config = applied.loaded.config
+    ranges = [(subject.start_percent, subject.end_percent) for subject in subjects]
+    periods = split_into_periods(ranges, applied.start_percent, applied.end_percent)
+    most = max(len(period.present) for period in periods)
+    if most > config.num_subjects:
+        warnings.append(
+            f"{most} subjects at once, but the adapter '{applied.loaded.name}' was trained with up "
+            f"to {config.num_subjects}: they may blend or lose likeness. Use fewer for better ones."
+        )
+    if negative_image is not None and not subjects:
+        warnings.append("negative_image has no effect without subjects, in whose places it stands.")
+    return warnings

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from .adapter_types import SubjectsType
 from .box_lists import assign_boxes
 from .layout_preview import draw_layout
-from .node_warnings import box_warnings, warn_on_node
+from .node_warnings import box_warnings, show_warnings
 from .placement import MODES, place_subjects
 from .subjects import Subject, Subjects
 
@@ -99,7 +99,7 @@ class SubjectDiffusionLayout(io.ComfyNode):
         for subject in subjects:
             _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
-        warn_on_node(box_warnings(placed))
+        show_warnings(box_warnings(placed))
         return io.NodeOutput(placed, draw_layout(placed, width, height))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import logging
+import sys
 from collections.abc import Sequence
 
 from comfy_execution.utils import get_executing_context
@@ -16,16 +17,18 @@ MAX_IOU = 0.8
 SMALLEST_AREA, LARGEST_AREA = 0.05, 0.70
 
 
-def warn_on_node(sentences: Sequence[str]) -> None:
+def show_warnings(sentences: Sequence[str]) -> None:
     """Log the sentences and show them on the node that runs, in the page that queued it."""
     for sentence in sentences:
         logging.warning("%s", sentence)
     context = get_executing_context()
     if not sentences or context is None:
         return
-    from server import PromptServer  # not at the top: loading the pack stays cheap without it
-
-    server = PromptServer.instance
+    # not imported: in a process without a server there is nobody to show it to
+    server_module = sys.modules.get("server")
+    server = getattr(getattr(server_module, "PromptServer", None), "instance", None)
+    if server is None:
+        return
     # the page shows it as HTML, and labels are other people's text
     text = html.escape("\n".join(sentences), quote=False)
     server.send_progress_text(text, context.node_id, server.client_id)

@@ -62,32 +62,7 @@ class SubjectDiffusionSubject(io.ComfyNode):
                 SubjectsType.Input(
                     "previous", optional=True, tooltip="Subjects that come before this one."
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip="Where in the sampling this subject comes in; before it the picture "
-                    "is made without it.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip="Where in the sampling this subject is let go.",
-                ),
-                io.Mask.Input(
-                    "region",
-                    optional=True,
-                    tooltip="Where in the generated picture the subject acts, 1 = here, in any "
-                    "size. It replaces the box's rectangle; without a box, the box is drawn "
-                    "around it.",
-                ),
+                *_when_and_where(),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -123,3 +98,35 @@ class SubjectDiffusionSubject(io.ComfyNode):
             region=region,
         )
         return io.NodeOutput((*previous, subject))
+
+
+def _when_and_where() -> list[io.Input]:
+    """The inputs that limit a subject to a part of the sampling or of the picture."""
+    return [
+        io.Float.Input(
+            "start_percent",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="Where in the sampling this subject comes in; before it the picture "
+            "is made without it.",
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="Where in the sampling this subject is let go.",
+        ),
+        io.Mask.Input(
+            "region",
+            optional=True,
+            tooltip="Where in the generated picture the subject acts, 1 = here, in any "
+            "size. It replaces the box's rectangle; without a box, the box is drawn "
+            "around it.",
+        ),
+    ]

@@ -92,6 +92,33 @@ BAD_SUBJECTS: Cases = {
         ),
         r"Subject 1's mask: expected 1 where the subject is, got a mask that is empty\.",
     ),
+    "unknown block": (
+        changed("apply", block_weights="left=1"),
+        r"block_weights: expected entries such as .*, got 'left=1'\. Name down, mid, up, all, or",
+    ),
+    "boxes that are not as many as the subjects": (
+        {
+            **changed("layout", boxes=["boxes", 0]),
+            "boxes": node("PrimitiveString", value="0,0,1,1"),
+        },
+        r"boxes: expected 2, one for each subject in order, got 1\.",
+    ),
+    "empty region": (
+        {
+            **changed("subject1", region=["nowhere", 0]),
+            "nowhere": node("SolidMask", value=0.0, width=8, height=8),
+        },
+        r"Subject 1's region: expected 1 where the subject shall stand",
+    ),
+    "subjects that are not encoded": (
+        {
+            **changed("encode", subjects=["layout", 0]),
+            "keep": node(
+                "SubjectDiffusionSaveSubjects", subjects=["layout", 0], filename_prefix="a/b"
+            ),
+        },
+        r"Subject 1 has no embeddings: expected a subject that is encoded already\.",
+    ),
     "mask not inverted": (
         with_nodes(
             changed("subject1", mask=["clear", 0]),
