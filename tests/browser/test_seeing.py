@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from front_end import FrontEnd
+from front_end import MODES, FrontEnd
 
 ROOT = Path(__file__).resolve().parents[2]
 WARNING = "$$node-text-preview"
@@ -50,11 +50,7 @@ def test_nodes_speak_chinese(front_end: FrontEnd) -> None:
     chinese = read_json("locales", "zh", "nodeDefs.json")
     front_end.set_setting("Comfy.Locale", "zh")
     try:
-        front_end.page.reload()
-        front_end.page.wait_for_function(
-            "() => window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
-            "?.title?.startsWith('主体')"
-        )
+        front_end.open(MODES[front_end.mode])
         front_end.load(read_json("example_workflows", "two_subjects.json"))
         kind = "SubjectDiffusionGuider"
         labels = node_of(front_end, kind, "node.widgets.map(w => w.label)")
@@ -69,10 +65,7 @@ def test_nodes_speak_chinese(front_end: FrontEnd) -> None:
         front_end.screenshot("chinese")
     finally:
         front_end.set_setting("Comfy.Locale", "en")
-        front_end.page.reload()
-        front_end.page.wait_for_function(
-            "() => window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
-        )
+        front_end.open(MODES[front_end.mode])
 
 
 def test_the_blueprint_makes_a_picture(front_end: FrontEnd) -> None:
@@ -80,8 +73,11 @@ def test_the_blueprint_makes_a_picture(front_end: FrontEnd) -> None:
     page = front_end.page
     page.evaluate("() => window.app.graph.clear()")
     page.mouse.dblclick(800, 500)
+    page.locator(".comfy-vue-node-search-container input").first.wait_for()
     page.keyboard.type("Personalise")
-    page.get_by_role("option", name="Personalise").first.click()
+    page.wait_for_timeout(2000)
+    front_end.screenshot("blueprint search")
+    page.locator(".p-autocomplete-option", has_text="Personalise").first.click()
     page.wait_for_function("() => window.app.graph.nodes.length === 1")
     save = page.evaluate(
         """() => {
