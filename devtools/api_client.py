@@ -95,6 +95,11 @@ class ComfyClient:
         """Whether the server has a node with this id."""
         return node_id in self._get_json(f"/object_info/{urllib.parse.quote(node_id)}")
 
+    def node_infos(self) -> dict[str, Any]:
+        """What the server tells of every node: inputs, outputs, tooltips."""
+        infos: dict[str, Any] = self._get_json("/object_info")
+        return infos
+
     def upload_image(self, path: Path) -> str:
         """Put a picture into the server's input folder; the name a LoadImage node takes it by."""
         content = path.read_bytes()

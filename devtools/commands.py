@@ -18,6 +18,7 @@ from .demo import demo_jobs, pick_two, read_subjects, run_demo
 from .environment import TEST_EXTRAS, Environment, RequirementGroup, read_extras
 from .examples import ExamplePictures
 from .generation import FailedJob, Generator
+from .help_pictures import HelpPictures
 from .host import Host, find_or_fetch, require_python
 from .jobs import GenerationSettings, Job, fresh_seed, job_from_line, jobs_of_command, parse_size
 from .server import ComfyServer, prepare_base, temporary_base
@@ -140,6 +141,16 @@ def examples(options: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def docs(options: argparse.Namespace, progress: Progress) -> int:
+    """The pictures of the help pages and the English locale file, made anew."""
+    workshop = Workshop(progress)
+    with workshop.server() as server:
+        pictures = HelpPictures(root=ROOT, python=workshop.python, progress=progress)
+        made = pictures.make(server, options.only)
+    print(f"\n{len(made)} pictures made", flush=True)
+    return 0
+
+
 def test(options: argparse.Namespace, progress: Progress) -> int:
     """Lint, types and all tests."""
     workshop = Workshop(progress)
@@ -223,6 +234,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "examples", help="make the pictures of the example workflows anew"
     ).set_defaults(run=examples)
+    help_pages = commands.add_parser(
+        "docs", help="make the pictures of the help pages and the English texts anew"
+    )
+    help_pages.add_argument("only", nargs="*", metavar="NODE_ID", help="only these pictures")
+    help_pages.set_defaults(run=docs)
     commands.add_parser("test", help="lint, types and all tests").set_defaults(run=test)
     return parser
 

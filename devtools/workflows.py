@@ -23,6 +23,8 @@ PACK_NODES = (
     "SubjectDiffusionBoxMask",
     "SubjectDiffusionSegmentLoader",
     "SubjectDiffusionSegment",
+    "SubjectDiffusionRecordAttention",
+    "SubjectDiffusionAttentionMaps",
     "SubjectDiffusionEncodeSubjects",
     "SubjectDiffusionSaveSubjects",
     "SubjectDiffusionLoadSubjects",

@@ -14,15 +14,15 @@ from .adapter_types import (
     SubjectsType,
     require_adapter,
 )
-from .cond import COND_KEY, BranchSubjects, SubjectCond
-from .notices import show_notices
+from .cond import COND_KEY, BranchSubjects, SubjectCond, WatchedSubject, WatchedText
+from .node_warnings import box_warnings, label_warnings, show_warnings
 from .periods import split_into_periods
 from .sampling_setup import null_branch
 from .schedule import Conditioning, limit_to_range
 from .subject_branches import EncodedSubject, build_branch
 from .subject_encoding import encode_subjects
-from .subjects import Subjects, active_subjects, require_relative_boxes
-from .text_encoding import encode_fused_text, encode_text, without_adapter
+from .subjects import Subject, Subjects, active_subjects, require_relative_boxes
+from .text_encoding import FusedText, encode_fused_text, encode_text, without_adapter
 from .vision import SubjectViews, encode_pictures
 
 NODE_NAME = "Subject-Diffusion Encode"
@@ -94,7 +94,6 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     "negative", display_name="negative", tooltip="Neither prompt nor subjects."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -118,7 +117,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
             )
         subjects = active_subjects(subjects)
         require_relative_boxes(subjects)
-        show_notices(_notices(subjects, prompt, negative_image, applied), cls.hidden)
+        show_warnings(_warnings(subjects, prompt, negative_image, applied))
         stock = _stock_texts(clip, applied, (prompt, negative_prompt))
         if not applied.is_active:
             return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
@@ -141,6 +140,7 @@ class Piece(NamedTuple):
     subjects: BranchSubjects
     start: float
     end: float
+    watched: WatchedText | None = None
 
 
 class BranchPieces(NamedTuple):
@@ -169,7 +169,7 @@ def _make_pieces(
     ranges = [(subject.start_percent, subject.end_percent) for subject, _ in encoded]
     negative_text = encode_text(clip, negative_prompt)
     pieces = BranchPieces([], [], [])
-    made: dict[tuple[int, ...], tuple[Conditioning, BranchSubjects, BranchSubjects]] = {}
+    made: dict[tuple[int, ...], tuple[FusedText, BranchSubjects, BranchSubjects]] = {}
     for period in split_into_periods(ranges, start, end):
         if period.present not in made:
             present = [encoded[index] for index in period.present]
@@ -184,13 +184,33 @@ def _make_pieces(
             )
         fused, branch, negative = made[period.present]
         bounds = (period.start, period.end)
-        pieces.positive.append(Piece(fused, branch, *bounds))
+        watched = _watch(fused, subjects=[(i, encoded[i].subject) for i in period.present])
+        pieces.positive.append(Piece(fused.conditioning, branch, *bounds, watched))
         pieces.image_only.append(Piece(negative_text, branch, *bounds))
         pieces.negative.append(Piece(negative_text, negative, *bounds))
     if avoided is None:
         null = null_branch(loaded.config, loaded.fingerprint)
         return pieces._replace(negative=[Piece(negative_text, null, start, end)])
     return pieces
+
+
+def _watch(fused: FusedText, subjects: list[tuple[int, Subject]]) -> WatchedText:
+    """Which tokens to look at, for Record Attention."""
+    boxes = require_relative_boxes([subject for _, subject in subjects])
+    watched = tuple(
+        WatchedSubject(
+            index=index,
+            name=subject.name,
+            label=subject.label,
+            box_xyxy=box.edges,
+            label_position=label_position,
+            placeholder_position=placeholder_position,
+        )
+        for (index, subject), box, label_position, placeholder_position in zip(
+            subjects, boxes, fused.label_positions, fused.placeholder_positions, strict=True
+        )
+    )
+    return WatchedText(subjects=watched, num_tokens=fused.conditioning[0][0].shape[1])
 
 
 def _stock_texts(
@@ -206,7 +226,7 @@ def _join(pieces: list[Piece], stock: Conditioning, applied: AppliedAdapter) -> 
     joined: Conditioning = []
     for piece in pieces:
         extra = {
-            "model_conds": {COND_KEY: SubjectCond(piece.subjects)},
+            "model_conds": {COND_KEY: SubjectCond(piece.subjects, text=piece.watched)},
             # a ControlNet never saw fused text or the retrained text encoder
             "cross_attn_controlnet": stock[0][0],
         }
@@ -231,25 +251,20 @@ def _encode_negative(
     return encode_pictures(clip_vision, negative_image[..., :3], None, adapter.config)
 
 
-def _notices(
+def _warnings(
     subjects: Subjects, prompt: str, negative_image: torch.Tensor | None, applied: AppliedAdapter
 ) -> list[str]:
     """What will not work as a user may expect."""
-    notices = [
-        f"{subject.name}: its label '{subject.label}' is not in the prompt; name it there for a "
-        "better picture."
-        for subject in subjects
-        if prompt.strip() and subject.label.lower() not in prompt.lower()
-    ]
+    warnings = label_warnings(subjects, prompt) + box_warnings(subjects)
     config = applied.loaded.config
     ranges = [(subject.start_percent, subject.end_percent) for subject in subjects]
     periods = split_into_periods(ranges, applied.start_percent, applied.end_percent)
     most = max(len(period.present) for period in periods)
     if most > config.num_subjects:
-        notices.append(
+        warnings.append(
             f"{most} subjects at once, but the adapter '{applied.loaded.name}' was trained with up "
             f"to {config.num_subjects}: they may blend or lose likeness. Use fewer for better ones."
         )
     if negative_image is not None and not subjects:
-        notices.append("negative_image has no effect without subjects, in whose places it stands.")
-    return notices
+        warnings.append("negative_image has no effect without subjects, in whose places it stands.")
+    return warnings

@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
 from .apply import SubjectDiffusionApply
+from .attention_maps import SubjectDiffusionAttentionMaps
 from .box_mask import SubjectDiffusionBoxMask
 from .encode import SubjectDiffusionEncode
 from .encode_subjects import SubjectDiffusionEncodeSubjects
@@ -13,6 +14,7 @@ from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
 from .load_subjects import SubjectDiffusionLoadSubjects
+from .record_attention import SubjectDiffusionRecordAttention
 from .reference_view import SubjectDiffusionReferenceView
 from .save_subjects import SubjectDiffusionSaveSubjects
 from .segment import SubjectDiffusionSegment
@@ -42,6 +44,8 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionBoxMask,
             SubjectDiffusionSegmentLoader,
             SubjectDiffusionSegment,
+            SubjectDiffusionRecordAttention,
+            SubjectDiffusionAttentionMaps,
             SubjectDiffusionEncodeSubjects,
             SubjectDiffusionSaveSubjects,
             SubjectDiffusionLoadSubjects,

@@ -13,6 +13,7 @@ from .box_lists import assign_boxes
 from .layout_preview import draw_layout
 from .layout_report import report_layout
 from .layout_text import apply_layout, parse_layout
+from .node_warnings import box_warnings, show_warnings
 from .placement import MODES, place_subjects
 from .subjects import Subject, Subjects
 
@@ -108,6 +109,7 @@ class SubjectDiffusionLayout(io.ComfyNode):
         for subject in subjects:
             _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
+        show_warnings(box_warnings(placed))
         preview = draw_layout(placed, width, height)
         return io.NodeOutput(placed, preview, ui=report_layout(placed, width, height))
 

@@ -80,7 +80,9 @@ def _prepare(
             "Encode and Apply."
         )
     prepared = dict(entry)
-    prepared["model_conds"] = {**entry["model_conds"], COND_KEY: cond.bound(generation)}
+    num_tokens = entry["cross_attn"].shape[1] if "cross_attn" in entry else 0
+    bound = cond.bound(generation, num_tokens)
+    prepared["model_conds"] = {**entry["model_conds"], COND_KEY: bound}
     if binder is not None:
         prepared["hooks"] = binder.group_for(entry.get("hooks"))
     return prepared

@@ -48,10 +48,12 @@ class CallSubjects:
     Attributes:
         tables: of the U different branches.
         rows: (B,) long, which of the U branches each sample belongs to.
+        parts: the U branches, each with its number of samples.
     """
 
     tables: CallTables
     rows: torch.Tensor
+    parts: tuple[tuple[FramedBranch, int], ...]
 
 
 def make_diffusion_model_wrapper(
@@ -168,7 +170,7 @@ def _call_subjects(
     )
     tables = generation.once(key, lambda: _make_tables(modules, branches, x))
     rows = torch.repeat_interleave(torch.arange(len(branches)), counts).to(x.device)
-    return CallSubjects(tables=tables, rows=rows)
+    return CallSubjects(tables=tables, rows=rows, parts=merged.parts)
 
 
 def _make_tables(

@@ -58,9 +58,8 @@ class Setup:
         """Chunks of (token, weight) with a placeholder of zeros for a dog."""
         template = self.host.core("prompts").build_prompt(prompt, ["dog"], "sks")
         embeds = [torch.zeros(48)]
-        (chunks,) = self.host.text_tokens.subject_tokens(
-            self.clip, template, embeds, 48136
-        ).values()
+        made = self.host.text_tokens.subject_tokens(self.clip, template, embeds, 48136)
+        (chunks,) = made.tokens.values()
         return chunks
 
     def stock(self, prompt: str) -> torch.Tensor:

@@ -35,6 +35,8 @@ NODE_IDS = [
     "SubjectDiffusionBoxMask",
     "SubjectDiffusionSegmentLoader",
     "SubjectDiffusionSegment",
+    "SubjectDiffusionRecordAttention",
+    "SubjectDiffusionAttentionMaps",
     "SubjectDiffusionEncodeSubjects",
     "SubjectDiffusionSaveSubjects",
     "SubjectDiffusionLoadSubjects",
