@@ -73,11 +73,20 @@ class FrozenEncoders:
         if "pixels" in tensors:
             tensors["latents"] = encode_latents(self.vae, tensors.pop("pixels").to(self.dtype))
         if "references" in tensors:
-            references = tensors.pop("references")
-            patches, images = self.vision(references.flatten(0, 1).to(self.dtype))  # type: ignore[misc]
-            tensors["patch_embeds"] = patches.unflatten(0, references.shape[:2]).float()
-            tensors["image_embeds"] = images.unflatten(0, references.shape[:2]).float()
+            tensors |= self.encode_references(tensors.pop("references"), tensors["subject_valid"])
         return tensors
+
+    def encode_references(self, references: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """patch_embeds (B, N, P, C) and image_embeds (B, N, E) of references (B, N, 3, S, S);
+        zeros where no subject is ``valid`` (B, N)."""
+        assert self.vision is not None
+        shape = self.vision.shape
+        patches = references.new_zeros(*valid.shape, shape.num_patches, shape.patch_dim)
+        images = references.new_zeros(*valid.shape, shape.image_embed_dim)
+        if bool(valid.any()):
+            encoded = self.vision(references[valid].to(self.dtype))
+            patches[valid], images[valid] = (output.float() for output in encoded)
+        return {"patch_embeds": patches, "image_embeds": images}
 
 
 @torch.no_grad()
