@@ -145,3 +145,13 @@ class LayoutPage:
         path = self.front_end.screenshot(name)
         self.look()
         self.page.screenshot(path=path)
+
+    def saved_images(self) -> list[bytes]:
+        """What Save Image shows; the LiteGraph canvas fetches it only where it can be seen."""
+        nodes = self.page.evaluate("window.app.graph.nodes.map(node => [node.id, node.type])")
+        (save,) = (number for number, name in nodes if name == "SaveImage")
+        self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.wait_for_timeout(600)
+        images = self.front_end.images_of(save)
+        self.look()
+        return images

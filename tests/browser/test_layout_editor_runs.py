@@ -45,16 +45,15 @@ def test_modes_show_what_they_will_do(editor: LayoutPage) -> None:
 
 def test_the_image_follows_the_box(editor: LayoutPage) -> None:
     editor.load("one_subject")
-    (save,) = (one["id"] for one in example("one_subject")["nodes"] if one["type"] == "SaveImage")
     (noise,) = (one for one in example("one_subject")["nodes"] if one["type"] == "RandomNoise")
     fixed = f"window.app.graph.getNodeById({noise['id']}).widgets[1].value = 'fixed'"
     editor.page.evaluate(fixed)
     editor.front_end.run()
-    (before,) = editor.front_end.images_of(save)
+    (before,) = editor.saved_images()
     editor.drag((0.5, 0.55), (0.3, 0.35), held="Control")
     editor.press(0, "ArrowLeft")
     editor.front_end.run()
-    (after,) = editor.front_end.images_of(save)
+    (after,) = editor.saved_images()
     assert after != before
     editor.shot("layout after a run")
 
@@ -175,9 +174,7 @@ def test_two_subjects_from_an_empty_canvas_in_eight_actions(front_end: FrontEnd)
     actions += 1
     click(page.get_by_test_id("queue-button").first)
     actions_until_run = actions
-    workflow = example("two_subjects")
-    (save,) = (one["id"] for one in workflow["nodes"] if one["type"] == "SaveImage")
-    assert len(front_end.images_of(save)) == 1
+    assert len(editor.saved_images()) == 1
     assert editor.entries()[0]["box"][1] < 0.3
     assert actions_until_run <= 8
 
