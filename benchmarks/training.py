@@ -2,7 +2,7 @@
 
     python -m benchmarks.training compare      the loop's step against a plain one, as a ratio
     python -m benchmarks.training one-gpu      one_gpu_sd2 at batch 1: does it fit into 24 GB?
-    python -m benchmarks.training cpu-step     one bf16 step with adapters only, to show that it runs
+    python -m benchmarks.training cpu-step     one bf16 step with adapters only: does it run?
 
 ``compare`` and ``one-gpu`` need a CUDA device. The plain step computes VAE latents and ViT-H tokens
 in the loop and materialises every attention map, as the reference code does; both have the same
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from training.assembly import adapter_shape, choose_trainable
+from training.assembly import adapter_shape, checkpoint_activations, choose_trainable
 from training.attention import TokenMaps, use_plain_attention
 from training.base_models import BaseModel
 from training.dataset.batches import MicroBatch
@@ -97,8 +96,7 @@ def random_model(recipe: TrainingRecipe, device: torch.device) -> SubjectDiffusi
         if hasattr(module, "fuser"):
             module.fuser.use_sdpa = True
     if recipe.gradient_checkpointing:
-        model.unet.enable_gradient_checkpointing()
-        model.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     return model.train()
 
 
@@ -164,7 +162,7 @@ def frozen_encoders(device: torch.device) -> FrozenEncoders:
     vae = random_module(lambda: AutoencoderKL(**SD2_VAE), device)
     tower = random_module(lambda: VisionTransformer(**VIT_H), device)
     vision = OpenClipVision(tower, VIT_H).to(device)
-    return FrozenEncoders(vae.requires_grad_(False), vision.requires_grad_(False))
+    return FrozenEncoders(vae.requires_grad_(False), vision.requires_grad_(False), torch.bfloat16)
 
 
 class Step:
@@ -205,7 +203,7 @@ class Step:
         if self.average is not None:
             self.average.update(self.count)
         self.count += 1
-        return float(loss)
+        return float(loss.detach())
 
 
 def measure(step: Step, size: int, steps: int) -> dict[str, float]:
@@ -249,6 +247,8 @@ def one_gpu(steps: int) -> dict[str, Any]:
 
 def cpu_step(resolution: int) -> dict[str, Any]:
     """One bf16 step with adapters only."""
+    import resource  # not on Windows
+
     recipe = replace(
         recipe_named("one_gpu_sd2"), resolution=resolution, text_encoder="frozen", ema_decay=0.0,
         cross_attention_kv=False,

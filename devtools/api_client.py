@@ -95,6 +95,11 @@ class ComfyClient:
         """Whether the server has a node with this id."""
         return node_id in self._get_json(f"/object_info/{urllib.parse.quote(node_id)}")
 
+    def node_infos(self) -> dict[str, Any]:
+        """What the server tells of every node: inputs, outputs, tooltips."""
+        infos: dict[str, Any] = self._get_json("/object_info")
+        return infos
+
     def upload_image(self, path: Path) -> str:
         """Put a picture into the server's input folder; the name a LoadImage node takes it by."""
         content = path.read_bytes()
@@ -131,7 +136,12 @@ class ComfyClient:
     def _queue(self, graph: Graph) -> str:
         body = json.dumps({"prompt": graph, "client_id": self._client_id}).encode("utf-8")
         answer = json.loads(self._request("/prompt", body, "application/json"))
-        return str(answer["prompt_id"])
+        prompt_id = str(answer["prompt_id"])
+        if answer.get("node_errors"):
+            # ComfyUI drops the outputs it cannot make and would run the others.
+            self._cancel(prompt_id)
+            raise PromptError(validation_sentence(answer))
+        return prompt_id
 
     def _cancel(self, prompt_id: str) -> None:
         """Stop a prompt that nobody waits for any more, as far as the server still listens."""

@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .browser import find_or_install_browser
 from .checks import Checks
 from .console import DevError, Progress
 from .demo import demo_jobs, pick_two, read_subjects, run_demo
 from .environment import TEST_EXTRAS, Environment, RequirementGroup, read_extras
+from .examples import ExamplePictures
 from .generation import FailedJob, Generator
+from .help_pictures import HelpPictures
 from .host import Host, find_or_fetch, require_python
 from .jobs import GenerationSettings, Job, fresh_seed, job_from_line, jobs_of_command, parse_size
 from .server import ComfyServer, prepare_base, temporary_base
@@ -128,11 +131,35 @@ def generate(options: argparse.Namespace, progress: Progress) -> int:
     return 1 if failed else 0
 
 
+def examples(options: argparse.Namespace, progress: Progress) -> int:
+    """The pictures of the example workflows, made anew."""
+    workshop = Workshop(progress)
+    with workshop.server() as server:
+        pictures = ExamplePictures(root=ROOT, python=workshop.python, progress=progress)
+        made = pictures.make_all(server)
+    print(f"\n{len(made)} pictures made", flush=True)
+    return 0
+
+
+def docs(options: argparse.Namespace, progress: Progress) -> int:
+    """The pictures of the help pages and the English locale file, made anew."""
+    workshop = Workshop(progress)
+    with workshop.server() as server:
+        pictures = HelpPictures(root=ROOT, python=workshop.python, progress=progress)
+        made = pictures.make(server, options.only)
+    print(f"\n{len(made)} pictures made", flush=True)
+    return 0
+
+
 def test(options: argparse.Namespace, progress: Progress) -> int:
     """Lint, types and all tests."""
     workshop = Workshop(progress)
     host = workshop.set_up(for_tests=True)
-    outcome = Checks(root=ROOT, python=workshop.python, host=host, progress=progress).run_all()
+    browser = find_or_install_browser(progress)
+    checks = Checks(
+        root=ROOT, python=workshop.python, host=host, progress=progress, browser=browser
+    )
+    outcome = checks.run_all()
     print(outcome, flush=True)
     return 1 if outcome.failed else 0
 
@@ -204,6 +231,14 @@ def build_parser() -> argparse.ArgumentParser:
     serve_parser = commands.add_parser("serve", help="run ComfyUI with the pack, for the browser")
     serve_parser.add_argument("--port", type=int, help="default: a free one")
     serve_parser.set_defaults(run=serve)
+    commands.add_parser(
+        "examples", help="make the pictures of the example workflows anew"
+    ).set_defaults(run=examples)
+    help_pages = commands.add_parser(
+        "docs", help="make the pictures of the help pages and the English texts anew"
+    )
+    help_pages.add_argument("only", nargs="*", metavar="NODE_ID", help="only these pictures")
+    help_pages.set_defaults(run=docs)
     commands.add_parser("test", help="lint, types and all tests").set_defaults(run=test)
     return parser
 

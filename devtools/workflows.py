@@ -20,6 +20,14 @@ PACK_NODES = (
     "SubjectDiffusionGuider",
     "SubjectDiffusionReferenceView",
     "SubjectDiffusionInterpolate",
+    "SubjectDiffusionBoxMask",
+    "SubjectDiffusionSegmentLoader",
+    "SubjectDiffusionSegment",
+    "SubjectDiffusionRecordAttention",
+    "SubjectDiffusionAttentionMaps",
+    "SubjectDiffusionEncodeSubjects",
+    "SubjectDiffusionSaveSubjects",
+    "SubjectDiffusionLoadSubjects",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"
@@ -72,6 +80,8 @@ def _subjects(job: Job, upload: Upload) -> Graph:
             "label": subject.label,
             "box": ",".join(f"{edge:.6g}" for edge in subject.box_xyxy),
             "strength": subject.strength,
+            "start_percent": 0.0,
+            "end_percent": 1.0,
         }
         mask_nodes, mask = _mask_of(subject, number, upload)
         graph |= mask_nodes
@@ -110,6 +120,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         height=settings.height,
         mode="given",
         place_seed=0,
+        layout="",
     )
     graph["apply"] = node(
         "SubjectDiffusionApply",
@@ -119,6 +130,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         strength=1.0,
         start_percent=0.0,
         end_percent=1.0,
+        block_weights="",
     )
     graph["encode"] = node(
         "SubjectDiffusionEncode",
@@ -128,6 +140,7 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         subjects=["layout", 0],
         prompt=job.prompt,
         negative_prompt="",
+        box_coordinates=True,
     )
     graph["guider"] = node(
         "SubjectDiffusionGuider",

@@ -51,13 +51,25 @@ class SubjectDiffusionAdapterLoader(io.ComfyNode):
         return (stat.st_mtime_ns, stat.st_size)
 
     @classmethod
+    def validate_inputs(cls, adapter_name: str) -> bool | str:
+        """ComfyUI would only say that the name is not in its list."""
+        if not isinstance(adapter_name, str):  # linked: known when the node runs
+            return True
+        is_there = folder_paths.get_full_path(FOLDER, adapter_name) is not None
+        return is_there or _missing_file(adapter_name)
+
+    @classmethod
     def execute(cls, adapter_name: str) -> io.NodeOutput:
         path = folder_paths.get_full_path(FOLDER, adapter_name)
         if path is None:
-            folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
-            found = ", ".join(folder_paths.get_filename_list(FOLDER)) or "nothing"
-            raise ValueError(
-                f"adapter_name: expected a file in {folders}, got '{adapter_name}'. There is "
-                f"{found}; put the adapter there and reload the page."
-            )
+            raise ValueError(f"adapter_name: {_missing_file(adapter_name)}")
         return io.NodeOutput(load_adapter(path))
+
+
+def _missing_file(adapter_name: str) -> str:
+    folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
+    found = ", ".join(folder_paths.get_filename_list(FOLDER)) or "nothing"
+    return (
+        f"expected a file in {folders}, got '{adapter_name}'. There is {found}; put the adapter "
+        "there and reload the page."
+    )

@@ -10,8 +10,9 @@ import comfy.ops
 import torch
 from torch import nn
 
+from ..subject_diffusion_core.area_resize import area_resize
 from ..subject_diffusion_core.gated_attention import CachedGroundingTokens, GatedSelfAttention
-from ..subject_diffusion_core.location_mask import boxes_to_location_mask
+from ..subject_diffusion_core.location_mask import box_coverage, unite_subjects
 from .adapter_types import LoadedAdapter
 from .cond import FramedBranch
 from .patchers import wrap_in_patcher
@@ -49,7 +50,10 @@ class AdapterModules(nn.Module):
         # where the raw parameters lie: ComfyUI does not move them when it loads a model in parts
         device = self.grounding.null_image_feature.device
         tokens = self.grounding(
-            branch.patch_embeds[None].to(device), valid[None].to(device), boxes[None].to(device)
+            branch.patch_embeds[None].to(device),
+            valid[None].to(device),
+            boxes[None].to(device),
+            use_boxes=branch.box_coordinates,
         )
         strengths = torch.where(valid, branch.token_strengths, 1.0)
         bias = strengths.log().repeat_interleave(config.num_patches)
@@ -60,9 +64,11 @@ class AdapterModules(nn.Module):
         if framed.branch.is_null:
             return torch.zeros(1, 1, height, width)
         boxes, valid = framed.subjects_in_frame()
-        return boxes_to_location_mask(
-            boxes[None], valid[None], height, width, self.config.mask_polarity
-        )
+        coverage = box_coverage(boxes[None], height, width)
+        for slot, region in enumerate(framed.branch.subject_regions):
+            if region is not None:
+                coverage[0, slot] = area_resize(region, height, width, framed.frame)
+        return unite_subjects(coverage, valid[None], self.config.mask_polarity)
 
     def cache_tokens(self, tokens: torch.Tensor) -> dict[str, CachedGroundingTokens]:
         """(U, T, D) -> keys and values for every block."""

@@ -44,6 +44,7 @@ class AppliedAdapter:
         strength: scales gates, mask kernel and all weight differences alike.
         start_percent, end_percent: the part of sampling in which the adapter is on.
         text_patches: parameter name -> the patch that this adapter put on the CLIP.
+        block_strengths: block name -> strength of its gated layer.
     """
 
     loaded: LoadedAdapter
@@ -51,6 +52,7 @@ class AppliedAdapter:
     start_percent: float
     end_percent: float
     text_patches: dict[str, Any]
+    block_strengths: dict[str, float]
 
     @property
     def is_active(self) -> bool:

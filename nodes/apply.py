@@ -15,6 +15,8 @@ from .adapter_types import (
     LoadedAdapter,
     applied_adapter,
 )
+from .block_weights import parse_block_weights
+from .finite import require_finite_numbers
 from .sampling_setup import make_outer_sample_wrapper, null_branch
 from .schedule import add_scheduled_patches
 from .unet_geometry import UnetGeometry, read_unet_geometry, require_matching_base
@@ -25,6 +27,8 @@ from .unet_patches import (
 )
 from .weight_diffs import text_encoder_diffs, unet_weight_diffs
 
+NODE_NAME = "Subject-Diffusion Apply"
+
 
 class SubjectDiffusionApply(io.ComfyNode):
     """MODEL and CLIP of a base model -> the same with the adapter."""
@@ -33,7 +37,7 @@ class SubjectDiffusionApply(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SubjectDiffusionApply",
-            display_name="Subject-Diffusion Apply",
+            display_name=NODE_NAME,
             category="Subject-Diffusion",
             description=(
                 "Puts the adapter on MODEL and CLIP. LoRAs may come before or after it. Strength 0 "
@@ -71,6 +75,13 @@ class SubjectDiffusionApply(io.ComfyNode):
                     tooltip="Where in the sampling the adapter stops; after it the base model "
                     "runs.",
                 ),
+                io.String.Input(
+                    "block_weights",
+                    default="",
+                    optional=True,
+                    tooltip="Strength of single blocks' adapters, e.g. down=1, mid=0.5, up=0.8, or "
+                    "by block name or number; the others have 1. Empty: all 1.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="For the sampler or the guider."),
@@ -87,9 +98,12 @@ class SubjectDiffusionApply(io.ComfyNode):
         strength: float,
         start_percent: float,
         end_percent: float,
+        block_weights: str = "",
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            *apply_adapter(model, clip, adapter, strength, start_percent, end_percent)
+            *apply_adapter(
+                model, clip, adapter, strength, start_percent, end_percent, block_weights
+            )
         )
 
 
@@ -100,8 +114,13 @@ def apply_adapter(
     strength: float = 1.0,
     start_percent: float = 0.0,
     end_percent: float = 1.0,
+    block_weights: str = "",
 ) -> tuple[Any, Any]:
     """Clones of MODEL and CLIP that carry the adapter; the originals stay as they are."""
+    weights = parse_block_weights(block_weights, [b.name for b in adapter.config.adapter_blocks])
+    require_finite_numbers(
+        NODE_NAME, strength=strength, start_percent=start_percent, end_percent=end_percent
+    )
     geometry = read_unet_geometry(model)
     require_matching_base(geometry, adapter.config, adapter.name)
     for patcher, kind in ((model, "model"), (clip.patcher, "clip")):
@@ -117,6 +136,7 @@ def apply_adapter(
         start_percent=start_percent,
         end_percent=end_percent,
         text_patches=text_encoder_diffs(clip, adapter),
+        block_strengths={name: strength * weight for name, weight in weights.items()},
     )
     model, clip = model.clone(), clip.clone()
     model.set_attachments(ATTACHMENT_KEY, applied)
@@ -147,5 +167,7 @@ def _attach_to_model(model: Any, geometry: UnetGeometry, applied: AppliedAdapter
     model.add_wrapper_with_key(
         wrappers.DIFFUSION_MODEL, ATTACHMENT_KEY, make_diffusion_model_wrapper(modules, null)
     )
-    model.set_model_patch(make_middle_patch(modules, block_names, strength), "middle_patch")
+    model.set_model_patch(
+        make_middle_patch(modules, block_names, applied.block_strengths), "middle_patch"
+    )
     model.set_model_input_block_patch(make_input_block_patch(strength))

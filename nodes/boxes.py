@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import torch
 
 CORNER_KEYS = ("x1", "y1", "x2", "y2")
 PIXEL_KEYS = ("x", "y", "width", "height")
@@ -57,11 +61,16 @@ def parse_box(value: Any, owner: str) -> Box | None:
     of the generated picture. Lists with a single box in them are unwrapped.
 
     Args:
-        value: text, a list or a dictionary; empty text and None mean "no box".
+        value: text, a list, a tensor or a dictionary, or a mask (H, W) or (1, H, W) of the picture;
+            empty text and None mean "no box".
         owner: how errors call the subject, for example "Subject 2".
     """
     if isinstance(value, str):
-        value = _parse_text(value, owner)
+        value = parse_text(value, f"{owner}'s box")
+    if isinstance(value, torch.Tensor):
+        if is_mask(value):
+            return box_around(value.reshape(value.shape[-2:]), owner, "box")
+        value = value.tolist()
     while isinstance(value, Sequence) and len(value) == 1 and not isinstance(value, str):
         value = value[0]
     if value is None or (isinstance(value, Sequence) and len(value) == 0):
@@ -73,17 +82,52 @@ def parse_box(value: Any, owner: str) -> Box | None:
     return box
 
 
-def _parse_text(text: str, owner: str) -> Any:
+def mask_edges(mask: torch.Tensor) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom edge, in pixels, of what is above 0.5 in a mask (H, W)."""
+    inside = mask > 0.5
+    rows, columns = (torch.nonzero(inside.any(dim=axis))[:, 0] for axis in (1, 0))
+    if len(rows) == 0:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def box_around(mask: torch.Tensor, owner: str, argument: str) -> Box:
+    """The box of what is above 0.5 in a mask (H, W) of the whole generated picture.
+
+    `owner` and `argument` say whose mask it is in the error.
+    """
+    edges = mask_edges(mask)
+    if edges is None:
+        raise ValueError(
+            f"{owner}'s {argument}: expected 1 where the subject shall stand, got a mask without "
+            "any value above 0.5. Paint the place white; Load Image gives 1 where the picture is "
+            "transparent."
+        )
+    height, width = mask.shape
+    x1, y1, x2, y2 = edges
+    return Box(x1=x1 / width, y1=y1 / height, x2=x2 / width, y2=y2 / height)
+
+
+def is_mask(value: torch.Tensor) -> bool:
+    """Whether a tensor is a mask rather than the numbers of boxes, which come in fours."""
+    return value.ndim >= 2 and value.shape[-1] != 4
+
+
+def parse_text(text: str, argument: str) -> Any:
+    """JSON, or numbers with commas or spaces between them; `argument` is what errors call it."""
     text = text.strip()
     if not text:
         return None
-    if text[0] not in "[{":
+    if text[0] not in "[{(":
         return [part for part in re.split(r"[,;\s]+", text) if part]
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
+        # ComfyUI turns a dictionary in a text input into Python's way of writing it
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError):
+            return ast.literal_eval(text)
         raise ValueError(
-            f"{owner}'s box: expected {FORMATS}, got JSON that does not parse ({error.msg} at "
+            f"{argument}: expected {FORMATS}, got JSON that does not parse ({error.msg} at "
             f"character {error.pos}). Correct the JSON."
         ) from None
 

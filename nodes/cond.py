@@ -8,7 +8,7 @@ entries in `model_conds`; the merged value arrives as the keyword `COND_KEY` of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,10 @@ class BranchSubjects:
         subject_valid: (N,) bool, False where a slot is empty.
         token_strengths: (N,) strength of each slot's columns in the adapters' attention, 1 = as
             trained.
+        subject_regions: per slot (H, W) in 0..1 of the whole generated picture, which takes the
+            box's place in the location mask, or None for the box; empty: no slot has a region.
+        box_coordinates: False leaves the boxes out of the grounding tokens; the location mask has
+            them all the same.
     """
 
     fingerprint: str
@@ -38,17 +42,51 @@ class BranchSubjects:
     subject_boxes_xyxy: torch.Tensor
     subject_valid: torch.Tensor
     token_strengths: torch.Tensor
+    subject_regions: tuple[torch.Tensor | None, ...] = ()
+    box_coordinates: bool = True
 
     @property
     def is_null(self) -> bool:
         return self.patch_embeds.shape[0] == 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class WatchedSubject:
+    """Where a subject's words are in the text of a branch.
+
+    Attributes:
+        index: of the subject in the list that was encoded.
+        name, label: as in `Subject`.
+        box_xyxy: in 0..1 of the whole generated picture.
+        label_position, placeholder_position: of the label's last token in the suffix and of the
+            placeholder, among the tokens of the conditioning.
+    """
+
+    index: int
+    name: str
+    label: str
+    box_xyxy: tuple[float, float, float, float]
+    label_position: int
+    placeholder_position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedText:
+    """The subjects that a branch's text names; `num_tokens` is that of the whole conditioning."""
+
+    subjects: tuple[WatchedSubject, ...]
+    num_tokens: int
+
+
 class FramedBranch(NamedTuple):
-    """A branch seen through the area (x1, y1, x2, y2 in 0..1) that a conditioning covers."""
+    """A branch seen through the area (x1, y1, x2, y2 in 0..1) that a conditioning covers.
+
+    `text` is None where the branch's text names no subjects.
+    """
 
     branch: BranchSubjects
     frame: Frame
+    text: WatchedText | None = None
 
     def subjects_in_frame(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Boxes (N, 4) in 0..1 of the frame, cut at its edges, and (N,) which are visible."""
@@ -81,15 +119,19 @@ class SubjectCond:
         generation: Generation | None = None,
         frame: Frame = WHOLE_PICTURE,
         batch_size: int = 1,
+        text: WatchedText | None = None,
     ) -> None:
         self.branch = branch
         self.generation = generation
         self.frame = frame
         self.batch_size = batch_size
+        self.text = text
 
-    def bound(self, generation: Generation) -> SubjectCond:
-        """The same subjects inside one sampling run."""
-        return SubjectCond(self.branch, generation=generation)
+    def bound(self, generation: Generation, num_tokens: int) -> SubjectCond:
+        """The same subjects inside one sampling run, in which their conditioning has `num_tokens`:
+        more than when it was encoded, if other text was appended."""
+        text = None if self.text is None else replace(self.text, num_tokens=num_tokens)
+        return SubjectCond(self.branch, generation=generation, text=text)
 
     def process_cond(
         self, batch_size: int, area: list[int] | None = None, **_kwargs: Any
@@ -99,7 +141,11 @@ class SubjectCond:
         if area is not None and self.generation is not None:
             frame = self.generation.area_to_frame(area)
         return SubjectCond(
-            self.branch, generation=self.generation, frame=frame, batch_size=batch_size
+            self.branch,
+            generation=self.generation,
+            frame=frame,
+            batch_size=batch_size,
+            text=self.text,
         )
 
     def can_concat(self, other: Any) -> bool:
@@ -107,7 +153,8 @@ class SubjectCond:
 
     def concat(self, others: list[SubjectCond]) -> MergedSubjects:
         parts = tuple(
-            (FramedBranch(cond.branch, cond.frame), cond.batch_size) for cond in (self, *others)
+            (FramedBranch(cond.branch, cond.frame, cond.text), cond.batch_size)
+            for cond in (self, *others)
         )
         return MergedSubjects(parts=parts, generation=self.generation)
 

@@ -6,12 +6,21 @@ from comfy_api.latest import ComfyExtension, io
 
 from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
 from .apply import SubjectDiffusionApply
+from .attention_maps import SubjectDiffusionAttentionMaps
+from .box_mask import SubjectDiffusionBoxMask
 from .encode import SubjectDiffusionEncode
+from .encode_subjects import SubjectDiffusionEncodeSubjects
 from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
+from .load_subjects import SubjectDiffusionLoadSubjects
+from .record_attention import SubjectDiffusionRecordAttention
 from .reference_view import SubjectDiffusionReferenceView
+from .save_subjects import SubjectDiffusionSaveSubjects
+from .segment import SubjectDiffusionSegment
+from .segment_loader import SubjectDiffusionSegmentLoader, register_segmenter_folder
 from .subject import SubjectDiffusionSubject
+from .subject_files import register_embeds_folders
 from .tiny_loader import SubjectDiffusionTinyLoader
 
 
@@ -20,6 +29,8 @@ class SubjectDiffusionExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_adapter_folder()
+        register_segmenter_folder()
+        register_embeds_folders()
         return [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,
@@ -30,4 +41,12 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionApply,
             SubjectDiffusionGuider,
             SubjectDiffusionInterpolate,
+            SubjectDiffusionBoxMask,
+            SubjectDiffusionSegmentLoader,
+            SubjectDiffusionSegment,
+            SubjectDiffusionRecordAttention,
+            SubjectDiffusionAttentionMaps,
+            SubjectDiffusionEncodeSubjects,
+            SubjectDiffusionSaveSubjects,
+            SubjectDiffusionLoadSubjects,
         ]

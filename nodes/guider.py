@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from .adapter_types import require_adapter
+from .finite import require_finite_numbers
 
 NODE_NAME = "Subject-Diffusion Guider"
 
@@ -117,6 +118,11 @@ class SubjectDiffusionGuider(io.ComfyNode):
         image_guidance_scale: float,
     ) -> io.NodeOutput:
         require_adapter(model, "MODEL", NODE_NAME)
+        require_finite_numbers(
+            NODE_NAME,
+            text_guidance_scale=text_guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+        )
         guider = ThreeBranchGuider(model)
         guider.set_branches(positive, image_only, negative)
         guider.set_scales(text_guidance_scale, image_guidance_scale)

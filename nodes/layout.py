@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
+from .box_lists import assign_boxes
 from .layout_preview import draw_layout
+from .layout_report import report_layout
+from .layout_text import apply_layout, parse_layout
+from .node_warnings import box_warnings, show_warnings
 from .placement import MODES, place_subjects
-from .subjects import Subjects
+from .subjects import Subject, Subjects
+
+STRETCH_LIMIT = 1.03
 
 
 class SubjectDiffusionLayout(io.ComfyNode):
@@ -21,7 +29,7 @@ class SubjectDiffusionLayout(io.ComfyNode):
             node_id="SubjectDiffusionLayout",
             display_name="Subject-Diffusion Layout",
             category="Subject-Diffusion",
-            description="Shows where the subjects will stand, turns boxes in pixels into "
+            description="Draw where the subjects will stand. Turns boxes in pixels into "
             "fractions, and finds places for subjects without a box.",
             inputs=[
                 SubjectsType.Input("subjects", tooltip="From Subject nodes."),
@@ -57,6 +65,19 @@ class SubjectDiffusionLayout(io.ComfyNode):
                     optional=True,
                     tooltip="Another number gives other random places.",
                 ),
+                io.AnyType.Input(
+                    "boxes",
+                    optional=True,
+                    tooltip="A box for each subject, in order: text, lists, dictionaries, bounding "
+                    "boxes of other nodes, or masks. They replace boxes written in Subject.",
+                ),
+                io.String.Input(
+                    "layout",
+                    default="",
+                    optional=True,
+                    tooltip="What the editor writes: JSON with a box and a strength per subject. "
+                    "A box here takes the place of the subject's own. Empty: nothing changes.",
+                ),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -76,12 +97,36 @@ class SubjectDiffusionLayout(io.ComfyNode):
         height: int,
         mode: str = MODES[0],
         place_seed: int = 0,
+        boxes: Any = None,
+        layout: str = "",
     ) -> io.NodeOutput:
         in_fractions = tuple(
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for subject in subjects
+            for subject in apply_layout(assign_boxes(subjects, boxes), parse_layout(layout))
         )
+        for subject in subjects:
+            _warn_about_stretching(subject, width, height)
         placed = place_subjects(in_fractions, mode, place_seed, width, height)
-        return io.NodeOutput(placed, draw_layout(placed, width, height))
+        show_warnings(box_warnings(placed))
+        preview = draw_layout(placed, width, height)
+        return io.NodeOutput(placed, preview, ui=report_layout(placed, width, height))
+
+
+def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:
+    """A region is laid over the whole picture, whatever its own proportions are."""
+    if subject.region is None:
+        return
+    region_height, region_width = subject.region.shape
+    stretch = (region_width / region_height) / (width / height)
+    if not 1 / STRETCH_LIMIT < stretch < STRETCH_LIMIT:
+        logging.warning(
+            "%s's region is %dx%d and will be stretched to the picture's %dx%d. Draw it in the "
+            "proportions of the picture.",
+            subject.name,
+            region_width,
+            region_height,
+            width,
+            height,
+        )

@@ -27,10 +27,12 @@ def draw_layout(subjects: Subjects, width: int, height: int) -> torch.Tensor:
 
 def _draw_subject(canvas: Image.Image, subject: Subject, colour: tuple[int, int, int]) -> None:
     assert subject.box is not None
+    if subject.region is not None:
+        _tint_region(canvas, subject.region, colour)
     x1, y1, x2, y2 = subject.box.edges
     left, top = round(x1 * canvas.width), round(y1 * canvas.height)
     right, bottom = round(x2 * canvas.width), round(y2 * canvas.height)
-    thumbnail = _thumbnail(subject)
+    thumbnail = cut_out(subject)
     thumbnail.thumbnail((max(1, right - left), max(1, bottom - top)))
     corner = (
         left + (right - left - thumbnail.width) // 2,
@@ -45,7 +47,13 @@ def _draw_subject(canvas: Image.Image, subject: Subject, colour: tuple[int, int,
     draw.text(position, text, fill=colour)
 
 
-def _thumbnail(subject: Subject) -> Image.Image:
+def _tint_region(canvas: Image.Image, region: torch.Tensor, colour: tuple[int, int, int]) -> None:
+    """Half of the subject's colour where it acts."""
+    alpha = Image.fromarray((region * 127).round().byte().numpy(), "L").resize(canvas.size)
+    canvas.paste(colour, (0, 0, *canvas.size), alpha)
+
+
+def cut_out(subject: Subject) -> Image.Image:
     """The first view, transparent outside its mask."""
     image = subject.images[0]
     alpha = torch.ones(image.shape[:2]) if subject.masks is None else subject.masks[0]

@@ -8,9 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
-from .boxes import CORNER_KEYS, Box
+from .boxes import CORNER_KEYS, Box, mask_edges
 from .subjects import Subject, Subjects
 
 MODES = ("given", "reference", "random")
@@ -36,6 +34,8 @@ def place_subjects(
         place_seed: decides the random places; the same seed gives the same places.
         width, height: of the picture to generate, in pixels.
     """
+    if mode not in MODES:
+        raise ValueError(f"mode: expected {', '.join(MODES)}, got {mode!r}. Choose one of them.")
     if mode == "given":
         return subjects
     generator = random.Random(place_seed)
@@ -77,9 +77,9 @@ def content_edges(subject: Subject) -> tuple[int, int, int, int]:
     if subject.masks is None:
         height, width = subject.images.shape[1:3]
         return 0, 0, width, height
-    inside = subject.masks[0] > 0.5
-    rows, columns = (torch.nonzero(inside.any(dim=axis))[:, 0] for axis in (1, 0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    edges = mask_edges(subject.masks[0])
+    assert edges is not None  # Subject refuses empty masks
+    return edges
 
 
 def overlap(first: Edges, second: Edges) -> float:

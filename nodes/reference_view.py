@@ -38,6 +38,8 @@ class SubjectDiffusionReferenceView(io.ComfyNode):
     def execute(cls, subjects: Subjects, adapter: LoadedAdapter) -> io.NodeOutput:
         size = adapter.config.reference_size
         pictures = [
-            picture for subject in subjects for picture in reference_pictures(subject, size)
+            picture
+            for subject in subjects
+            for picture in reference_pictures(subject.images, subject.masks, size)
         ]
         return io.NodeOutput(torch.stack(pictures))

@@ -10,6 +10,7 @@ import torch
 from ..subject_diffusion_core.checkpoint import AdapterConfig
 from .adapter_types import AppliedAdapter
 from .cond import COND_KEY, BranchSubjects, SubjectCond
+from .finite import require_finite_tensor
 from .generation import Generation
 from .schedule import Entry, HookBinder, sigma_bounds
 
@@ -36,7 +37,10 @@ def make_outer_sample_wrapper(applied: AppliedAdapter, hook: Any | None) -> Call
     """
     null = null_branch(applied.loaded.config, applied.loaded.fingerprint)
 
-    def outer_sample(executor: Any, noise: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def outer_sample(
+        executor: Any, noise: torch.Tensor, latent_image: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        require_finite_tensor("latent_image", latent_image, "the nodes that made the latent")
         guider = executor.class_obj
         sampling = guider.model_patcher.get_model_object("model_sampling")
         generation = Generation(
@@ -54,7 +58,7 @@ def make_outer_sample_wrapper(applied: AppliedAdapter, hook: Any | None) -> Call
         }
         _share_controlnet_text(guider.conds)
         try:
-            return executor(noise, *args, **kwargs)
+            return executor(noise, latent_image, *args, **kwargs)
         finally:
             generation.forget()
 
@@ -76,7 +80,9 @@ def _prepare(
             "Encode and Apply."
         )
     prepared = dict(entry)
-    prepared["model_conds"] = {**entry["model_conds"], COND_KEY: cond.bound(generation)}
+    num_tokens = entry["cross_attn"].shape[1] if "cross_attn" in entry else 0
+    bound = cond.bound(generation, num_tokens)
+    prepared["model_conds"] = {**entry["model_conds"], COND_KEY: bound}
     if binder is not None:
         prepared["hooks"] = binder.group_for(entry.get("hooks"))
     return prepared

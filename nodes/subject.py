@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from comfy_api.latest import io
 
 from .adapter_types import SubjectsType
-from .boxes import parse_box
-from .subjects import Subjects, make_subject, subject_name
+from .boxes import box_around, parse_box
+from .subjects import Subjects, checked_region, make_subject, subject_name
 
 
 class SubjectDiffusionSubject(io.ComfyNode):
@@ -60,6 +62,7 @@ class SubjectDiffusionSubject(io.ComfyNode):
                 SubjectsType.Input(
                     "previous", optional=True, tooltip="Subjects that come before this one."
                 ),
+                *_when_and_where(),
             ],
             outputs=[
                 SubjectsType.Output(
@@ -77,8 +80,53 @@ class SubjectDiffusionSubject(io.ComfyNode):
         strength: float,
         mask: torch.Tensor | None = None,
         previous: Subjects = (),
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+        region: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         previous = previous or ()
         owner = subject_name(len(previous))
-        subject = make_subject(image, mask, label, parse_box(box, owner), strength, owner)
+        place = parse_box(box, owner)
+        if region is not None:
+            region = checked_region(region, owner)
+            around = box_around(region, owner, "region")
+            place = place or around
+        subject = replace(
+            make_subject(image, mask, label, place, strength, owner),
+            start_percent=start_percent,
+            end_percent=end_percent,
+            region=region,
+        )
         return io.NodeOutput((*previous, subject))
+
+
+def _when_and_where() -> list[io.Input]:
+    """The inputs that limit a subject to a part of the sampling or of the picture."""
+    return [
+        io.Float.Input(
+            "start_percent",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="Where in the sampling this subject comes in; before it the picture "
+            "is made without it.",
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="Where in the sampling this subject is let go.",
+        ),
+        io.Mask.Input(
+            "region",
+            optional=True,
+            tooltip="Where in the generated picture the subject acts, 1 = here, in any "
+            "size. It replaces the box's rectangle; without a box, the box is drawn "
+            "around it.",
+        ),
+    ]

@@ -10,8 +10,25 @@ from dataclasses import dataclass
 import torch
 
 from .boxes import Box
+from .finite import require_finite_numbers, require_finite_tensor
+from .vision import SubjectViews
 
 PLACEHOLDER_MASK_SIZE = (64, 64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubjectEmbeds:
+    """What an image encoder said of a subject, kept with it.
+
+    Attributes:
+        views: of every picture of the subject.
+        encoder_hash: which encoder that was.
+        reference_size: side of the pictures that it saw, in pixels.
+    """
+
+    views: SubjectViews
+    encoder_hash: str
+    reference_size: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +42,10 @@ class Subject:
         label: what it is, for example "dog".
         box: where it shall stand, or None if no box was given yet.
         strength: 0 removes the subject, 1 is the trained strength.
+        start_percent, end_percent: the part of the sampling, 0..1, in which it takes part.
+        region: (H, W) in 0..1 of the whole generated picture: where it acts, in place of the box's
+            rectangle in the location mask; None = the box.
+        embeds: of the image encoder; None = Encode runs it. With them the pictures are only shown.
     """
 
     name: str
@@ -33,6 +54,14 @@ class Subject:
     label: str
     box: Box | None
     strength: float
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    region: torch.Tensor | None = None
+    embeds: SubjectEmbeds | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.strength > 0.0 and self.start_percent < self.end_percent
 
 
 Subjects = tuple[Subject, ...]
@@ -58,6 +87,12 @@ def make_subject(
             f"{owner} has no label: expected one or a few words such as 'dog', got an empty text. "
             "Write in `label` what the picture shows."
         )
+    if images.shape[0] == 0:
+        raise ValueError(
+            f"{owner}'s image: expected one picture or more, got an empty batch. Connect a picture."
+        )
+    require_finite_numbers(owner, strength=strength)
+    require_finite_tensor(f"{owner}'s image", images, "the nodes before it")
     views = images[..., :3]
     return Subject(
         name=owner,
@@ -93,6 +128,7 @@ def _checked_masks(
             f"{owner}'s mask: expected 1 mask or one per view ({views}), got {masks.shape[0]}. "
             "Connect as many masks as pictures."
         )
+    require_finite_tensor(f"{owner}'s mask", masks, "the nodes before it")
     if bool((masks.amax(dim=(1, 2)) <= 0.5).any()):
         raise ValueError(
             f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. ComfyUI's "
@@ -101,9 +137,25 @@ def _checked_masks(
     return masks.expand(views, -1, -1)
 
 
+def checked_region(region: torch.Tensor, owner: str) -> torch.Tensor:
+    """A MASK of the generated picture, (H, W) or (1, H, W) -> (H, W) in 0..1."""
+    masks = region.unsqueeze(0) if region.ndim == 2 else region
+    if masks.shape[0] != 1:
+        raise ValueError(
+            f"{owner}'s region: expected one mask of the generated picture, got {masks.shape[0]}. "
+            "Pick one of them."
+        )
+    if not bool(masks.isfinite().all()):
+        raise ValueError(
+            f"{owner}'s region: expected numbers from 0 to 1, got NaN or infinity. Use another "
+            "mask."
+        )
+    return masks[0].float().cpu().clamp(0.0, 1.0)
+
+
 def active_subjects(subjects: Subjects) -> Subjects:
-    """The subjects that take part: strength 0 removes a subject."""
-    return tuple(subject for subject in subjects if subject.strength > 0.0)
+    """The subjects that take part: strength 0 or an empty range removes a subject."""
+    return tuple(subject for subject in subjects if subject.is_active)
 
 
 def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:

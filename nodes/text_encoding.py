@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,6 +15,14 @@ from .schedule import Conditioning
 from .subjects import Subjects
 from .text_tokens import ChunkFormat, plain_ids, subject_tokens
 from .vision import SubjectViews
+
+
+class FusedText(NamedTuple):
+    """Prompt and suffixes, encoded; the positions are those of `SubjectTokens`."""
+
+    conditioning: Conditioning
+    label_positions: list[int]
+    placeholder_positions: list[int]
 
 
 def encode_text(clip: Any, text: str) -> Conditioning:
@@ -42,7 +50,7 @@ def encode_fused_text(
     subjects: Subjects,
     views: list[SubjectViews],
     loaded: LoadedAdapter,
-) -> Conditioning:
+) -> FusedText:
     """The paper's template, every placeholder replaced by its subject's image embedding.
 
     Without subjects this is the prompt in the retrained text encoder.
@@ -57,8 +65,8 @@ def encode_fused_text(
             embed = blend_towards_label(embed, _label_embed(clip, subject.label), subject.strength)
         embeds.append(embed)
     template = build_prompt(prompt, [subject.label for subject in subjects], config.placeholder)
-    tokens = subject_tokens(clip, template, embeds, config.placeholder_token_id)
-    return clip.encode_from_tokens_scheduled(tokens)
+    tokens, *positions = subject_tokens(clip, template, embeds, config.placeholder_token_id)
+    return FusedText(clip.encode_from_tokens_scheduled(tokens), *positions)
 
 
 def _token_embedding(clip: Any) -> Any:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,6 +11,19 @@ from ..subject_diffusion_core.prompts import SubjectPrompt, tokenize_suffix
 
 Token = tuple[Any, float]
 Tokens = dict[str, list[list[Token]]]
+
+
+class SubjectTokens(NamedTuple):
+    """Tokens for the text encoder, and where each subject's words are in what it returns.
+
+    Attributes:
+        label_positions: per subject, of the last token of the label in its suffix.
+        placeholder_positions: per subject.
+    """
+
+    tokens: Tokens
+    label_positions: list[int]
+    placeholder_positions: list[int]
 
 
 class ChunkFormat:
@@ -44,7 +57,7 @@ def subject_tokens(
     prompt: SubjectPrompt,
     placeholder_embeds: list[torch.Tensor],
     placeholder_token_id: int,
-) -> Tokens:
+) -> SubjectTokens:
     """Tokens of "<prompt>, the <label> is <PH>, ...", each PH already replaced by a subject's
     embedding.
 
@@ -58,6 +71,7 @@ def subject_tokens(
     chunk_format = ChunkFormat(clip)
     text = "".join(segment.text for segment in prompt.prompt_segments)
     chunks = _contents(clip, chunk_format, text)
+    label_positions, placeholder_positions = [], []
     for index, embed in enumerate(placeholder_embeds):
         suffix = tokenize_suffix(
             prompt,
@@ -75,8 +89,15 @@ def subject_tokens(
             )
         if len(chunks[-1]) + len(content) > chunk_format.room:
             chunks.append([])
+        # behind the chunks before this one and its own start token
+        first = (len(chunks) - 1) * chunk_format.length + 1 + len(chunks[-1])
+        label_positions.append(first + suffix.label_last)
+        placeholder_positions.append(first + len(content) - 1)
         chunks[-1] = chunks[-1] + content
-    return {chunk_format.encoder_name: [chunk_format.frame(content) for content in chunks]}
+    framed = [chunk_format.frame(content) for content in chunks]
+    return SubjectTokens(
+        {chunk_format.encoder_name: framed}, label_positions, placeholder_positions
+    )
 
 
 def plain_ids(clip: Any, chunk_format: ChunkFormat, text: str) -> list[int]:

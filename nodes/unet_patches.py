@@ -48,10 +48,12 @@ class CallSubjects:
     Attributes:
         tables: of the U different branches.
         rows: (B,) long, which of the U branches each sample belongs to.
+        parts: the U branches, each with its number of samples.
     """
 
     tables: CallTables
     rows: torch.Tensor
+    parts: tuple[tuple[FramedBranch, int], ...]
 
 
 def make_diffusion_model_wrapper(
@@ -81,9 +83,10 @@ def make_diffusion_model_wrapper(
 
 
 def make_middle_patch(
-    modules: AdapterModules, block_names: dict[Location, str], strength: float
+    modules: AdapterModules, block_names: dict[Location, str], strengths: dict[str, float]
 ) -> Callable[..., torch.Tensor]:
-    """The gated layers, between self- and cross-attention of the blocks in `block_names`."""
+    """The gated layers, between self- and cross-attention of the blocks in `block_names`,
+    each with its strength."""
     embedder = BoxFourierEmbedder(modules.config.num_freqs, modules.config.temperature)
 
     def middle_patch(x: torch.Tensor, extra_options: dict[str, Any]) -> torch.Tensor:
@@ -102,7 +105,7 @@ def make_middle_patch(
         return modules.gated_layer(name)(
             x,
             _select_rows(tables.cached_tokens[name], call.rows),
-            strength,
+            strengths[name],
             token_bias=None if bias is None else bias[call.rows],
             query_positions=positions,
         )
@@ -167,7 +170,7 @@ def _call_subjects(
     )
     tables = generation.once(key, lambda: _make_tables(modules, branches, x))
     rows = torch.repeat_interleave(torch.arange(len(branches)), counts).to(x.device)
-    return CallSubjects(tables=tables, rows=rows)
+    return CallSubjects(tables=tables, rows=rows, parts=merged.parts)
 
 
 def _make_tables(

@@ -12,7 +12,6 @@ import torch
 
 from ..subject_diffusion_core.checkpoint import AdapterConfig
 from ..subject_diffusion_core.reference_image import prepare_reference
-from .subjects import Subject
 
 _ENCODERS = {
     "sd2": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
@@ -34,39 +33,55 @@ class SubjectViews:
     image_embeds: torch.Tensor
 
 
-def reference_pictures(subject: Subject, size: int) -> Iterator[torch.Tensor]:
-    """Every view of a subject as the encoder gets it: (S, S, 3) in 0..1, cut out, on white."""
-    for view, image in enumerate(subject.images):
-        mask = torch.ones(image.shape[:2]) if subject.masks is None else subject.masks[view]
+def reference_pictures(
+    images: torch.Tensor, masks: torch.Tensor | None, size: int
+) -> Iterator[torch.Tensor]:
+    """Every view of a subject as the encoder gets it: (S, S, 3) in 0..1, cut out, on white.
+
+    `images` (V, H, W, 3) and `masks` (V, H, W) or None are those of a `Subject`.
+    """
+    for view, image in enumerate(images):
+        mask = torch.ones(image.shape[:2]) if masks is None else masks[view]
         yield prepare_reference(image.float(), mask.float(), size).movedim(0, -1)
 
 
-def encode_subject(
-    clip_vision: Any, subject: Subject, config: AdapterConfig, on_view: Callable[[], None]
+def encode_pictures(
+    clip_vision: Any,
+    images: torch.Tensor,
+    masks: torch.Tensor | None,
+    config: AdapterConfig,
+    on_view: Callable[[], None] = lambda: None,
 ) -> SubjectViews:
     """Encode every view of a subject; `on_view` is called before each, for progress and cancel."""
-    patches, embeds = [], []
-    for picture in reference_pictures(subject, config.reference_size):
+    encoded = []
+    for picture in reference_pictures(images, masks, config.reference_size):
         on_view()
         output = clip_vision.encode_image(picture[None], crop=True)
-        patch_embeds = output.last_hidden_state[:, 1:].float().cpu()
-        image_embeds = output.image_embeds.float().cpu()
-        _require_widths(patch_embeds, image_embeds, config)
-        patches.append(patch_embeds)
-        embeds.append(image_embeds)
-    return SubjectViews(patch_embeds=torch.cat(patches), image_embeds=torch.cat(embeds))
+        view = SubjectViews(
+            patch_embeds=output.last_hidden_state[:, 1:].float().cpu(),
+            image_embeds=output.image_embeds.float().cpu(),
+        )
+        require_widths("clip_vision", view, config)
+        encoded.append(view)
+    return SubjectViews(
+        patch_embeds=torch.cat([view.patch_embeds for view in encoded]),
+        image_embeds=torch.cat([view.image_embeds for view in encoded]),
+    )
 
 
-def _require_widths(
-    patch_embeds: torch.Tensor, image_embeds: torch.Tensor, config: AdapterConfig
-) -> None:
+def require_widths(argument: str, views: SubjectViews, config: AdapterConfig) -> None:
+    """One clear sentence unless the encoder is of the kind that the adapter was trained with."""
     wanted = (config.num_patches, config.patch_dim, config.image_embed_dim)
-    got = (*patch_embeds.shape[1:], image_embeds.shape[-1])
+    got = (*views.patch_embeds.shape[1:], views.image_embeds.shape[-1])
     if wanted != got:
         raise ValueError(
-            "clip_vision: expected an encoder with {} patches of width {} and an image embedding "
-            "of width {}, "
-            "got {} patches of width {} and width {}. Connect {}.".format(
-                *wanted, *got, _ENCODERS[config.base_family]
+            "{}: expected an encoder with {} patches of width {} and an image embedding of width "
+            "{}, got {} patches of width {} and width {}. Connect {}.".format(
+                argument, *wanted, *got, encoder_to_connect(config)
             )
         )
+
+
+def encoder_to_connect(config: AdapterConfig) -> str:
+    """What errors ask for."""
+    return _ENCODERS[config.base_family]

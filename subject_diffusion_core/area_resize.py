@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import torch
 
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
 
 def interval_coverage(starts: torch.Tensor, ends: torch.Tensor, num_cells: int) -> torch.Tensor:
     """Covered share of each of `num_cells` equal cells of 0..1 by the interval [start, end].
@@ -24,25 +26,37 @@ def interval_coverage(starts: torch.Tensor, ends: torch.Tensor, num_cells: int) 
     return ((upper - lower) * num_cells).clamp(0, 1)
 
 
-def area_resize(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def area_resize(
+    images: torch.Tensor,
+    height: int,
+    width: int,
+    frame: tuple[float, float, float, float] = WHOLE,
+) -> torch.Tensor:
     """Resize by exact area averages, for any pair of sizes.
 
     Args:
         images: (..., H, W) float.
+        frame: x1, y1, x2, y2 in 0..1 of the images, the part that the result shows.
 
     Returns:
         (..., height, width): every cell is the mean of what lies under it.
 
     >>> area_resize(torch.tensor([[0.0, 1.0, 2.0]]), 1, 2)
     tensor([[0.3333, 1.6667]])
+    >>> area_resize(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 1, 1, frame=(0.5, 0.0, 1.0, 1.0))
+    tensor([[2.5000]])
     """
-    rows = _averaging_matrix(images.shape[-2], height, images)
-    columns = _averaging_matrix(images.shape[-1], width, images)
+    left, top, right, bottom = frame
+    rows = _averaging_matrix(images.shape[-2], height, (top, bottom), images)
+    columns = _averaging_matrix(images.shape[-1], width, (left, right), images)
     return rows @ images @ columns.transpose(-2, -1)
 
 
-def _averaging_matrix(size_in: int, size_out: int, like: torch.Tensor) -> torch.Tensor:
+def _averaging_matrix(
+    size_in: int, size_out: int, extent: tuple[float, float], like: torch.Tensor
+) -> torch.Tensor:
     """(size_out, size_in), rows sum to 1: the weight of each input pixel in each output cell."""
     edges = torch.arange(size_in + 1, device=like.device, dtype=torch.float64) / size_in
+    edges = (edges - extent[0]) / (extent[1] - extent[0])
     weights = interval_coverage(edges[:-1], edges[1:], size_out).transpose(0, 1)
     return weights.to(like.dtype)

@@ -70,6 +70,8 @@ class GroundingNet(nn.Module):
         patch_embeds: torch.Tensor,
         subject_valid: torch.Tensor,
         subject_boxes_xyxy: torch.Tensor,
+        *,
+        use_boxes: bool = True,
     ) -> torch.Tensor:
         """Make the grounding tokens.
 
@@ -78,6 +80,9 @@ class GroundingNet(nn.Module):
                 slots.
             subject_valid: (B, N) bool, True where the slot holds a subject.
             subject_boxes_xyxy: (B, N, 4) in 0..1 of the generated image; ignored in empty slots.
+            use_boxes: False leaves everything out that the tokens say of places, the paper's
+                ablation (d): the null position feature takes the place of all position features,
+                and the columns of token_positions are zeros, both as in an empty slot.
 
         Returns:
             (B, N*P, out_dim), subject after subject, in the dtype of the parameters; 8F columns
@@ -89,11 +94,12 @@ class GroundingNet(nn.Module):
         positions = self._position_features(subject_boxes_xyxy).to(dtype)
         # torch.where, not a product: an empty slot may hold anything, even NaN
         image_part = torch.where(valid, patch_embeds.to(dtype), self.null_image_feature)
-        position_part = torch.where(valid, positions, self.null_position_feature)
+        placed = valid if use_boxes else torch.zeros_like(valid)
+        position_part = torch.where(placed, positions, self.null_position_feature)
         tokens: torch.Tensor = self.linears_image(torch.cat((image_part, position_part), dim=-1))
         if self.token_positions:
             own = self._patch_features(subject_boxes_xyxy).to(dtype)
-            tokens = torch.cat((tokens, own.where(valid, own.new_zeros(()))), dim=-1)
+            tokens = torch.cat((tokens, own.where(placed, own.new_zeros(()))), dim=-1)
         return tokens.flatten(1, 2)
 
     def null_tokens(self, num_subjects: int, null_rule: NullRule = "learned") -> torch.Tensor:

@@ -38,12 +38,8 @@ def boxes_to_location_mask(
     >>> boxes_to_location_mask(boxes, valid, height=1, width=2)
     tensor([[[[1.0000, 0.5000]]]])
     """
-    require_shape("subject_boxes_xyxy", subject_boxes_xyxy, ("B", "N", 4), "Pass one box a slot")
-    x1, y1, x2, y2 = subject_boxes_xyxy.unbind(-1)
-    rows = interval_coverage(y1, y2, height)
-    columns = interval_coverage(x1, x2, width)
-    coverage = rows.unsqueeze(-1) * columns.unsqueeze(-2)
-    return _unite_subjects(coverage, subject_valid, polarity)
+    coverage = box_coverage(subject_boxes_xyxy, height, width)
+    return unite_subjects(coverage, subject_valid, polarity)
 
 
 def masks_to_location_mask(
@@ -64,13 +60,25 @@ def masks_to_location_mask(
     """
     require_shape("subject_masks", subject_masks, ("B", "N", "H", "W"), "Pass one mask a slot")
     coverage = area_resize(subject_masks, height, width).clamp(0, 1)
-    return _unite_subjects(coverage, subject_valid, polarity)
+    return unite_subjects(coverage, subject_valid, polarity)
 
 
-def _unite_subjects(
-    coverage: torch.Tensor, subject_valid: torch.Tensor, polarity: str
+def box_coverage(subject_boxes_xyxy: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(B, N, 4) boxes in 0..1 -> (B, N, h, w), the exact share of each cell that a box covers."""
+    require_shape("subject_boxes_xyxy", subject_boxes_xyxy, ("B", "N", 4), "Pass one box a slot")
+    x1, y1, x2, y2 = subject_boxes_xyxy.unbind(-1)
+    rows = interval_coverage(y1, y2, height)
+    columns = interval_coverage(x1, x2, width)
+    return rows.unsqueeze(-1) * columns.unsqueeze(-2)
+
+
+def unite_subjects(
+    coverage: torch.Tensor, subject_valid: torch.Tensor, polarity: MaskPolarity
 ) -> torch.Tensor:
-    """(B, N, h, w) share covered by each subject -> (B, 1, h, w)."""
+    """(B, N, h, w) share of each cell that a subject covers -> (B, 1, h, w), the location mask.
+
+    `subject_valid` and `polarity` as for `boxes_to_location_mask`.
+    """
     if polarity not in MASK_POLARITIES:
         raise ValueError(
             f"polarity: expected one of {', '.join(MASK_POLARITIES)}, got {polarity!r}. "

@@ -13,14 +13,18 @@ from safetensors.torch import save_file
 
 from .errors import CheckpointError
 
+_RETRAIN = "The training run diverged or the file is damaged: use an earlier checkpoint."
 _LENGTH_BYTES = 8
 _PICKLE_MAGICS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def read_safetensors(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str], advice_on_nan: str = _RETRAIN
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read all tensors of a file, on the CPU, and its metadata.
+
+    Args:
+        advice_on_nan: the sentence that says what to do about NaN or infinity.
 
     Raises:
         CheckpointError: the file is missing, pickled, truncated or no safetensors file, or holds
@@ -36,7 +40,7 @@ def read_safetensors(
             f"{path}: expected an intact .safetensors file, got a damaged one ({error}). "
             "Download or export it again."
         ) from error
-    require_finite(str(path), tensors)
+    require_finite(str(path), tensors, advice_on_nan)
     return tensors, metadata
 
 
@@ -67,13 +71,14 @@ def write_safetensors(
         raise
 
 
-def require_finite(source: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise CheckpointError if a tensor holds NaN or infinity."""
+def require_finite(
+    source: str, tensors: Mapping[str, torch.Tensor], advice: str = _RETRAIN
+) -> None:
+    """Raise CheckpointError if a tensor holds NaN or infinity; `advice` says what to do then."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(
-                f"{source}: expected finite numbers, got NaN or infinity in '{name}'. "
-                "The training run diverged or the file is damaged: use an earlier checkpoint."
+                f"{source}: expected finite numbers, got NaN or infinity in '{name}'. {advice}"
             )
 
 

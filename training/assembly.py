@@ -89,12 +89,12 @@ def choose_trainable(model: SubjectDiffusionModel, recipe: TrainingRecipe) -> No
     model.grounding.requires_grad_(recipe.adapter)
     model.mlp.requires_grad_(recipe.image_cls)
     for name, parameter in model.unet.named_parameters():
-        wanted = {".fuser.": recipe.adapter, "attn2.to_": recipe.cross_attention_kv}
-        part = ".fuser." if ".fuser." in name else "attn2.to_"
         if name.startswith("conv_in."):
             parameter.requires_grad_(recipe.conv_in)
+        elif ".fuser." in name:
+            parameter.requires_grad_(recipe.adapter)
         elif is_adapter_tensor(name):
-            parameter.requires_grad_(wanted[part])
+            parameter.requires_grad_(recipe.cross_attention_kv)
     for name, parameter in model.text_encoder.named_parameters():
         if recipe.text_encoder == "full":
             table = "token_embedding" in name
@@ -108,6 +108,14 @@ def lower_frozen_precision(model: nn.Module, dtype: torch.dtype) -> None:
     for parameter in model.parameters():
         if not parameter.requires_grad and parameter.ndim > 1:
             parameter.data = parameter.data.to(dtype)
+
+
+def checkpoint_activations(model: SubjectDiffusionModel) -> None:
+    """Keep few activations and compute the others again in the backward pass."""
+    model.unet.enable_gradient_checkpointing()
+    text = model.text_encoder
+    enable = getattr(text, "activation_checkpointing_enable", text.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def trained_parts(recipe: TrainingRecipe) -> tuple[str, ...]:

@@ -131,3 +131,22 @@ def test_negative_strength_is_refused():
         ValueError, match="subject_strengths: expected numbers of 0 or more, got -1"
     ):
         subject_strength_bias(torch.tensor([[1.0, -1.0]]), 2)
+
+
+@pytest.mark.parametrize("patch_positions", [False, True])
+@pytest.mark.parametrize("token_positions", [False, True])
+def test_without_boxes_the_tokens_do_not_know_places(inputs, patch_positions, token_positions):
+    options = {"patch_positions": patch_positions, "token_positions": token_positions}
+    net = GroundingNet(C, 7, 6, P, **options).eval()
+    patches, valid, boxes = inputs
+    tokens = net(patches, valid, boxes, use_boxes=False)
+    assert torch.equal(tokens, net(patches, valid, torch.rand(B, N, 4), use_boxes=False))
+    null = net.null_position_feature.expand(B, N, -1, -1)
+    image = torch.where(valid[:, :, None, None], patches, net.null_image_feature)
+    by_hand = net.linears_image(torch.cat((image, null), dim=-1)).flatten(1, 2)
+    torch.testing.assert_close(tokens[..., :7], by_hand)
+    assert not tokens[..., 7:].any()
+    with_boxes = net(*inputs)
+    empty = (~valid).repeat_interleave(P, dim=1)
+    assert torch.equal(tokens[empty], with_boxes[empty])
+    assert not torch.allclose(tokens[~empty], with_boxes[~empty])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from devtools.browser import BROWSER_VARIABLE, find_browser
 from devtools.checks import HOST_VARIABLE, Checks, Outcome
 from devtools.commands import main
-from devtools.console import Progress
+from devtools.console import DevError, Progress
 from devtools.host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,32 @@ def test_a_clean_tree_passes(tmp_path: Path) -> None:
     assert checks_in(tmp_path).run_all() == Outcome(passed=4)
 
 
+def test_browser_tests_are_run_apart_and_told_the_browser(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "browser").mkdir(parents=True)
+    (tmp_path / "tests" / "browser" / "test_three.py").write_text(
+        "import os\n\n\ndef test_three() -> None:\n"
+        f'    assert os.environ["{BROWSER_VARIABLE}"] == "a browser"\n'
+    )
+    python, host = Path(sys.executable), Host(tmp_path)
+    checks = Checks(
+        root=tmp_path, python=python, host=host, progress=Progress(), browser=Path("a browser")
+    )
+    assert checks.run_all() == Outcome(passed=3)
+
+
+def test_the_browser_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BROWSER_VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(DevError, match=f"{BROWSER_VARIABLE}: expected the path of a Chromium"):
+        find_browser()
+    monkeypatch.setenv(BROWSER_VARIABLE, sys.executable)
+    assert find_browser() == Path(sys.executable)
+    monkeypatch.delenv(BROWSER_VARIABLE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_browser() is None
+
+
 def test_every_kind_of_failure_counts(tmp_path: Path) -> None:
     (tmp_path / "tests" / "host").mkdir(parents=True)
     (tmp_path / "tests" / "test_one.py").write_text(TESTS)
@@ -79,3 +107,33 @@ def test_the_tools_need_the_standard_library_only() -> None:
     command = [sys.executable, "-I", "-S", "-c"]
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import devtools.commands"
     subprocess.run([*command, script], check=True)
+
+
+WEB_TESTS = """
+import { test } from "node:test";
+test("passes", () => {});
+test("passes, too", () => {});
+test("fails", () => { throw new Error("no"); });
+test("skipped", { skip: true }, () => {});
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
+def test_the_editors_tests_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "tests" / "web"
+    folder.mkdir(parents=True)
+    (folder / "some.test.mjs").write_text(WEB_TESTS)
+    assert checks_in(tmp_path)._node_tests() == Outcome(passed=2, failed=1, skipped=1)
+    (folder / "some.test.mjs").write_text("this does not parse")
+    assert checks_in(tmp_path)._node_tests().failed == 1
+
+
+def test_without_node_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tests" / "web"
+    folder.mkdir(parents=True)
+    (folder / "some.test.mjs").write_text(WEB_TESTS)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks_in(tmp_path)._node_tests() == Outcome(skipped=1)
+    assert "need Node.js" in "".join(capsys.readouterr())

@@ -28,21 +28,29 @@ class GraphRunner:
 
     def run(self, graph: Graph) -> np.ndarray:
         """The picture of the graph, computed anew."""
+        (picture,) = self.pictures(graph)
+        return picture
+
+    def pictures(self, graph: Graph) -> list[np.ndarray]:
+        """All pictures that the graph saves, computed anew."""
         before = set(saved_files())
-        self._executor.reset()
-        error = self._execute(graph)
+        self.forget()
+        error = self.execute(graph)
         assert error is None, error
-        (path,) = set(saved_files()) - before
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return [read_picture(path) for path in sorted(set(saved_files()) - before)]
 
     def error(self, graph: Graph) -> str:
         """The sentence with which the graph fails."""
-        error = self._execute(graph)
+        error = self.execute(graph)
         assert error is not None, "the graph succeeded"
         return error
 
-    def _execute(self, graph: Graph) -> str | None:
+    def forget(self) -> None:
+        """Drop the outputs that ComfyUI keeps for the next prompt."""
+        self._executor.reset()
+
+    def execute(self, graph: Graph) -> str | None:
+        """Run the graph after the ones before it, as the server does; the error's sentence."""
         prompt_id = str(uuid.uuid4())
         valid, error, outputs, node_errors = asyncio.run(
             execution.validate_prompt(prompt_id, graph, None)
@@ -60,6 +68,11 @@ def saved_files() -> list[Path]:
     return list(Path(folder_paths.get_output_directory()).glob("graph*.png"))
 
 
+def read_picture(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
 def make_pictures(folder: Path) -> None:
     """A cut-out, an opaque picture of another size, and one that is transparent throughout."""
     random = np.random.default_rng(0)
@@ -71,6 +84,9 @@ def make_pictures(folder: Path) -> None:
     pixels[..., 3] = 0
     pixels[0, 0, 3] = 1
     Image.fromarray(pixels, "RGBA").save(folder / "invisible.png")
+    Image.fromarray(pixels[:30, :, 0], "L").save(folder / "grey.png")
+    Image.fromarray(pixels[:1, :1, :3], "RGB").save(folder / "one_pixel.png")
+    (folder / "cut_short.png").write_bytes((folder / "cutout.png").read_bytes()[:200])
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -151,3 +167,104 @@ def changed(name: str, **inputs: Any) -> Graph:
     graph = copy.deepcopy(good_graph())
     graph[name]["inputs"] |= inputs
     return graph
+
+
+def into_a_photo_graph(sampler_name: str = "dpmpp_2m", denoise: float = 0.9) -> Graph:
+    """A crab (assets/subjects/crab.png) into the lawn of assets/photos/park.png.
+
+    What lies outside the mask comes from the photo itself: Image Composite Masked.
+    """
+    return {**_crab_on_a_lawn(), **_sampling_in_a_photo(sampler_name, denoise)}
+
+
+def _crab_on_a_lawn() -> Graph:
+    """From the subject's picture to the guider."""
+    return {
+        "image": node("LoadImage", image="crab.png"),
+        "mask": node("InvertMask", mask=["image", 1]),
+        "subject": node(
+            "SubjectDiffusionSubject",
+            image=["image", 0],
+            label="crab",
+            box="0.25,0.4,0.75,0.9",
+            strength=1.0,
+            mask=["mask", 0],
+        ),
+        "layout": node(
+            "SubjectDiffusionLayout",
+            subjects=["subject", 0],
+            width=128,
+            height=128,
+            mode="given",
+            place_seed=0,
+        ),
+        "loader": node("SubjectDiffusionTinyLoader"),
+        "apply": node(
+            "SubjectDiffusionApply",
+            model=["loader", 0],
+            clip=["loader", 1],
+            adapter=["loader", 4],
+            strength=1.0,
+            start_percent=0.0,
+            end_percent=1.0,
+        ),
+        "encode": node(
+            "SubjectDiffusionEncode",
+            clip=["apply", 1],
+            clip_vision=["loader", 3],
+            adapter=["loader", 4],
+            subjects=["layout", 0],
+            prompt="a photo of a crab on a green lawn in a park",
+            negative_prompt="",
+        ),
+        "guider": node(
+            "SubjectDiffusionGuider",
+            model=["apply", 0],
+            positive=["encode", 0],
+            image_only=["encode", 1],
+            negative=["encode", 2],
+            text_guidance_scale=2.0,
+            image_guidance_scale=3.0,
+        ),
+    }
+
+
+def _sampling_in_a_photo(sampler_name: str, denoise: float) -> Graph:
+    """From the photo and the boxes to the saved picture."""
+    return {
+        "photo": node("LoadImage", image="park.png"),
+        "box_mask": node(
+            "SubjectDiffusionBoxMask",
+            subjects=["layout", 0],
+            width=128,
+            height=128,
+            grow=4,
+            feather=8,
+        ),
+        "to_latent": node("VAEEncode", pixels=["photo", 0], vae=["loader", 2]),
+        "latent": node("SetLatentNoiseMask", samples=["to_latent", 0], mask=["box_mask", 0]),
+        "noise": node("RandomNoise", noise_seed=7),
+        "sampler": node("KSamplerSelect", sampler_name=sampler_name),
+        "sigmas": node(
+            "BasicScheduler", model=["apply", 0], scheduler="normal", steps=20, denoise=denoise
+        ),
+        "sample": node(
+            "SamplerCustomAdvanced",
+            noise=["noise", 0],
+            guider=["guider", 0],
+            sampler=["sampler", 0],
+            sigmas=["sigmas", 0],
+            latent_image=["latent", 0],
+        ),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=["loader", 2]),
+        "composite": node(
+            "ImageCompositeMasked",
+            destination=["photo", 0],
+            source=["decode", 0],
+            x=0,
+            y=0,
+            resize_source=False,
+            mask=["box_mask", 0],
+        ),
+        "save": node("SaveImage", images=["composite", 0], filename_prefix="graph"),
+    }

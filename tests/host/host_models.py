@@ -51,13 +51,24 @@ class Host:
     def core(self, name: str) -> ModuleType:
         return importlib.import_module(f"{self.pack.__name__}.subject_diffusion_core.{name}")
 
-    def make_base(self, family: str = "tiny") -> Base:
-        """A fresh base; its CLIP is the tiny one."""
+    def make_base(
+        self,
+        family: str = "tiny",
+        dtype: torch.dtype = torch.float32,
+        manual_cast_dtype: torch.dtype | None = None,
+    ) -> Base:
+        """A fresh base; its CLIP is the tiny one.
+
+        Args:
+            dtype, manual_cast_dtype: what a UNet of ComfyUI's stock classes stores and, if it is
+                another, computes in.
+        """
         config = FAMILIES[family]
         unet = factories.make_unet(config)
         model = self.tiny_model.build_model(self.tiny)
         if family != "tiny":
-            model = _stock_model(family, unet, self.tiny_model.comfy_unet_config(unet.config))
+            unet_config = self.tiny_model.comfy_unet_config(unet.config)
+            model = _stock_model(family, unet, unet_config, dtype, manual_cast_dtype)
         return Base(
             config=config, unet=unet, model=model, clip=self.tiny_model.build_clip(self.tiny)
         )
@@ -103,11 +114,17 @@ def make_adapter_for(base: Base, seed: int = 10, **options: Any) -> checkpoint.A
     return factories.make_adapter(base.unet, seed, **options)
 
 
-def _stock_model(family: str, unet: UNet2DConditionModel, unet_config: dict[str, Any]) -> Any:
+def _stock_model(
+    family: str,
+    unet: UNet2DConditionModel,
+    unet_config: dict[str, Any],
+    dtype: torch.dtype,
+    manual_cast_dtype: torch.dtype | None,
+) -> Any:
     """A MODEL of ComfyUI's own class for the family, at the UNet's small width."""
     classes = {"sd2": comfy.supported_models.SD20, "sd15": comfy.supported_models.SD15}
     model_config = classes[family](unet_config)
-    model_config.set_inference_dtype(torch.float32, None)
+    model_config.set_inference_dtype(dtype, manual_cast_dtype)
     model = model_config.get_model({}, device=torch.device("cpu"))
     names = comfy.utils.unet_to_diffusers(model_config.unet_config)
     state = {names[name]: tensor for name, tensor in unet.state_dict().items()}

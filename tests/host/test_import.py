@@ -32,6 +32,14 @@ NODE_IDS = [
     "SubjectDiffusionApply",
     "SubjectDiffusionGuider",
     "SubjectDiffusionInterpolate",
+    "SubjectDiffusionBoxMask",
+    "SubjectDiffusionSegmentLoader",
+    "SubjectDiffusionSegment",
+    "SubjectDiffusionRecordAttention",
+    "SubjectDiffusionAttentionMaps",
+    "SubjectDiffusionEncodeSubjects",
+    "SubjectDiffusionSaveSubjects",
+    "SubjectDiffusionLoadSubjects",
 ]
 
 

@@ -71,6 +71,17 @@ def test_a_refused_graph_is_one_sentence(client: ComfyClient, picture: Path) -> 
     assert client.run(mask_graph(client.upload_image(picture)))
 
 
+def test_a_graph_that_would_run_in_part_is_refused(client: ComfyClient, picture: Path) -> None:
+    """ComfyUI drops outputs it cannot make; who asked for two pictures must not get one."""
+    graph = mask_graph(client.upload_image(picture))
+    graph["other"] = node("SaveImage", images=["absent_image", 0], filename_prefix="other")
+    graph["absent_image"] = node("LoadImage", image="absent.png")
+    with pytest.raises(PromptError, match=r"Invalid image file: absent\.png \(node LoadImage\)$"):
+        client.run(graph)
+    del graph["other"]
+    assert len(client.run(graph)) == 1
+
+
 def test_a_failing_node_is_one_sentence(client: ComfyClient, picture: Path) -> None:
     graph = mask_graph(client.upload_image(picture))
     graph["save"]["inputs"]["filename_prefix"] = "../../outside"

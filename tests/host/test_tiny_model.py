@@ -80,7 +80,9 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
         )
         for label in labels
     )
-    got = host.text_encoding.encode_fused_text(clip, prompt, subjects, views, loaded)[0][0]
+    got = host.text_encoding.encode_fused_text(clip, prompt, subjects, views, loaded).conditioning[
+        0
+    ][0]
     adapter = checkpoint.load(tmp_path / "adapter_10.safetensors")
     wanted = _training_text(adapter, base.clip, prompt, labels, views)
     assert relative_error(got, wanted) < 1e-5

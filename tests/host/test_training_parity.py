@@ -64,10 +64,8 @@ def trained_model(base: BaseModel, recipe: TrainingRecipe, vision: VisionShape) 
         if not parameter.requires_grad:
             continue
         noise = torch.randn(parameter.shape, generator=generator)
-        scale = 0.5 * parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-        moved = parameter + noise * (0.6 if name.endswith(("attn", "dense")) else scale)
-        if ".alpha_" in name:
-            moved = torch.tensor(0.6)
+        scale = 0.5 * max(1, parameter[0].numel()) ** -0.5 if parameter.ndim > 1 else 0.1
+        moved = torch.tensor(0.6) if ".alpha_" in name else parameter + scale * noise
         parameter.copy_(moved.half())
     for (
         name,

@@ -76,7 +76,7 @@ def map_gradients(checkpointing: bool) -> tuple[list[torch.Size], dict[str, torc
 
 def test_only_half_size_and_below_is_watched() -> None:
     shapes, _ = map_gradients(checkpointing=False)
-    assert shapes and {shape[2] for shape in shapes} == {16, 4}
+    assert shapes and {shape[2] for shape in shapes} == {16, 4, 1}
     assert all(shape[-1] == POSITIONS.shape[1] for shape in shapes)
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import webdataset
-from PIL import Image
 
 from training.data.compose import Composite
 from training.data.library import Library, load_library, make_sample
 from training.data.pictures import encode_png
+from training.dataset import layout
+from training.dataset.layout import BadSample, Entity
 
 SAMPLES_PER_SHARD = 2000
 SEEDS = {"train": 20_000, "val": 30_000}
@@ -89,18 +90,6 @@ def build_composites(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entity:
-    """A subject of a sample: box x1 y1 x2 y2 in 0..1, mask (H, W) bool of its visible pixels."""
-
-    label: str
-    box_xyxy: tuple[float, float, float, float]
-    mask: np.ndarray
-    identity: str
-    cutout: int
-    flipped: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Sample:
     """A training picture (H, W, 3) uint8 with its caption and subjects."""
 
@@ -111,65 +100,16 @@ class Sample:
     entities: tuple[Entity, ...]
 
 
-class BadSample(ValueError):
-    """A sample that cannot be used; the message is the reason under which it is counted."""
-
-
-def decode_png(content: bytes, mode: str) -> np.ndarray:
-    """Pixels of a PNG; BadSample("unreadable picture") where it is none."""
-    try:
-        return np.asarray(Image.open(io.BytesIO(content)).convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadSample("unreadable picture") from error
-
-
-def decode_entity(raw: dict[str, bytes], entry: dict, shape: tuple[int, int]) -> Entity:
-    """One entity of a sample's metadata, checked against its picture's (H, W)."""
-    box = entry.get("box")
-    if not isinstance(box, list) or len(box) != 4:
-        raise BadSample("box is not four numbers")
-    x1, y1, x2, y2 = (float(v) for v in box)
-    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
-        raise BadSample("box outside the picture")
-    if entry.get("mask") not in raw:
-        raise BadSample("mask missing")
-    mask = decode_png(raw[entry["mask"]], "1")
-    if mask.shape != shape:
-        raise BadSample("mask of another size")
-    return Entity(
-        label=entry["label"],
-        box_xyxy=(x1, y1, x2, y2),
-        mask=mask,
-        identity=entry.get("identity", ""),
-        cutout=int(entry.get("cutout", -1)),
-        flipped=bool(entry.get("flipped", False)),
-    )
-
-
 def decode_sample(raw: dict[str, bytes]) -> Sample:
     """A sample from its raw members; raises BadSample with a fixed, countable reason."""
-    if "png" not in raw:
-        raise BadSample("picture missing")
-    if "json" not in raw:
-        raise BadSample("metadata missing")
-    try:
-        metadata = json.loads(raw["json"])
-        caption, entries = metadata["caption"], metadata["entities"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadSample("metadata incomplete") from error
-    if not entries:
-        raise BadSample("no subjects")
-    image = decode_png(raw["png"], "RGB")
-    try:
-        entities = tuple(decode_entity(raw, entry, image.shape[:2]) for entry in entries)
-    except (KeyError, TypeError) as error:
-        raise BadSample("metadata incomplete") from error
+    decoded = layout.decode_sample(str(raw["__key__"]), raw)
+    assert decoded.image is not None
     return Sample(
-        key=str(raw["__key__"]),
-        image=image,
-        caption=caption,
-        scene=metadata.get("scene", ""),
-        entities=entities,
+        key=decoded.key,
+        image=decoded.image,
+        caption=decoded.caption,
+        scene=json.loads(raw["json"]).get("scene", ""),
+        entities=decoded.entities,
     )
 
 

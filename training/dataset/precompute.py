@@ -25,7 +25,7 @@ from ..loop.objective import encode_latents
 from ..recipes.configuration import TrainingRecipe
 from ..runs import atomic_path
 from .framing import frame
-from .layout import FEATURES, BadSample, Entity
+from .layout import FEATURES, BadSample, Entity, decode_picture
 from .pictures_list import ListedPicture, load_picture
 from .references import Augmentation, reference_picture
 
@@ -112,8 +112,10 @@ def sample_members(
         )
         masks.append((f"{key}.mask{number}.png", encode_image(entity.mask * np.uint8(255), "PNG")))
     metadata = {"caption": listed.caption, "entities": entries, "features": marks}
+    stored = encode_image(image, "JPEG")
+    image = decode_picture(stored, "RGB")  # features are those of the picture as it is stored
     features = maker.features(image, entities, listed.number) if marks else b""
-    yield f"{key}.jpg", encode_image(image, "JPEG")
+    yield f"{key}.jpg", stored
     yield f"{key}.json", json.dumps(metadata).encode()
     yield from masks
     if marks:

@@ -50,9 +50,12 @@ class Item:
 class SubjectDataset(Dataset[Item]):
     """Samples by position in the run's order.
 
+    Latents and reference tokens come from the shards' features where those hold them, otherwise
+    pictures are given for the loop to encode.
+
     Args:
-        pad_token_id: the base's. use_latents, use_tokens: take them from the shards' features
-            instead of pictures.
+        pad_token_id: the base's.
+        plain: no dropped conditions, no augmentation (sample sheets).
     """
 
     def __init__(

@@ -53,8 +53,9 @@ def run_train(arguments: argparse.Namespace) -> None:
     """Check, then train; what a person can mend ends in one sentence and exit status 1."""
     try:
         recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
-        check_paths(arguments)
-        from .run import RunOptions, train
+        check_paths(arguments, needs_base=not recipe.random_base)
+        from .launch import RunOptions
+        from .run import train
 
         train(
             RunOptions(
@@ -70,8 +71,13 @@ def run_train(arguments: argparse.Namespace) -> None:
         sys.exit(f"error: {error}")
 
 
-def check_paths(arguments: argparse.Namespace) -> None:
+def check_paths(arguments: argparse.Namespace, needs_base: bool) -> None:
     """Refuse missing files before anything is loaded."""
+    if needs_base and arguments.base is None:
+        raise FileNotFoundError(
+            f"--base: expected a diffusers folder or a checkpoint file for {arguments.recipe}, got "
+            "nothing. Pass the path of one on this machine."
+        )
     for name in ("data", "base", "vision", "init"):
         path = getattr(arguments, name)
         if path is not None and not path.exists():

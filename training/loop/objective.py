@@ -54,22 +54,40 @@ def draw_noise(shape: torch.Size, positions: list[int], seed: int) -> tuple[Tens
 
 @dataclass
 class FrozenEncoders:
-    """VAE and image encoder of a run; None where the shards hold what they would compute."""
+    """VAE and image encoder of a run; None where the shards hold what they would compute.
+
+    They run in ``dtype``; what they give is float32.
+    """
 
     vae: nn.Module | None
     vision: nn.Module | None
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        for network in (self.vae, self.vision):
+            if network is not None and self.dtype != torch.float32:
+                network.to(self.dtype)
 
     @torch.no_grad()
     def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add latents and reference features where the batch has pictures instead."""
         if "pixels" in tensors:
-            tensors["latents"] = encode_latents(self.vae, tensors.pop("pixels"))
+            tensors["latents"] = encode_latents(self.vae, tensors.pop("pixels").to(self.dtype))
         if "references" in tensors:
-            references = tensors.pop("references")
-            patches, images = self.vision(references.flatten(0, 1))  # type: ignore[misc]
-            tensors["patch_embeds"] = patches.unflatten(0, references.shape[:2]).float()
-            tensors["image_embeds"] = images.unflatten(0, references.shape[:2]).float()
+            tensors |= self.encode_references(tensors.pop("references"), tensors["subject_valid"])
         return tensors
+
+    def encode_references(self, references: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """patch_embeds (B, N, P, C) and image_embeds (B, N, E) of references (B, N, 3, S, S);
+        zeros where no subject is ``valid`` (B, N)."""
+        assert self.vision is not None
+        shape = self.vision.shape
+        patches = references.new_zeros(*valid.shape, shape.num_patches, shape.patch_dim)
+        images = references.new_zeros(*valid.shape, shape.image_embed_dim)
+        if bool(valid.any()):
+            encoded = self.vision(references[valid].to(self.dtype))
+            patches[valid], images[valid] = (output.float() for output in encoded)
+        return {"patch_embeds": patches, "image_embeds": images}
 
 
 @torch.no_grad()
@@ -86,7 +104,8 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Pixels (B, 3, R, R), about -1..1, of scaled latents (B, c, h, w)."""
     if isinstance(vae, BlockAutoencoder):
         return vae.decode(latents).float()
-    return vae.decode(latents / vae.config["scaling_factor"]).sample.float()
+    scaled = latents / vae.config["scaling_factor"]
+    return vae.decode(scaled.to(vae.dtype)).sample.float()
 
 
 class Objective:

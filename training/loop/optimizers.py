@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..recipes.configuration import TrainingRecipe
 from ..runs import cosine_learning_rate
+from .sharding import in_pieces_like
 
 BETAS = (0.9, 0.999)
 NamedParameters = list[tuple[str, nn.Parameter]]
@@ -137,4 +138,4 @@ class WeightAverage:
     def load(self, state: dict[str, Tensor]) -> None:
         """Restore :meth:`state`."""
         for name, value in zip(self.names, self.values, strict=True):
-            value.copy_(state[name])
+            value.copy_(in_pieces_like(state[name], value))

@@ -40,25 +40,23 @@ class Progress:
         self.recipe = recipe
         self.last_step = first_step
         self.last_time = time.monotonic()
-        self.sums: dict[str, float] = {}
-        self.count = 0
+        self.values: dict[str, list[float]] = {}
         self.failed = False
         _drop_rows_after(run / "log.jsonl", first_step)
         self.board = _tensorboard(run, first_step) if recipe.tensorboard else None
         self.wandb = _wandb(run, recipe) if recipe.wandb else None
 
     def add(self, values: dict[str, float]) -> None:
-        """Values of one step."""
-        self.count += 1
+        """Values of one step; a step may lack some."""
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.values.setdefault(name, []).append(value)
 
     def report(self, step: int, **extra: float) -> None:
         """Print, log and plot the means since the last report."""
         now = time.monotonic()
         seconds = max(1e-9, now - self.last_time)
         speed = (step - self.last_step) * self.recipe.global_batch_size / seconds
-        means = {name: total / max(1, self.count) for name, total in self.sums.items()}
+        means = {name: sum(values) / len(values) for name, values in self.values.items()}
         row = {**means, **extra, "samples_per_second": speed, "memory_gb": memory_gigabytes()}
         left = (self.recipe.steps - step) * self.recipe.global_batch_size / max(speed, 1e-9)
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in {**means, **extra}.items())
@@ -68,7 +66,7 @@ class Progress:
             flush=True,
         )
         self.last_step, self.last_time = step, now
-        self.sums, self.count = {}, 0
+        self.values = {}
         self._safely(lambda: self._write(step, row))
 
     def picture(self, step: int, name: str, path: Path, pixels: Any) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,34 +12,28 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from ..assembly import build_model, choose_trainable, lower_frozen_precision
+from ..assembly import (
+    build_model,
+    checkpoint_activations,
+    choose_trainable,
+    lower_frozen_precision,
+)
 from ..base_models import BaseModel, load_base
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
 from ..fused_attention import use_fused_attention
-from ..recipes.configuration import TrainingRecipe
 from ..vision import VisionShape, load_vision, vision_shape
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
+from .launch import RunOptions, announce, make_accelerator, shared_catalogue
 from .objective import FrozenEncoders, Objective, sample_seed
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
 from .run_folder import only_writer, settle_config
+from .sharding import in_pieces_like, optimizer_state_in_pieces, whole
 from .sheets import SheetMaker, load_sheet_samples
 
 MAX_BAD_STEPS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where a run reads and writes; everything else is the recipe's."""
-
-    recipe: TrainingRecipe
-    data: Path
-    out: Path
-    base: Path | None = None
-    vision: Path | None = None
-    init: Path | None = None
 
 
 def train(options: RunOptions) -> None:
@@ -59,38 +52,6 @@ def train(options: RunOptions) -> None:
         accelerator.wait_for_everyone()
         Run(options, accelerator, catalogue).go()
     accelerator.end_training()
-
-
-def make_accelerator(recipe: TrainingRecipe) -> Accelerator:
-    """One process, DDP, FSDP or DeepSpeed, as `accelerate launch` or torchrun set it up."""
-    return Accelerator(
-        mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
-        cpu=not torch.cuda.is_available(),
-    )
-
-
-def shared_catalogue(options: RunOptions, accelerator: Accelerator) -> Catalogue:
-    """The data's catalogue, built by the first process."""
-    folder = options.out / "index"
-    if accelerator.is_main_process:
-        open_catalogue(options.data, folder)
-    accelerator.wait_for_everyone()
-    return open_catalogue(options.data, folder, build=False)
-
-
-def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator) -> None:
-    """Print the resolved configuration and what the data is."""
-    width = max(len(name) for name in options.recipe.as_dict())
-    for name, value in options.recipe.as_dict().items():
-        print(f"  {name:<{width}} {value}")
-    computed = ", ".join(catalogue.features) or "nothing"
-    print(
-        f"{sum(catalogue.counts)} samples in {len(catalogue.shards)} shards, "
-        f"{len(catalogue.views)} subjects with several pictures, computed before: {computed}"
-    )
-    for sentence in catalogue.damaged:
-        print(f"warning: {sentence}")
-    print(f"{accelerator.num_processes} processes on {accelerator.device}", flush=True)
 
 
 class Run:
@@ -112,11 +73,12 @@ class Run:
         """Model, optimiser, average, objective."""
         recipe, device = self.recipe, self.accelerator.device
         model = assemble(self.options, self.base, self.vision_shape)
+        self.base = replace(self.base, unet={}, text={})  # the model has them now
         watched = use_fused_attention(model.unet)
         model.to(device).train()
-        self.parameters = trainable(model)
-        optimizer = build_optimizer(self.parameters, recipe)
+        optimizer = build_optimizer(trainable(model), recipe)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.parameters = trainable(self.accelerator.unwrap_model(self.model))
         self.average = WeightAverage(self.parameters, recipe) if recipe.ema_decay else None
         self.objective = Objective(
             self.model, watched, self.base, recipe, self.load_encoders(), device
@@ -125,12 +87,12 @@ class Run:
     def load_encoders(self) -> FrozenEncoders:
         """VAE and image encoder, each only where the shards lack its results."""
         device = self.accelerator.device
+        dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float32
         vae = None if self.dataset.use_latents else self.base.load_vae().to(device)
         if self.dataset.use_tokens:
-            return FrozenEncoders(vae, None)
-        return FrozenEncoders(
-            vae, load_vision(self.options.vision, self.recipe, self.base).to(device)
-        )
+            return FrozenEncoders(vae, None, dtype)
+        vision = load_vision(self.options.vision, self.recipe, self.base).to(device)
+        return FrozenEncoders(vae, vision, dtype)
 
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""
@@ -140,8 +102,9 @@ class Run:
         snapshot = load_snapshot(folder)
         with torch.no_grad():
             for name, parameter in self.parameters:
-                parameter.copy_(snapshot.weights[name])
-        self.optimizer.load_state_dict(snapshot.optimizer)
+                parameter.copy_(in_pieces_like(snapshot.weights[name], parameter))
+        ordered = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.optimizer.load_state_dict(optimizer_state_in_pieces(snapshot.optimizer, ordered))
         if self.average is not None and snapshot.ema:
             self.average.load(snapshot.ema)
         self.step = snapshot.step
@@ -192,13 +155,16 @@ class Run:
         pad = self.base.pad_token_id
         dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, pad, plain=True)
         encoders = self.objective.encoders
+        samples = load_sheet_samples(dataset, self.recipe.sheet_subjects)
+        if samples is None:
+            return None
         return SheetMaker(
             self.accelerator.unwrap_model(self.model),
             self.objective.watched,
             encoders,
             encoders.vae or self.base.load_vae(),
             self.base.prediction_type,
-            load_sheet_samples(dataset, self.recipe.sheet_subjects),
+            samples,
             dataset.tokens("", []).token_ids,
             self.accelerator.device,
         )
@@ -235,20 +201,23 @@ class Run:
             if not bool(loss.isfinite()):
                 broken += batch.names
         norm = self.optimize(broken, progress)
+        if norm is None:
+            return {"left_out": 1.0}
         mse, maps = (
             self.over_processes(float(v)) / accelerator.num_processes for v in (mse_sum, maps_sum)
         )
         return {"mse": mse, "maps": maps, "loss": mse + recipe.map_loss_weight * maps, "norm": norm}
 
-    def optimize(self, broken: list[str], progress: Progress | None) -> float:
-        """The optimiser's step, unless a gradient is not finite; then nothing changes."""
+    def optimize(self, broken: list[str], progress: Progress | None) -> float | None:
+        """The optimiser's step, and the gradient's norm; None if that is not finite: then nothing
+        changes."""
         accelerator, recipe = self.accelerator, self.recipe
         parameters = [p for _, p in self.parameters]
         norm = float(accelerator.clip_grad_norm_(parameters, recipe.gradient_norm_limit))
         if norm != norm or norm == float("inf"):
             self.optimizer.zero_grad()
             self.refuse_step(gather_object(broken), progress)
-            return 0.0
+            return None
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, self.step)
         self.optimizer.step()
@@ -296,6 +265,9 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint from the first process; the others wait."""
+        weights = whole({name: p.detach() for name, p in self.parameters})
+        ema = whole(self.average.state()) if self.average is not None else {}
+        optimizer = whole(self.optimizer.state_dict())
         if self.accelerator.is_main_process:
             state: dict[str, Any] = {
                 "recipe": self.recipe.as_dict(),
@@ -307,9 +279,9 @@ class Run:
             }
             snapshot = Snapshot(
                 step=self.step,
-                weights={name: p.detach() for name, p in self.parameters},
-                ema=self.average.state() if self.average is not None else {},
-                optimizer=self.optimizer.state_dict(),
+                weights=weights,
+                ema=ema,
+                optimizer=optimizer,
                 state=state,
             )
             save_snapshot(self.options.out, snapshot, self.recipe.keep_checkpoints)
@@ -324,6 +296,5 @@ def assemble(options: RunOptions, base: BaseModel, vision: VisionShape) -> nn.Mo
     if recipe.precision == "bfloat16":
         lower_frozen_precision(model, torch.bfloat16)
     if recipe.gradient_checkpointing:
-        model.unet.enable_gradient_checkpointing()
-        model.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     return model

@@ -21,7 +21,7 @@ from subject_diffusion_core.losses import latent_size
 
 from ..base_models import SCHEDULE
 from ..dataset.batches import MicroBatch, stack
-from ..dataset.layout import TrainingSample
+from ..dataset.layout import BadSample, TrainingSample
 from ..dataset.samples import Item, SubjectDataset
 from ..fused_attention import WatchedTokens
 from ..model import Conditioning, SubjectDiffusionModel
@@ -49,18 +49,23 @@ class SheetSamples:
     batch: MicroBatch
 
 
-def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples:
-    """The first ``count`` samples of the held-out shards, without augmentation."""
+def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | None:
+    """The first ``count`` usable samples of the held-out shards, without augmentation."""
     samples, items = [], []
     places = [
         (shard, row) for shard, rows in enumerate(dataset.catalogue.counts) for row in range(rows)
     ]
-    for position, place in enumerate(places[:count]):
-        rng = np.random.default_rng(0)
-        item = Item(tensors=dataset.tensors_of(*place, rng, []), name="", skipped=[])
-        items.append((position, item))
-        samples.append(dataset.read(*place, with_picture=True))
-    return SheetSamples(samples, stack(items))
+    for position, place in enumerate(places):
+        if len(items) == count:
+            break
+        try:
+            sample = dataset.read(*place, with_picture=True)
+            tensors = dataset.tensors_of(*place, np.random.default_rng(0), [])
+        except BadSample:
+            continue
+        samples.append(sample)
+        items.append((position, Item(tensors=tensors, name="", skipped=[])))
+    return SheetSamples(samples, stack(items)) if items else None
 
 
 class SheetMaker:

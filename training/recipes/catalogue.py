@@ -92,7 +92,7 @@ def debug_cpu() -> TrainingRecipe:
         projector_hidden_dim=32,
         token_table=False,
         steps=40,
-        warmup_steps=4,
+        warmup_steps=1,
         learning_rate=1e-3,
         global_batch_size=4,
         micro_batch_size=2,

@@ -156,12 +156,12 @@ class TrainingRecipe:
             self.conv_in or not self.location_control,
             "False where conv_in is not trained",
         )
+        follows = self.image_cls or self.cross_attention_kv or self.text_encoder != "frozen"
         self._require(
             "map_loss",
-            self.map_loss == "off" or self.image_cls or self.text_encoder != "frozen"
-            or self.cross_attention_kv,
-            "off where neither text nor K/V is trained: nothing could follow it",
-        )  # fmt: skip
+            self.map_loss == "off" or follows,
+            "off where neither CLS, text nor K/V is trained: nothing could follow it",
+        )
         conditioned = self.location_control or self.adapter or self.image_cls
         self._require(
             "adapter", conditioned, "at least one of adapter, image_cls, location_control"

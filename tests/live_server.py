@@ -12,7 +12,7 @@ from devtools.console import Progress
 from devtools.host import Host
 from devtools.server import LOOPBACK, ComfyServer, temporary_base
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def make_server(host: Host, base: Path, log: Path) -> ComfyServer:

@@ -1,0 +1,56 @@
+"""Makes the pictures beside the example workflows: every golden graph, run in the real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .api_client import ComfyClient, PromptError
+from .console import DevError, Progress, last_lines
+from .server import LOOPBACK, ComfyServer
+
+
+class ExamplePictures:
+    """Runs `tests/golden/<name>.json` and draws `example_workflows/<name>.jpg`."""
+
+    def __init__(self, *, root: Path, python: Path, progress: Progress) -> None:
+        self._root = root
+        self._python = python
+        self._progress = progress
+
+    def make_all(self, server: ComfyServer) -> list[Path]:
+        """The pictures that were made; a graph that needs a user's own files is only named."""
+        for picture in (self._root / "assets").rglob("*.png"):
+            shutil.copy(picture, server.base / "input")
+        made = []
+        with ComfyClient(LOOPBACK, server.port, server.is_running) as client:
+            for golden in sorted((self._root / "tests" / "golden").glob("*.json")):
+                picture = self._root / "example_workflows" / f"{golden.stem}.jpg"
+                try:
+                    self._make(client, golden, picture)
+                    made.append(picture)
+                except PromptError as error:
+                    self._progress.say(f"{golden.stem}: its picture stays as it is: {error}")
+        return made
+
+    def _make(self, client: ComfyClient, golden: Path, picture: Path) -> None:
+        graph = json.loads(golden.read_text(encoding="utf-8"))
+        images = [image for image in client.run(graph) if image.type == "output"]
+        with tempfile.TemporaryDirectory(prefix="subject-diffusion-example-") as temporary:
+            files = []
+            for number, image in enumerate(images):
+                files.append(Path(temporary) / f"{number}.png")
+                files[-1].write_bytes(client.fetch_image(image))
+            self._draw(files, picture)
+        self._progress.say(f"{picture} ({len(images)} image{'s' * (len(images) != 1)})")
+
+    def _draw(self, files: list[Path], picture: Path) -> None:
+        """Have `example_picture.py` draw it with a Python that has Pillow."""
+        script = Path(__file__).with_name("example_picture.py")
+        command = [str(self._python), str(script), str(picture), *map(str, files)]
+        drawn = subprocess.run(command, capture_output=True, text=True)
+        if drawn.returncode != 0:
+            raise DevError(f"{picture} could not be drawn:\n{last_lines(drawn.stderr, 5)}")

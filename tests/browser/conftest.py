@@ -1,0 +1,85 @@
+"""The real front end in the system's Chromium, on a real server.
+
+ComfyUI's folder comes from SUBJECT_DIFFUSION_COMFYUI (set by `dev.py test`) or COMFYUI_PATH;
+without it nothing here is collected. These tests need a pytest process of their own. Without a
+Chromium every one is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMFYUI = os.environ.get("SUBJECT_DIFFUSION_COMFYUI") or os.environ.get("COMFYUI_PATH")
+if COMFYUI is None:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from front_end import MODES, FrontEnd, launched_chromium
+    from live_server import running_server
+
+    from devtools.browser import find_browser
+    from devtools.server import ComfyServer
+
+# A user who has been here before: no tour, no template browser at the start.
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": "1.0.0"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-examples",
+        action="store_true",
+        help="write the example workflows and their golden graphs as the front end saves them",
+    )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """One server for all tests, with the sample pictures in its input folder."""
+    assert COMFYUI is not None
+    folder = tmp_path_factory.mktemp("server")
+    with running_server(Path(COMFYUI).resolve(), folder) as running:
+        for picture in (ROOT / "assets").rglob("*.png"):
+            shutil.copy(picture, running.base / "input")
+        user = running.base / "user" / "default"
+        user.mkdir(parents=True, exist_ok=True)
+        (user / "comfy.settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go: SUBJECT_DIFFUSION_SCREENSHOTS, else a temporary folder."""
+    given = os.environ.get("SUBJECT_DIFFUSION_SCREENSHOTS")
+    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["LiteGraph", "Nodes 2.0"])
+def open_front_end(
+    request: pytest.FixtureRequest, server: ComfyServer, screenshots: Path
+) -> Iterator[FrontEnd]:
+    """The page in one mode of the front end, open for all tests of that mode."""
+    browser_path = find_browser()
+    if browser_path is None:
+        pytest.skip("there is no Chromium")
+    with launched_chromium(browser_path) as browser:
+        front_end = FrontEnd(browser, server.url, screenshots)
+        front_end.open(MODES[request.param])
+        yield front_end
+        front_end.close()
+
+
+@pytest.fixture
+def front_end(open_front_end: FrontEnd) -> Iterator[FrontEnd]:
+    """The page; whatever the test does, its console must stay free of errors."""
+    yield open_front_end
+    assert open_front_end.take_errors() == []

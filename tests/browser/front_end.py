@@ -1,0 +1,197 @@
+"""ComfyUI's page as the tests use it: workflows in, API graphs, images and screenshots out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+# Name of a mode -> its setting `Comfy.VueNodes.Enabled`.
+MODES = {"LiteGraph": False, "Nodes 2.0": True}
+# Long, because a busy machine is slow; what is waited for usually takes a few seconds.
+READY_SECONDS, IMAGE_SECONDS, DRAWN_SECONDS = 300, 300, 60
+# As root there is no sandbox; the rest keeps the browser from calling its makers.
+CHROMIUM_OPTIONS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+# Files that the front end asks for and that need not exist: (end of the address, start of the text)
+OPTIONAL_FILES = (
+    "/favicon.ico",
+    "/user.css",
+    "/api/userdata/user.css",
+    "/api/userdata/comfy.templates.json",
+    "/api/userdata?dir=workflows&recurse=true&split=false&full_info=true",
+    "/api/userdata?dir=subgraphs%2F&recurse=true&split=false&full_info=true",
+)
+# The front end asks its makers about packs; ComfyUI's own headers forbid it (--disable-api-nodes).
+BLOCKED_CALL = re.compile(r"^Connecting to 'https://api\.comfy\.org/[^']*' violates .*connect-src")
+# The front end 1.32 stores a setting (useRenderModeSetting) before its settings are registered.
+EARLY_SETTING = re.compile(
+    r"^TypeError: Cannot read properties of undefined \(reading 'id'\)\n"
+    r" +at onChange \(\S+/assets/index-\S+\)\n +at Proxy\.set \(\S+/assets/index-\S+\)"
+)
+PACK_IS_THERE = (
+    "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
+)
+
+
+@contextmanager
+def launched_chromium(executable: Path) -> Iterator[Browser]:
+    """The system's Chromium, headless."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=list(CHROMIUM_OPTIONS)
+        )
+        yield browser
+        browser.close()
+
+
+class FrontEnd:
+    """One page with ComfyUI in it.
+
+    `page` is Playwright's, for what has no method here. Console errors are collected from the
+    start; `take_errors` hands over those that are not known to be harmless.
+    """
+
+    def __init__(self, browser: Browser, url: str, screenshots: Path) -> None:
+        self._url = url
+        self._screenshots = screenshots
+        self._context = browser.new_context(viewport={"width": 1600, "height": 1000})
+        self._errors: list[str] = []
+        self.mode = ""
+        self._is_starting = True
+        self._context.set_default_timeout(1000 * READY_SECONDS)
+        self.page: Page = self._context.new_page()
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
+
+    def open(self, vue_nodes: bool) -> None:
+        """Load the page in one of the front end's two modes and wait for the pack's nodes."""
+        self._is_starting = True
+        self.mode = next(name for name, value in MODES.items() if value == vue_nodes)
+        self.page.goto(self._url)
+        self._wait_for(PACK_IS_THERE, READY_SECONDS)
+        if self.page.evaluate("Boolean(window.LiteGraph.vueNodesMode)") != vue_nodes:
+            self.set_setting("Comfy.VueNodes.Enabled", vue_nodes)
+            self.page.reload()
+            self._wait_for(PACK_IS_THERE, READY_SECONDS)
+        self._wait_for(
+            f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", DRAWN_SECONDS
+        )
+        self._is_starting = False
+
+    def close(self) -> None:
+        self._context.close()
+
+    def set_setting(self, name: str, value: Any) -> None:
+        """A setting as the settings dialog stores it."""
+        self.page.evaluate(
+            "([name, value]) => window.app.extensionManager.setting.set(name, value)", [name, value]
+        )
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        """Show a workflow as if its file had been dropped onto the canvas."""
+        self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
+        count = len(workflow["nodes"])
+        self._wait_for(f"window.app.graph.nodes.length === {count}", DRAWN_SECONDS)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until what was changed is drawn."""
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def save(self) -> dict[str, Any]:
+        """The workflow as "Save" writes it to a file."""
+        saved = self.page.evaluate("() => JSON.stringify(window.app.graph.serialize())")
+        return dict(json.loads(saved))
+
+    def export(self) -> dict[str, dict[str, Any]]:
+        """The graph as "Export (API)" saves it, less the nodes' titles."""
+        graph = self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        return {
+            name: {key: value for key, value in node.items() if key != "_meta"}
+            for name, node in graph.items()
+        }
+
+    def run(self) -> None:
+        """Press Run and wait for the end; an error of the server is an AssertionError."""
+        self.page.evaluate(
+            """() => {
+                window.runEnd = null
+                for (const kind of ['execution_success', 'execution_error'])
+                    window.app.api.addEventListener(
+                        kind,
+                        event => { window.runEnd ??= { kind, detail: event.detail } },
+                        { once: true })
+            }"""
+        )
+        self.page.get_by_test_id("queue-button").first.click()
+        self._wait_for("window.runEnd !== null", IMAGE_SECONDS)
+        end = self.page.evaluate("window.runEnd")
+        if end["kind"] != "execution_success":
+            raise AssertionError(end["detail"]["exception_message"])
+
+    def images_of(self, node_id: int) -> list[bytes]:
+        """The images that a node shows, once the page has got them."""
+        images = f"""(window.LiteGraph.vueNodesMode
+            ? [...document.querySelectorAll('[data-node-id="{node_id}"] img')]
+            : window.app.graph.getNodeById({node_id}).imgs ?? [])"""
+        loaded = f"{images}.length && {images}.every(image => image.naturalWidth > 0)"
+        self._wait_for(loaded, IMAGE_SECONDS)
+        sources = self.page.evaluate(f"{images}.map(image => image.src)")
+        return [self.page.request.get(source).body() for source in sources]
+
+    def rectangles(self) -> dict[str, tuple[float, float, float, float]]:
+        """Left, top, right and bottom of every node as drawn, with its title bar."""
+        found = self.page.evaluate(
+            """() => window.app.graph.nodes.map(node => {
+                const [x, y, width, height] = node.boundingRect
+                return [`${node.id} ${node.type}`, [x, y, x + width, y + height]]
+            })"""
+        )
+        return {name: tuple(edges) for name, edges in found}
+
+    def screenshot(self, name: str) -> Path:
+        """The whole workflow, fitted into the window."""
+        self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.wait_for_timeout(600)  # the view glides there
+        path = self._screenshots / f"{name} ({self.mode}).png"
+        self.page.screenshot(path=path)
+        return path
+
+    def take_errors(self) -> list[str]:
+        """Console errors and alerts since the last call, without those known to be harmless."""
+        alerts = self.page.locator(".p-toast-message").all_inner_texts()
+        errors, self._errors = self._errors + [f"alert: {text[:500]}" for text in alerts], []
+        return errors
+
+    def _wait_for(self, condition: str, seconds: float) -> None:
+        self.page.wait_for_function(f"() => Boolean({condition})", timeout=1000 * seconds)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not self._is_harmless(message):
+            self._errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _is_harmless(self, message: ConsoleMessage) -> bool:
+        if message.text.startswith(
+            "Failed to load resource: the server responded with a status of 404"
+        ):
+            address = str(message.location.get("url", ""))
+            return address.removeprefix(self._url) in OPTIONAL_FILES
+        if BLOCKED_CALL.match(message.text):
+            return True
+        return self._is_starting and EARLY_SETTING.match(message.text) is not None

@@ -1,0 +1,107 @@
+"""Layout's `boxes`: whatever holds boxes, for all subjects in order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from host_models import Host
+from test_placement import edges, subject
+
+FIRST, SECOND = (0.25, 0.125, 0.5, 1.0), (0.5, 0.0, 0.75, 0.5)
+PIXELS = [
+    {"x": 32, "y": 16, "width": 32, "height": 112},
+    {"x": 64, "y": 0, "width": 32, "height": 64, "metadata": {"label": "cat"}},
+]
+CORNERS = [dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)) for box in (FIRST, SECOND)]
+
+
+def masks(*boxes: tuple[float, ...]) -> torch.Tensor:
+    """(N, 16, 24): one rectangle each, in a size of its own."""
+    drawn = torch.zeros(len(boxes), 16, 24)
+    for mask, (x1, y1, x2, y2) in zip(drawn, boxes, strict=True):
+        mask[round(y1 * 16) : round(y2 * 16), round(x1 * 24) : round(x2 * 24)] = 1
+    return drawn
+
+
+def placed(host: Host, value: Any, count: int = 2, box: Any = None) -> list[tuple[float, ...]]:
+    subjects = tuple(
+        host.subjects.Subject(**{**vars(subject(host, mask=None, box=box)), "name": f"Subject {i}"})
+        for i in range(1, count + 1)
+    )
+    node = host.layout.SubjectDiffusionLayout
+    return edges(node.execute(subjects, 128, 128, boxes=value)[0])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [FIRST, SECOND],
+        [[FIRST, SECOND]],
+        [list(FIRST), {"x": 64, "y": 0, "width": 32, "height": 64}],
+        [*FIRST, *SECOND],
+        PIXELS,
+        [PIXELS],
+        [[PIXELS[0]], [PIXELS[1]]],
+        CORNERS,
+        json.dumps([FIRST, SECOND]),
+        json.dumps([PIXELS]),
+        json.dumps(CORNERS),
+        str(CORNERS),
+        "0.25,0.125,0.5,1\n0.5 0 0.75 0.5",
+        ["0.25,0.125,0.5,1", "[0.5, 0, 0.75, 0.5]"],
+        torch.tensor([FIRST, SECOND]),
+        masks(FIRST, SECOND),
+        [masks(FIRST), masks(SECOND)[0]],
+    ],
+    ids=str,
+)
+def test_every_form(host: Host, value: Any) -> None:
+    assert placed(host, value) == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [FIRST, PIXELS[0], [[PIXELS[0]]], CORNERS[0], "0.25,0.125,0.5,1", masks(FIRST)],
+    ids=str,
+)
+def test_one_box(host: Host, value: Any) -> None:
+    assert placed(host, value, count=1) == [FIRST]
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", [None, None], "[null, null]"])
+def test_nothing_given_keeps_what_is_written(host: Host, value: Any) -> None:
+    box = host.boxes.Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
+    assert placed(host, value, box=box) == [(0.0, 0.0, 1.0, 1.0)] * 2
+
+
+def test_they_replace_written_boxes(host: Host) -> None:
+    box = host.boxes.Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
+    assert placed(host, [None, SECOND], box=box) == [(0.0, 0.0, 1.0, 1.0), SECOND]
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ([FIRST], r"^boxes: expected 2, one for each subject in order, got 1\. Give as many"),
+        ([FIRST] * 3, r"^boxes: expected 2, one for each subject in order, got 3\."),
+        ([], r"^boxes: expected 2, .* got 0\."),
+        (masks(FIRST), r"^boxes: expected 2, .* got 1\."),
+        ("0,0,1,1,0.5", r"^boxes: expected four numbers a box .*, got 5 numbers\."),
+        ("[[0,0,1,1", r"^boxes: expected .*, got JSON that does not parse"),
+        ("left, right", r"^boxes: expected four numbers in 0\.\.1 .*, got 'left'\."),
+        (7, r"^boxes: expected boxes as text, lists, dictionaries or masks, got int\."),
+        ([FIRST, {"x": 1}], r"^Subject 2's box: expected four numbers in 0\.\.1"),
+        (
+            [FIRST, (0, 0, 2, 1)],
+            r"^Subject 2's box: expected numbers inside 0\.\.1, got 0, 0, 2, 1",
+        ),
+        ([PIXELS[0], {**PIXELS[1], "x": 100}], r"^Subject 2's box: .* inside the 128x128 picture"),
+        (torch.zeros(2, 9, 9), r"^Subject 1's box: expected 1 where .* any value above 0\.5"),
+    ],
+)
+def test_what_is_refused(host: Host, value: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        placed(host, value)

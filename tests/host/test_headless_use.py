@@ -1,0 +1,70 @@
+"""Without a browser: the README's script, run as it stands there, and the examples' pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from devtools.console import Progress
+from devtools.examples import ExamplePictures
+from devtools.server import ComfyServer
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("tests/golden/one_subject.json", "assets/subjects/owl.png")
+
+
+def readme_script(url: str) -> str:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    script, count = re.subn(r'^SERVER = ".*"$', f'SERVER = "{url}"', block, flags=re.M)
+    assert count == 1
+    return script
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """With the standard library alone (-I -S), where the README's files are."""
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    command = [sys.executable, "-I", "-S", "-c", script]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_the_script_makes_a_picture(server: ComfyServer, tmp_path: Path) -> None:
+    done = run(readme_script(server.url), tmp_path)
+    assert done.returncode == 0, done.stderr
+    (picture,) = tmp_path.glob("*.png")
+    assert Image.open(picture).size == (128, 128)
+
+
+def test_the_script_says_what_went_wrong(server: ComfyServer, tmp_path: Path) -> None:
+    script = readme_script(server.url).replace('["label"] = "owl"', '["label"] = " "')
+    done = run(script, tmp_path)
+    assert done.returncode == 1
+    assert "Subject 1 has no label" in done.stderr
+    assert list(tmp_path.glob("*.png")) == []
+
+
+def test_pictures_of_the_examples(server: ComfyServer, tmp_path: Path) -> None:
+    """One that runs gets a picture; one that needs a user's files keeps the one it has."""
+    for name in ("assets/subjects", "tests/golden", "example_workflows"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("crab", "guitar"):
+        shutil.copy(ROOT / "assets" / "subjects" / f"{name}.png", tmp_path / "assets" / "subjects")
+    for name in ("one_subject", "lora_and_controlnet"):
+        graph = json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text("utf-8"))
+        for node in graph.values():
+            if "steps" in node["inputs"]:
+                node["inputs"]["steps"] = 1
+        text = json.dumps(graph)
+        (tmp_path / "tests" / "golden" / f"{name}.json").write_text(text, encoding="utf-8")
+    pictures = ExamplePictures(root=tmp_path, python=Path(sys.executable), progress=Progress())
+    made = pictures.make_all(server)
+    assert [path.name for path in made] == ["one_subject.jpg"]
+    assert Image.open(made[0]).size == (512, 512)
+    assert [path.name for path in (tmp_path / "example_workflows").iterdir()] == ["one_subject.jpg"]

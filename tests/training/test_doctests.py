@@ -1,0 +1,22 @@
+"""The examples in the docstrings of the training loop run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = (
+    "training.dataset.batches",
+    "training.dataset.framing",
+    "training.dataset.order",
+    "training.loop.progress",
+    "training.recipes.settings",
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted > 0 and outcome.failed == 0

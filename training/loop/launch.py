@@ -1,0 +1,74 @@
+"""How a run starts: its paths, its processes, its data, what it says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from ..dataset.catalogue import Catalogue, open_catalogue
+from ..recipes.configuration import TrainingRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a run reads and writes; everything else is the recipe's."""
+
+    recipe: TrainingRecipe
+    data: Path
+    out: Path
+    base: Path | None = None
+    vision: Path | None = None
+    init: Path | None = None
+
+
+def make_accelerator(recipe: TrainingRecipe) -> Accelerator:
+    """One process, DDP or FSDP (version 2), as `accelerate launch` or torchrun set it up."""
+    accelerator = Accelerator(
+        mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
+        cpu=not torch.cuda.is_available(),
+    )
+    kind = str(accelerator.distributed_type.value)
+    plain = kind in ("NO", "MULTI_GPU", "MULTI_CPU")
+    if not plain and not (kind == "FSDP" and accelerator.is_fsdp2):
+        raise ValueError(
+            f"accelerate: expected one process, DDP or FSDP version 2, got {kind}. "
+            "Choose one of these with `accelerate config`."
+        )
+    if kind == "FSDP" and (recipe.offload_optimizer or recipe.optimizer == "adamw8bit"):
+        raise ValueError(
+            "offload_optimizer: expected false (and optimizer adamw) with FSDP, which cuts the "
+            "optimiser's state itself. Change the setting."
+        )
+    return accelerator
+
+
+def shared_catalogue(options: RunOptions, accelerator: Accelerator) -> Catalogue:
+    """The data's catalogue, built by the first process."""
+    folder = options.out / "index"
+    if accelerator.is_main_process:
+        open_catalogue(options.data, folder)
+    accelerator.wait_for_everyone()
+    return open_catalogue(options.data, folder, build=False)
+
+
+def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator) -> None:
+    """Print the resolved configuration and what the data is."""
+    width = max(len(name) for name in options.recipe.as_dict())
+    for name, value in options.recipe.as_dict().items():
+        print(f"  {name:<{width}} {value}")
+    computed = ", ".join(catalogue.features) or "nothing"
+    print(
+        f"{sum(catalogue.counts)} samples in {len(catalogue.shards)} shards, "
+        f"{len(catalogue.views)} subjects with several pictures, computed before: {computed}"
+    )
+    for sentence in catalogue.damaged:
+        print(f"warning: {sentence}")
+    count = accelerator.num_processes
+    print(
+        f"{count} of the {options.recipe.num_processes} processes that the recipe is meant for, on "
+        f"{accelerator.device}; micro-batches of each: {options.recipe.accumulation(count)}",
+        flush=True,
+    )

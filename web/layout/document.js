@@ -1,0 +1,132 @@
+// The saved layout: plain JSON, one entry per subject in their order, and what can be done to it.
+// An entry is { box, strength, start, end }.
+
+import { moved, roundedBox } from "./geometry.js";
+
+export const VERSION = 1;
+export const DEFAULTS = Object.freeze({ box: null, strength: 1, start: 0, end: 1 });
+export const LIMITS = { strength: 2, start: 1, end: 1 };
+
+/** The entries of a layout's text; throws an error with a sentence. */
+export function parseLayout(text) {
+  if (!text.trim()) return [];
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`The layout is no JSON (${error.message}).`);
+  }
+  if (!hasOnly(value, ["version", "subjects"]) || !Array.isArray(value.subjects)) {
+    throw new Error('The layout should be {"version": 1, "subjects": [...]}.');
+  }
+  if ((value.version ?? VERSION) !== VERSION) {
+    throw new Error(`The layout has version ${value.version}; this editor knows ${VERSION}.`);
+  }
+  return value.subjects.map((entry, index) => parseEntry(entry ?? {}, `Subject ${index + 1}`));
+}
+
+function parseEntry(entry, owner) {
+  const result = { ...DEFAULTS, ...entry };
+  const isInside = ([key, limit]) => isWithin(result[key], limit);
+  if (!hasOnly(entry, Object.keys(DEFAULTS)) || !Object.entries(LIMITS).every(isInside)) {
+    throw new Error(`${owner}: only box, strength (0 to 2), start and end (0 to 1) can be given.`);
+  }
+  if (result.box !== null && !isBox(result.box)) {
+    throw new Error(`${owner}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.`);
+  }
+  return result;
+}
+
+const hasOnly = (value, keys) =>
+  value?.constructor === Object && Object.keys(value).every((key) => keys.includes(key));
+const isWithin = (value, limit) => typeof value === "number" && value >= 0 && value <= limit;
+
+export const isBox = (value) =>
+  Array.isArray(value) &&
+  value.length === 4 &&
+  value.every((edge) => isWithin(edge, 1)) &&
+  value[0] < value[2] &&
+  value[1] < value[3];
+
+/** The text of some entries: a line per subject, only what differs; empty if nothing does. */
+export function layoutText(entries) {
+  const said = entries.map((entry) =>
+    Object.fromEntries(
+      Object.keys(DEFAULTS)
+        .filter((key) => entry[key] !== DEFAULTS[key])
+        .map((key) => [key, entry[key]]),
+    ),
+  );
+  while (said.length && !Object.keys(said.at(-1)).length) said.pop();
+  if (!said.length) return "";
+  const lines = said.map((entry) => `  ${JSON.stringify(entry).replace(/[,:]/g, "$& ")}`);
+  return `{"version": ${VERSION}, "subjects": [\n${lines.join(",\n")}\n]}`;
+}
+
+/** As many entries as there are subjects: missing ones say nothing. */
+export const padded = (entries, count) =>
+  Array.from({ length: Math.max(count, entries.length) }, (_, i) => entries[i] ?? DEFAULTS);
+
+export function changed(entries, index, fields) {
+  const result = padded(entries, index + 1);
+  result[index] = { ...result[index], ...fields };
+  if (fields.box) result[index].box = roundedBox(fields.box);
+  return result;
+}
+
+export function exchanged(entries, first, second) {
+  const result = padded(entries, Math.max(first, second) + 1);
+  [result[first], result[second]] = [result[second], result[first]];
+  return result;
+}
+
+/** The same size, strength and range for another subject, beside the given box. */
+export function duplicated(entries, from, to, box) {
+  const side = box[0] + box[2] < 1 ? 1 : -1;
+  const beside = moved(box, side * (box[2] - box[0]), 0);
+  return changed(entries, to, { ...padded(entries, from + 1)[from], box: beside });
+}
+
+/** Entries go with their subjects' ids; if no subject is known, they stay where they are. */
+export function followed(entries, before, after, parked) {
+  before.forEach((id, index) => parked.set(id, entries[index] ?? DEFAULTS));
+  if (!after.some((id) => parked.has(id))) return after.map((_, i) => entries[i] ?? DEFAULTS);
+  return after.map((id) => parked.get(id) ?? DEFAULTS);
+}
+
+const TOGETHER = 800; // ms
+
+/** Undo and redo of texts; what comes shortly after another under the same name is one step. */
+export class History {
+  constructor() {
+    this.clear();
+  }
+
+  clear() {
+    this.past = [];
+    this.future = [];
+    this.last = null;
+  }
+
+  /** `text` is what was there before the change `name` at `time` (ms). */
+  add(text, name, time) {
+    if (name !== this.last?.name || time - this.last.time > TOGETHER) this.past.push(text);
+    this.future = [];
+    this.last = { name, time };
+  }
+
+  /** The text before the last change, or undefined. */
+  undo(current) {
+    return this.#step(this.past, this.future, current);
+  }
+
+  redo(current) {
+    return this.#step(this.future, this.past, current);
+  }
+
+  #step(from, to, current) {
+    if (from.length) to.push(current);
+    this.last = null;
+    return from.pop();
+  }
+}

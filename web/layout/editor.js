@@ -1,0 +1,292 @@
+// The layout editor of one node: what is shown, and what is done to the saved layout.
+
+import * as layout from "./document.js";
+import { freePlace } from "./geometry.js";
+import { comesFromElsewhere, readScene } from "./graph.js";
+import { addGestures } from "./gestures.js";
+import { element } from "./elements.js";
+import { onKey } from "./keys.js";
+import { Panel } from "./panel.js";
+import { advice, aspectOf, shownPlaces, withNewcomers } from "./places.js";
+import { Stage } from "./stage.js";
+
+// As in the server's preview (nodes/layout_preview.py).
+const COLOURS = ["#ff9f40", "#4bc0c0", "#9966ff", "#ff6384", "#ffcd56"];
+
+export class LayoutEditor {
+  /**
+   * `host`: { pictures, onChange(isLasting), undoElsewhere(isRedo) }. `onChange` comes after
+   * every change of `text`; `isLasting` is false while a key may still be held.
+   */
+  constructor(node, host) {
+    this.node = node;
+    this.host = host;
+    this.text = "";
+    this.entries = [];
+    this.problem = null;
+    this.ids = [];
+    this.parked = new Map();
+    this.placedByItself = new Map();
+    this.lastRun = null;
+    this.selected = null;
+    this.items = [];
+    this.history = new layout.History();
+    this.stage = new Stage({
+      onSelect: (index) => this.select(index),
+      onStrength: (value) => this.setField("strength", value),
+    });
+    this.panel = new Panel(this);
+    this.element = element(
+      "div",
+      { class: "sdl widget-expands", role: "group", "aria-label": "Layout editor" },
+      this.stage.element,
+      ...this.panel.elements,
+    );
+    this.element.addEventListener("keydown", (event) => onKey(event, this));
+    addGestures(this.stage.frame, this);
+    this.#take("");
+  }
+
+  /** The text as the workflow gave it. */
+  load(text) {
+    this.history.clear();
+    this.parked.clear();
+    this.#take(typeof text === "string" ? text : "");
+    this.refresh();
+  }
+
+  /** What the server did in the last run: { width, height, subjects: [{ box, thumbnail }] }. */
+  showRun(run) {
+    this.lastRun = run;
+    this.refresh();
+  }
+
+  /** Read the graph again; `mayPlace`: newcomers get a place, as a connection was just made. */
+  refresh(mayPlace = false) {
+    if (!this.node.graph) return;
+    const scene = readScene(this.node);
+    if (!scene.isComplete) scene.subjects = this.#fromRun(scene.subjects);
+    const ids = scene.subjects.map(({ id }) => id);
+    this.isReadOnly = comesFromElsewhere(this.node, "layout");
+    scene.hasBoxes ||= this.isReadOnly;
+    if (!sameList(ids, this.ids)) this.#follow(scene, ids, mayPlace);
+    const pictures = scene.subjects.map(({ picture }) =>
+      this.host.pictures.get(picture, () => this.refresh()),
+    );
+    const state = JSON.stringify([scene, this.text, this.isReadOnly, this.lastRun, this.selected]);
+    const isSame = state === this.shown?.state && sameList(pictures, this.shown.pictures);
+    this.scene = scene;
+    this.shown = { state, pictures };
+    if (!isSame) this.render();
+  }
+
+  /** Subjects that other nodes made are known after a run; until then, so is everybody's number. */
+  #fromRun(subjects) {
+    const all = this.lastRun?.subjects ?? [];
+    const others = all.slice(0, Math.max(all.length - subjects.length, 0));
+    const made = others.map(({ label }, i) => ({ id: `run ${i}`, label, picture: null }));
+    return all.length ? [...made, ...subjects] : [];
+  }
+
+  /** The chain of subjects has changed: what was said goes with its subject. */
+  #follow(scene, ids, mayPlace) {
+    const known = this.ids;
+    this.ids = ids;
+    if (!mayPlace || this.isReadOnly || this.problem) return;
+    let entries = layout.followed(this.entries, known, ids, this.parked);
+    if (scene.mode === "given" && !scene.hasBoxes) {
+      const shapes = scene.subjects.map((subject) => this.#shape(subject));
+      entries = withNewcomers(scene, entries, known, this.placedByItself, shapes);
+    }
+    const text = layout.layoutText(entries);
+    if (text === this.text) return;
+    this.#take(text);
+    this.host.onChange(true);
+  }
+
+  /** Width : height of a subject; a square while that is not known. */
+  #shape({ picture }) {
+    const edges = this.host.pictures.get(picture, () => this.refresh())?.content?.edges;
+    return edges ? (edges[2] - edges[0]) / (edges[3] - edges[1]) : 1;
+  }
+
+  render() {
+    const { scene } = this;
+    const { pictures } = this.shown;
+    const contents = pictures.map((picture) => picture?.content);
+    const said = this.isReadOnly ? [] : this.entries;
+    const isSame = this.lastRun?.subjects.length === scene.subjects.length;
+    const run = isSame ? this.lastRun : null; // not of another chain
+    const places = shownPlaces(scene, said, contents, run);
+    const entries = layout.padded(said, scene.subjects.length);
+    this.items = scene.subjects.map(({ label }, index) => ({
+      index,
+      name: `Subject ${index + 1}`,
+      label,
+      colour: COLOURS[index % COLOURS.length],
+      thumbnail: pictures[index]?.thumbnail ?? run?.subjects[index].thumbnail,
+      isSaid: layout.layoutText([entries[index]]) !== "",
+      ...entries[index],
+      ...places[index],
+    }));
+    if (this.selected >= this.items.length) this.selected = null;
+    const model = {
+      items: this.items,
+      selected: this.selected,
+      aspect: aspectOf(scene.width && scene.height ? scene : this.lastRun),
+      isReadOnly: this.isReadOnly,
+      text: this.text,
+      problem: this.problem,
+      advice: this.isReadOnly ? "Another node gives the layout." : advice(scene, this.items),
+      canUndo: this.history.past.length > 0,
+      canRedo: this.history.future.length > 0,
+    };
+    this.stage.render(model);
+    this.panel.render(model);
+  }
+
+  #take(text) {
+    this.text = text;
+    try {
+      this.entries = layout.parseLayout(text);
+      this.problem = null;
+    } catch (error) {
+      this.entries = [];
+      this.problem = `${error.message} Correct it below, or clear it.`;
+    }
+  }
+
+  #commit(text, name) {
+    const mayChange = !this.isReadOnly && (!this.problem || name === "text");
+    if (text !== this.text && mayChange) {
+      this.history.add(this.text, name, performance.now());
+      this.#take(text);
+      this.host.onChange(!/^(nudge|pull) /.test(name));
+    }
+    this.refresh();
+    this.render();
+    return true;
+  }
+
+  // What buttons, keys and gestures do; each returns true.
+
+  select(index) {
+    if (index === this.selected) return true;
+    this.selected = index;
+    this.refresh();
+    return true;
+  }
+
+  deselect() {
+    return this.select(null);
+  }
+
+  /** Which subject a new box is for: the first without a place, else the selected one. */
+  drawTarget() {
+    const first = this.items.find(({ box }) => !box) ?? this.items[this.selected];
+    if (first) this.select(first.index);
+    return first?.index ?? null;
+  }
+
+  preview(index, box, guides) {
+    this.stage.showBox(index, box, guides);
+    this.panel.showBox(box);
+  }
+
+  place(index, box, name) {
+    return this.#commit(layout.layoutText(layout.changed(this.entries, index, { box })), name);
+  }
+
+  setEdge(edge, value) {
+    const item = this.items[this.selected];
+    const box = [...(item.box ?? [0.25, 0.25, 0.75, 0.75])];
+    const opposite = (edge + 2) % 4;
+    box[edge] = value;
+    if (edge < 2 ? box[edge] >= box[opposite] : box[edge] <= box[opposite]) return this.render();
+    return this.place(item.index, box, `edge ${edge}`);
+  }
+
+  setField(key, value) {
+    const entries = layout.changed(this.entries, this.selected, { [key]: value });
+    return this.#commit(layout.layoutText(entries), key);
+  }
+
+  setText(text) {
+    return this.#commit(text, "text");
+  }
+
+  findPlace() {
+    const item = this.items[this.selected];
+    if (!item) return true;
+    const taken = this.items.filter((one) => one !== item && one.box).map(({ box }) => box);
+    const shape = this.#shape(this.scene.subjects[item.index]);
+    return this.place(item.index, freePlace(shape, aspectOf(this.scene), taken), "place");
+  }
+
+  keepAll() {
+    const entries = this.items.reduce(
+      (kept, { index, box }) => (box ? layout.changed(kept, index, { box }) : kept),
+      this.entries,
+    );
+    return this.#commit(layout.layoutText(entries), "keep");
+  }
+
+  earlier() {
+    return this.#exchange(-1);
+  }
+
+  later() {
+    return this.#exchange(1);
+  }
+
+  #exchange(way) {
+    const [from, to] = [this.selected, this.selected + way];
+    if (from === null || !this.items[to]) return true;
+    let entries = layout.exchanged(this.entries, from, to);
+    entries = layout.changed(entries, to, { box: this.items[from].box });
+    entries = layout.changed(entries, from, { box: this.items[to].box });
+    return this.#commitOn(to, entries, "exchange");
+  }
+
+  /** For the first subject without a place, else for the next one. */
+  duplicate() {
+    const from = this.items[this.selected];
+    if (!from?.box || this.items.length < 2) return true;
+    const next = (from.index + 1) % this.items.length;
+    const to = this.items.find(({ box }) => !box)?.index ?? next;
+    const entries = layout.duplicated(this.entries, from.index, to, from.box);
+    return this.#commitOn(to, entries, "duplicate");
+  }
+
+  #commitOn(index, entries, name) {
+    this.selected = index;
+    this.#commit(layout.layoutText(entries), name);
+    this.stage.focus(index);
+    return true;
+  }
+
+  clear() {
+    if (this.selected === null) return true;
+    const entries = layout.changed(this.entries, this.selected, layout.DEFAULTS);
+    return this.#commit(layout.layoutText(entries), "clear");
+  }
+
+  undo(isRedo = false) {
+    const step = isRedo ? this.history.redo(this.text) : this.history.undo(this.text);
+    if (step === undefined) {
+      this.host.undoElsewhere(isRedo);
+      return true;
+    }
+    this.#take(step);
+    this.host.onChange(true);
+    this.refresh();
+    return true;
+  }
+
+  redo() {
+    return this.undo(true);
+  }
+}
+
+const sameList = (first, second) =>
+  first.length === second.length && first.every((value, i) => value === second[i]);

@@ -1,0 +1,160 @@
+// Boxes are [x1, y1, x2, y2] (left, top, right, bottom) in fractions of the picture, 0 to 1.
+
+export const HANDLES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
+export const SMALLEST_SIDE = 0.02;
+const DECIMALS = 4;
+const LONGEST_SHARE = 0.7;
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+export const roundedBox = (box) => box.map((edge) => Number(edge.toFixed(DECIMALS)));
+
+export const sameBox = (first, second) => String(first) === String(second);
+
+/** The box between two points, inside the picture. */
+export function boxBetween([ax, ay], [bx, by]) {
+  const ends = [ax, ay, bx, by].map((value) => clamp(value, 0, 1));
+  const low = [0, 1].map((axis) => Math.min(ends[axis], ends[axis + 2], 1 - SMALLEST_SIDE));
+  const high = [0, 1].map((axis) => Math.max(ends[axis], ends[axis + 2], low[axis] + SMALLEST_SIDE));
+  return [...low, ...high];
+}
+
+/** Moved as far as the picture allows; width and height stay. */
+export function moved(box, dx, dy) {
+  const x = clamp(dx, -box[0], 1 - box[2]);
+  const y = clamp(dy, -box[1], 1 - box[3]);
+  return [box[0] + x, box[1] + y, box[2] + x, box[3] + y];
+}
+
+/** The edges that a handle pulls: indices into a box, or null. */
+export function handleEdges(handle) {
+  return [
+    handle.includes("w") ? 0 : handle.includes("e") ? 2 : null,
+    handle.includes("n") ? 1 : handle.includes("s") ? 3 : null,
+  ];
+}
+
+/** A handle pulled by dx, dy. */
+export function resized(box, handle, dx, dy) {
+  const result = [...box];
+  handleEdges(handle).forEach((edge, axis) => {
+    if (edge !== null) result[edge] = limitedEdge(result, edge, box[edge] + [dx, dy][axis]);
+  });
+  return result;
+}
+
+/** `value` for one edge, inside the picture and without turning the box over. */
+export function limitedEdge(box, edge, value) {
+  const opposite = box[(edge + 2) % 4];
+  return edge < 2
+    ? clamp(value, 0, opposite - SMALLEST_SIDE)
+    : clamp(value, opposite + SMALLEST_SIDE, 1);
+}
+
+/** What edges snap to: the picture's edges, middle and thirds, and the other boxes. */
+export function snapLines(others) {
+  const own = [0, 1 / 3, 1 / 2, 2 / 3, 1];
+  return [
+    [...own, ...others.flatMap((box) => [box[0], box[2]])],
+    [...own, ...others.flatMap((box) => [box[1], box[3]])],
+  ];
+}
+
+/** [way, line] from one of `values` to the nearest line within reach, or null. */
+function nearestLine(values, lines, reach) {
+  let best = null;
+  for (const value of values) {
+    for (const line of lines) {
+      const way = line - value;
+      if (Math.abs(way) <= reach && (best === null || Math.abs(way) < Math.abs(best[0]))) {
+        best = [way, line];
+      }
+    }
+  }
+  return best;
+}
+
+/** A moved box, its edges and middles drawn to lines within `reach` ([x, y]). */
+export function snappedMove(box, lines, reach) {
+  const guides = [null, null];
+  const ways = [0, 1].map((axis) => {
+    const [low, high] = [box[axis], box[axis + 2]];
+    const near = nearestLine([low, (low + high) / 2, high], lines[axis], reach[axis]);
+    guides[axis] = near && near[1];
+    return near ? near[0] : 0;
+  });
+  return { box: moved(box, ...ways), guides };
+}
+
+/** A resized box whose pulled edges are drawn to nearby lines. */
+export function snappedResize(box, handle, lines, reach) {
+  const result = [...box];
+  const guides = handleEdges(handle).map((edge, axis) => {
+    const near = edge !== null && nearestLine([box[edge]], lines[axis], reach[axis]);
+    if (!near) return null;
+    result[edge] = limitedEdge(result, edge, near[1]);
+    return result[edge] === near[1] ? near[1] : null;
+  });
+  return { box: result, guides };
+}
+
+export const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
+
+/** Intersection over union of two boxes. */
+export function overlap(first, second) {
+  const width = Math.min(first[2], second[2]) - Math.max(first[0], second[0]);
+  const height = Math.min(first[3], second[3]) - Math.max(first[1], second[1]);
+  const inside = Math.max(width, 0) * Math.max(height, 0);
+  return inside / (area(first) + area(second) - inside);
+}
+
+/** Places for subjects of given shapes (width : height in pixels), three in a row at most. */
+export function sideBySide(shapes, aspect) {
+  const columns = shapes.length <= 3 ? shapes.length : Math.ceil(Math.sqrt(shapes.length));
+  const rows = Math.ceil(shapes.length / columns);
+  return shapes.map((shape, index) => {
+    const [row, column] = [Math.floor(index / columns), index % columns];
+    const inRow = Math.min(columns, shapes.length - columns * row);
+    const cell = [column / inRow, row / rows, (column + 1) / inRow, (row + 1) / rows];
+    return fitted(cell, shape, aspect);
+  });
+}
+
+/** The largest box of a shape in the middle of a cell, with some air around it. */
+function fitted(cell, shape, aspect) {
+  const ratio = shape / aspect; // width : height in fractions of the picture
+  const limit = (side) => Math.min(side * 0.88, LONGEST_SHARE);
+  const width = Math.min(limit(cell[2] - cell[0]), limit(cell[3] - cell[1]) * ratio);
+  return around([(cell[0] + cell[2]) / 2, (cell[1] + cell[3]) / 2], width, width / ratio);
+}
+
+function around([x, y], width, height) {
+  const sides = [clamp(width, SMALLEST_SIDE, 1), clamp(height, SMALLEST_SIDE, 1)];
+  const box = [x - sides[0] / 2, y - sides[1] / 2, x + sides[0] / 2, y + sides[1] / 2];
+  return roundedBox(moved(box, 0, 0));
+}
+
+/** A place among boxes that stay: large, apart from them, near the middle; in this order. */
+export function freePlace(shape, aspect, taken) {
+  const ratio = shape / aspect;
+  let best = null;
+  for (const share of [0.6, 0.5, 0.42, 0.35, 0.28]) {
+    const width = Math.min(share, share * ratio);
+    for (const [x, y] of middles(width, width / ratio)) {
+      const box = around([x, y], width, width / ratio);
+      const cost = Math.max(0, ...taken.map((other) => overlap(box, other)));
+      const way = Math.hypot(x - 0.5, y - 0.5);
+      if (best === null || cost < best.cost || (cost === best.cost && way < best.way)) {
+        best = { box, cost, way };
+      }
+    }
+    if (best.cost === 0) return best.box;
+  }
+  return best.box;
+}
+
+function middles(width, height, steps = 12) {
+  const along = (side) =>
+    Array.from({ length: steps + 1 }, (_, i) => side / 2 + ((1 - side) * i) / steps);
+  return along(width).flatMap((x) => along(height).map((y) => [x, y]));
+}

@@ -1,0 +1,121 @@
+// Subject-Diffusion's layout editor: takes the place of the `layout` text field of Layout nodes.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { LayoutEditor } from "./layout/editor.js";
+import { Pictures } from "./layout/pictures.js";
+
+const LAYOUT = "SubjectDiffusionLayout";
+const NAMES = [LAYOUT, "SubjectDiffusionSubject"];
+const WIDGET = "layout";
+const WIDGET_TYPE = "SUBJECT_DIFFUSION_LAYOUT";
+const SMALLEST_HEIGHT = 400;
+const FIRST_SIZE = [360, 640];
+const LOOK_EVERY = 250; // ms: what other nodes say may change without a word
+const SETTLE = 400; // ms without a key until the front end's undo takes note
+
+const pictures = new Pictures(viewUrl);
+const editors = new Set();
+
+function viewUrl({ filename, subfolder, type }, channel) {
+  const query = new URLSearchParams({ filename, subfolder, type, ...(channel && { channel }) });
+  return api.apiURL(`/view?${query}`);
+}
+
+/** For the front end's undo. */
+function takeNote() {
+  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+}
+
+function makeHost(node) {
+  let timer = null;
+  return {
+    pictures,
+    onChange(isLasting) {
+      node.graph?.setDirtyCanvas?.(true, true);
+      clearTimeout(timer);
+      timer = setTimeout(takeNote, isLasting ? 0 : SETTLE);
+    },
+    undoElsewhere(isRedo) {
+      app.extensionManager?.command?.execute(isRedo ? "Comfy.Redo" : "Comfy.Undo");
+    },
+  };
+}
+
+function addEditor(node) {
+  const index = node.widgets?.findIndex(({ name }) => name === WIDGET) ?? -1;
+  if (index < 0) return; // a server without the input
+  node.widgets.splice(index, 1);
+  const editor = new LayoutEditor(node, makeHost(node));
+  const widget = node.addDOMWidget(WIDGET, WIDGET_TYPE, editor.element, {
+    getValue: () => editor.text,
+    setValue: (text) => text !== editor.text && editor.load(text),
+    getMinHeight: () => SMALLEST_HEIGHT,
+  });
+  node.widgets.splice(node.widgets.indexOf(widget), 1);
+  node.widgets.splice(index, 0, widget);
+  node.subjectDiffusionLayout = editor;
+  node.setSize?.(FIRST_SIZE.map((side, axis) => Math.max(side, node.size[axis])));
+  passOnToCanvas(editor.element);
+  chain(node, "onAdded", () => editors.add(editor));
+  chain(node, "onRemoved", () => editors.delete(editor));
+  chain(node, "onExecuted", (output) => {
+    const run = output?.subject_diffusion_layout?.[0];
+    if (run) editor.showRun(run);
+  });
+}
+
+/** Wheel and middle button belong to the canvas; in Nodes 2.0 the node itself passes them on. */
+function passOnToCanvas(element) {
+  for (const [name, process] of [
+    ["wheel", "processMouseWheel"],
+    ["pointerdown", "processMouseDown"],
+    ["pointermove", "processMouseMove"],
+    ["pointerup", "processMouseUp"],
+  ]) {
+    element.addEventListener(name, (event) => {
+      const isMiddle = event.button === 1 || (event.buttons & 4) === 4;
+      if (name !== "wheel" && !isMiddle) {
+        // Nodes 2.0 would drag the node
+        if (event.target.closest(".sdl-frame, button, input, textarea")) event.stopPropagation();
+      } else if (!window.LiteGraph?.vueNodesMode && event.target.tagName !== "TEXTAREA") {
+        event.preventDefault();
+        app.canvas[process](event);
+      }
+    });
+  }
+}
+
+function lookForNewcomers() {
+  for (const editor of editors) editor.refresh(true);
+}
+
+function chain(target, name, then) {
+  const before = target[name];
+  target[name] = function (...values) {
+    const result = before?.apply(this, values);
+    then(...values);
+    return result;
+  };
+}
+
+app.registerExtension({
+  name: "SubjectDiffusion.LayoutEditor",
+  async setup() {
+    const href = new URL("./layout_editor.css", import.meta.url).href;
+    document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+    setInterval(() => {
+      for (const editor of editors) if (editor.element.isConnected) editor.refresh();
+    }, LOOK_EVERY);
+  },
+  beforeRegisterNodeDef(nodeType, { name }) {
+    if (!NAMES.includes(name)) return;
+    // a connection anywhere in the chain may bring subjects to any Layout node
+    chain(nodeType.prototype, "onConnectionsChange", () => {
+      if (!app.configuringGraph) queueMicrotask(lookForNewcomers); // pasting makes many at once
+    });
+  },
+  nodeCreated(node) {
+    if (node.comfyClass === LAYOUT) addEditor(node);
+  },
+});
