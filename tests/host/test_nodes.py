@@ -178,7 +178,7 @@ def test_reference_view_is_what_the_encoder_gets(host: Host, encoder: Encoder) -
     (shown,) = host.reference_view.SubjectDiffusionReferenceView.execute(
         subjects, encoder.loaded
     ).args
-    assert shown.shape == (3, 128, 128, 3)
+    assert shown.shape == (3, 96, 96, 3)
     assert torch.equal(shown, torch.cat(seen))
     assert bool((shown[0, :40] > 0.98).all())  # four times as wide as high: white above
 
