@@ -61,10 +61,12 @@ def write_safetensors(
     """Write a file atomically: a reader sees the old file or the whole new one."""
     target = Path(path)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    # a name of our own: files of `tempfile` may be read by their owner only
     temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors' own file may be read by its owner only
         save_file(plain, temporary, metadata=dict(metadata))
+        temporary.chmod(mode)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
