@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
-from subject_diffusion_core.gated_attention import GatedSelfAttention
+from subject_diffusion_core.gated_attention import CachedGroundingTokens, GatedSelfAttention
 from subject_diffusion_core.grounding import GroundingNet
 from subject_diffusion_core.text_fusion import ImageEmbedProjector
 
@@ -62,11 +62,32 @@ class Conditioning:
 
 @dataclass
 class GroundingContext:
-    """What an adapter needs besides the hidden states; travels in diffusers' ``objs`` argument."""
+    """What an adapter needs besides the hidden states; travels in diffusers' ``objs`` argument.
+
+    ``cached``: keys and values by adapter, filled on first use; None computes them at every call.
+    """
 
     tokens: Tensor
     adapter_scale: Tensor | float
     query_positions: dict[int, Tensor]
+    cached: dict[ContextAdapter, CachedGroundingTokens] | None = None
+
+    def tokens_for(self, adapter: ContextAdapter) -> Tensor | CachedGroundingTokens:
+        """What the adapter attends to."""
+        if self.cached is None:
+            return self.tokens
+        if adapter not in self.cached:
+            self.cached[adapter] = adapter.cache_tokens(self.tokens)
+        return self.cached[adapter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedConditioning:
+    """What does not change from one sampling step to the next."""
+
+    text_states: Tensor
+    grounding: GroundingContext
+    location_mask: Tensor
 
 
 class ContextAdapter(GatedSelfAttention):
@@ -75,7 +96,7 @@ class ContextAdapter(GatedSelfAttention):
     def forward(self, hidden_states: Tensor, objs: GroundingContext) -> Tensor:  # type: ignore[override]
         return super().forward(
             hidden_states,
-            objs.tokens,
+            objs.tokens_for(self),
             adapter_scale=objs.adapter_scale,
             query_positions=objs.query_positions.get(hidden_states.shape[1]),
         )
@@ -88,16 +109,9 @@ class ContextPositionNet(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(
-        self,
-        patch_embeds: Tensor,
-        subject_valid: Tensor,
-        subject_boxes_xyxy: Tensor,
-        adapter_scale: Tensor | float,
-        query_positions: dict[int, Tensor],
-    ) -> GroundingContext:
-        tokens = self.net(patch_embeds, subject_valid, subject_boxes_xyxy)
-        return GroundingContext(tokens, adapter_scale, query_positions)
+    def forward(self, context: GroundingContext) -> GroundingContext:
+        """diffusers calls it in the UNet; the tokens are there already."""
+        return context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,25 +202,40 @@ class SubjectDiffusionModel(nn.Module):
             conditioning.text_valid,
         )
 
+    def prepare(self, conditioning: Conditioning, cache: bool = False) -> PreparedConditioning:
+        """Text states and grounding tokens; ``cache`` also keeps the adapters' keys and values."""
+        mask = conditioning.location_mask
+        tokens = self.grounding(
+            conditioning.patch_embeds,
+            conditioning.subject_valid,
+            conditioning.subject_boxes_xyxy,
+        )
+        context = GroundingContext(
+            tokens,
+            conditioning.adapter_scale if self.shape.adapter else 0.0,
+            {q: f.to(mask) for q, f in self.query_positions(*mask.shape[-2:]).items()},
+            {} if cache else None,
+        )
+        return PreparedConditioning(
+            text_states=self.encode(conditioning), grounding=context, location_mask=mask
+        )
+
     def forward(
-        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning | PreparedConditioning,
     ) -> Tensor:
         """Prediction (B, C, h, w) for ``noisy_latents`` (B, C, h, w) and ``timesteps`` (B,)."""
-        text_states = self.encode(conditioning)
-        height, width = noisy_latents.shape[-2:]
-        grounding: dict[str, Any] = {
-            "patch_embeds": conditioning.patch_embeds,
-            "subject_valid": conditioning.subject_valid,
-            "subject_boxes_xyxy": conditioning.subject_boxes_xyxy,
-            "adapter_scale": conditioning.adapter_scale if self.shape.adapter else 0.0,
-            "query_positions": {
-                q: f.to(noisy_latents.device, noisy_latents.dtype)
-                for q, f in self.query_positions(height, width).items()
-            },
-        }
+        if isinstance(conditioning, Conditioning):
+            conditioning = self.prepare(conditioning)
         sample = torch.cat([noisy_latents, conditioning.location_mask], dim=1)
+        grounding = {"context": conditioning.grounding}
         return self.unet(
-            sample, timesteps, text_states, cross_attention_kwargs={"gligen": grounding}
+            sample,
+            timesteps,
+            conditioning.text_states,
+            cross_attention_kwargs={"gligen": grounding},
         ).sample
 
 

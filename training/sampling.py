@@ -18,7 +18,7 @@ from subject_diffusion_core.guidance import three_branch_guidance
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.tiny_vision import TinyVision, normalise_pixels
 
-from .model import Conditioning, SubjectDiffusionModel
+from .model import Conditioning, ContextAdapter, PreparedConditioning, SubjectDiffusionModel
 from .text import CompactVocabulary
 from .tiny.batches import plain_chunk, template_chunk
 
@@ -79,11 +79,14 @@ class TinySampler:
         self.use_adapter = use_adapter
         self.latent_size = image_size // LATENT_DOWNSCALE
         self.dtype = next(model.parameters()).dtype
+        for module in model.modules():
+            if isinstance(module, ContextAdapter):
+                module.use_sdpa = True  # without gradients the fused kernel is the faster one
 
     @torch.no_grad()
     def __call__(self, requests: Sequence[GenerationRequest]) -> np.ndarray:
         """Pictures (B, H, W, 3) uint8, one per request."""
-        conditioning = self.branches(requests)
+        conditioning = self.model.prepare(self.branches(requests), cache=True)
         size = (self.autoencoder.latent_channels, self.latent_size, self.latent_size)
         noise = [
             torch.randn(size, generator=torch.Generator().manual_seed(r.seed)) for r in requests
@@ -103,10 +106,10 @@ class TinySampler:
         return pixels.permute(0, 2, 3, 1).numpy()
 
     def guided_prediction(
-        self, latents: Tensor, timestep: Tensor, conditioning: Conditioning
+        self, latents: Tensor, timestep: Tensor, conditioning: PreparedConditioning
     ) -> Tensor:
         """The guided prediction (B, c, h, w) from one UNet call over all branches."""
-        num_branches = len(conditioning.token_ids) // len(latents)
+        num_branches = len(conditioning.text_states) // len(latents)
         stacked = latents.repeat(num_branches, 1, 1, 1).to(self.dtype)
         steps = timestep.expand(len(stacked))
         outputs = self.model(stacked, steps, conditioning).float().chunk(num_branches)
