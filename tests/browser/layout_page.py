@@ -146,12 +146,18 @@ class LayoutPage:
         self.look()
         self.page.screenshot(path=path)
 
-    def saved_images(self) -> list[bytes]:
-        """What Save Image shows; the LiteGraph canvas fetches it only where it can be seen."""
-        nodes = self.page.evaluate("window.app.graph.nodes.map(node => [node.id, node.type])")
-        (save,) = (number for number, name in nodes if name == "SaveImage")
-        self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-        self.page.wait_for_timeout(600)
-        images = self.front_end.images_of(save)
-        self.look()
-        return images
+    def saved_image(self) -> bytes:
+        """What Save Image saved last, as soon as the page has heard of it."""
+        images = "window.app.nodeOutputs[window.app.graph.nodes.find(is_save).id]?.images"
+        is_save = "const is_save = node => node.type === 'SaveImage'"
+        self.page.wait_for_function(
+            f"() => {{ {is_save}; return {images}?.length }}", timeout=120e3
+        )
+        address = self.page.evaluate(
+            f"""() => {{
+                {is_save}
+                const address = window.app.api.apiURL('/view?' + new URLSearchParams({images}[0]))
+                return new URL(address, location.href).href
+            }}"""
+        )
+        return self.page.request.get(address).body()
