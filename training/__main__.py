@@ -65,6 +65,20 @@ def add_evaluate(commands: argparse._SubParsersAction, asked: bool) -> None:
     parser.set_defaults(run=run_evaluate)
 
 
+def add_dreambench(commands: argparse._SubParsersAction, asked: bool) -> None:
+    """``dreambench``: the paper's protocol. Its options, which import much, if asked."""
+    parser = commands.add_parser(
+        "dreambench",
+        help="DINO, CLIP-I and CLIP-T on DreamBench, with your copies of data and encoders",
+        description="First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.",
+    )
+    if asked:
+        from .evaluation.dreambench import command
+
+        command.add_arguments(parser)
+        parser.set_defaults(run=command.run)
+
+
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """Measure, and record the scores where asked."""
     from .evaluation import tinybench
@@ -100,6 +114,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     add_export(commands)
     add_import_reference(commands)
     add_evaluate(commands, asked=command == "evaluate")
+    add_dreambench(commands, asked=command == "dreambench")
     return parser
 
 

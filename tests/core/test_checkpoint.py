@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.adapter_config import config_to_json
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.safetensors_file import read_safetensors
+from subject_diffusion_core.safetensors_file import read_safetensors, write_safetensors
 
 
 @pytest.fixture
@@ -223,3 +224,11 @@ def test_trained_parts_decide_which_tensors_are_needed(path):
 def test_configuration_is_validated(changes, message):
     with pytest.raises(ValueError, match=message):
         make_config(**changes)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no file modes")
+def test_files_can_be_read_by_others_as_the_umask_says(tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    write_safetensors(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {})
+    assert (tmp_path / "a.safetensors").stat().st_mode == plain.stat().st_mode
