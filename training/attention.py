@@ -42,7 +42,7 @@ class TokenMaps:
 def project_heads(
     attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Query (B, H, Q, d), key and value (B, H, L, d), of the states alone without encoder states."""
+    """Query (B, H, Q, d), key and value (B, H, L, d): of the states alone where nothing else is."""
     context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
     pairs = ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
     query, key, value = (
