@@ -31,6 +31,7 @@ BUILD = """() => {
     const subject = add('SubjectDiffusionSubject', 720, 0, 320, 260)
     picture.widgets.find(widget => widget.name === 'image').value = 'crab.png'
     picture.widgets.find(widget => widget.name === 'image').callback?.('crab.png')
+    loader.widgets[0].value = 'sam_vit_b_01ec64.pth'
     segment.widgets.find(widget => widget.name === 'points').value = '0.5,0.6'
     subject.widgets.find(widget => widget.name === 'label').value = 'crab'
     picture.connect(0, segment, 0)
@@ -39,7 +40,7 @@ BUILD = """() => {
     segment.connect(0, subject, subject.findInputSlot('mask'))
     const view = window.app.canvas.ds
     view.scale = 0.78
-    view.offset = [110, 170]
+    view.offset = [110, 260]
     window.app.canvas.setDirty(true, true)
 }"""
 
@@ -53,7 +54,7 @@ def main(url: str, chromium: str, out: str) -> None:
         page.wait_for_function(READY)
         page.evaluate(BUILD)
         page.wait_for_timeout(3000)
-        clip = {"x": 75, "y": 95, **SIZE}
+        clip = {"x": 75, "y": 150, **SIZE}
         page.screenshot(path=out, type="jpeg", quality=80, clip=clip)
         browser.close()
 

@@ -7,6 +7,7 @@ On CPUs this is faster than the fused kernels at these sizes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -38,6 +39,25 @@ class TokenMaps:
         self.probs.append(probs.gather(-1, index))
 
 
+def project_heads(
+    attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query (B, H, Q, d), key and value (B, H, L, d): of the states alone where nothing else is."""
+    context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    pairs = ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
+    query, key, value = (
+        projection(source).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        for projection, source in pairs
+    )
+    return query, key, value
+
+
+def set_processors(unet: UNet2DConditionModel, processor: Any) -> None:
+    """Install a processor everywhere but in the adapters, which attend by themselves."""
+    own = {name: attn for name, attn in unet.attn_processors.items() if ".fuser." in name}
+    unet.set_attn_processor({**dict.fromkeys(unet.attn_processors, processor), **own})
+
+
 class PlainAttention:
     """diffusers attention processor: softmax(q k^T / sqrt(d)) v, recording cross-attention maps."""
 
@@ -52,13 +72,7 @@ class PlainAttention:
         attention_mask: Tensor | None = None,
         **_: object,
     ) -> Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            projection(source).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for projection, source in (
-                (attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context)
-            )
-        )  # fmt: skip
+        query, key, value = project_heads(attn, hidden_states, encoder_hidden_states)
         scores = torch.matmul(query * attn.scale, key.transpose(-1, -2))
         probs = scores.softmax(-1)
         if encoder_hidden_states is not None:
@@ -70,7 +84,5 @@ class PlainAttention:
 def use_plain_attention(unet: UNet2DConditionModel) -> TokenMaps:
     """Install :class:`PlainAttention` everywhere but in the adapters; returns its recorder."""
     token_maps = TokenMaps()
-    fusers = {name: attn for name, attn in unet.attn_processors.items() if ".fuser." in name}
-    processors = {name: PlainAttention(token_maps) for name in unet.attn_processors}
-    unet.set_attn_processor({**processors, **fusers})
+    set_processors(unet, PlainAttention(token_maps))
     return token_maps

@@ -18,6 +18,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
+from .attention import project_heads, set_processors
+
 
 def _wide(tensor: Tensor) -> Tensor:
     """float32, or float64 where it came so."""
@@ -107,13 +109,7 @@ class FusedAttention:
         attention_mask: Tensor | None = None,
         **_: object,
     ) -> Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            projection(source).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for projection, source in (
-                (attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context)
-            )
-        )  # fmt: skip
+        query, key, value = project_heads(attn, hidden_states, encoder_hidden_states)
         if encoder_hidden_states is not None:
             self.watched.see(query, key, attn.scale)
         attended = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
@@ -123,7 +119,5 @@ class FusedAttention:
 def use_fused_attention(unet: UNet2DConditionModel) -> WatchedTokens:
     """Install :class:`FusedAttention` everywhere but in the adapters; returns its recorder."""
     watched = WatchedTokens()
-    adapters = {name: attn for name, attn in unet.attn_processors.items() if ".fuser." in name}
-    processors = {name: FusedAttention(watched) for name in unet.attn_processors}
-    unet.set_attn_processor({**processors, **adapters})
+    set_processors(unet, FusedAttention(watched))
     return watched

@@ -15,6 +15,7 @@ import torch
 from host_models import Host
 from safetensors.torch import save_file
 from test_coexistence import make_lora
+from test_segment import make_sam
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,11 +24,12 @@ def write_example_files(base: Path, host: Host) -> None:
     """Pictures into `base`/input, model files below `base`/models."""
     for picture in (ROOT / "assets").rglob("*.png"):
         shutil.copy(picture, base / "input")
-    for folder in ("loras", "controlnet"):
+    for folder in ("loras", "controlnet", "sams"):
         (base / "models" / folder).mkdir(parents=True, exist_ok=True)
     save_file(make_lora(), base / "models" / "loras" / "your_lora.safetensors")
     control = make_controlnet(host)
     save_file(control, base / "models" / "controlnet" / "your_controlnet.safetensors")
+    torch.save(make_sam().state_dict(), base / "models" / "sams" / "sam_vit_b_01ec64.pth")
 
 
 def make_controlnet(host: Host) -> dict[str, torch.Tensor]:

@@ -93,6 +93,62 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
+LOADED_ADAPTER = ["loader", 4]
+
+
+def apply_node(adapter: list[Any] = LOADED_ADAPTER) -> dict[str, Any]:
+    """Apply on the tiny model of the node "loader"."""
+    return node(
+        "SubjectDiffusionApply",
+        model=["loader", 0],
+        clip=["loader", 1],
+        adapter=adapter,
+        strength=1.0,
+        start_percent=0.0,
+        end_percent=1.0,
+    )
+
+
+def encode_node(subjects: str, prompt: str, adapter: list[Any] = LOADED_ADAPTER) -> dict[str, Any]:
+    """Encode with the CLIP of the node "apply"; `subjects` names the node they come from."""
+    return node(
+        "SubjectDiffusionEncode",
+        clip=["apply", 1],
+        clip_vision=["loader", 3],
+        adapter=adapter,
+        subjects=[subjects, 0],
+        prompt=prompt,
+        negative_prompt="",
+    )
+
+
+def guider_node(text_guidance_scale: float, image_guidance_scale: float) -> dict[str, Any]:
+    """The guider of the nodes "apply" and "encode"."""
+    return node(
+        "SubjectDiffusionGuider",
+        model=["apply", 0],
+        positive=["encode", 0],
+        image_only=["encode", 1],
+        negative=["encode", 2],
+        text_guidance_scale=text_guidance_scale,
+        image_guidance_scale=image_guidance_scale,
+    )
+
+
+def ksampler_node(**settings: Any) -> dict[str, Any]:
+    """KSampler of the nodes "apply", "encode" and "latent"; `settings` replace its own."""
+    own = {"seed": 3, "steps": 3, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal"}
+    return node(
+        "KSampler",
+        model=["apply", 0],
+        positive=["encode", 0],
+        negative=["encode", 2],
+        latent_image=["latent", 0],
+        denoise=1.0,
+        **{**own, **settings},
+    )
+
+
 def good_graph() -> Graph:
     """Two subjects, three branches."""
     return {
@@ -117,33 +173,9 @@ def good_graph() -> Graph:
             previous=["subject1", 0],
         ),
         "layout": node("SubjectDiffusionLayout", subjects=["subject2", 0], width=128, height=128),
-        "apply": node(
-            "SubjectDiffusionApply",
-            model=["loader", 0],
-            clip=["loader", 1],
-            adapter=["loader", 4],
-            strength=1.0,
-            start_percent=0.0,
-            end_percent=1.0,
-        ),
-        "encode": node(
-            "SubjectDiffusionEncode",
-            clip=["apply", 1],
-            clip_vision=["loader", 3],
-            adapter=["loader", 4],
-            subjects=["layout", 0],
-            prompt="a dog and a (cat:1.2)",
-            negative_prompt="",
-        ),
-        "guider": node(
-            "SubjectDiffusionGuider",
-            model=["apply", 0],
-            positive=["encode", 0],
-            image_only=["encode", 1],
-            negative=["encode", 2],
-            text_guidance_scale=3.0,
-            image_guidance_scale=1.5,
-        ),
+        "apply": apply_node(),
+        "encode": encode_node("layout", "a dog and a (cat:1.2)"),
+        "guider": guider_node(3.0, 1.5),
         "noise": node("RandomNoise", noise_seed=3),
         "sampler": node("KSamplerSelect", sampler_name="dpmpp_2m"),
         "sigmas": node(
@@ -199,33 +231,9 @@ def _crab_on_a_lawn() -> Graph:
             place_seed=0,
         ),
         "loader": node("SubjectDiffusionTinyLoader"),
-        "apply": node(
-            "SubjectDiffusionApply",
-            model=["loader", 0],
-            clip=["loader", 1],
-            adapter=["loader", 4],
-            strength=1.0,
-            start_percent=0.0,
-            end_percent=1.0,
-        ),
-        "encode": node(
-            "SubjectDiffusionEncode",
-            clip=["apply", 1],
-            clip_vision=["loader", 3],
-            adapter=["loader", 4],
-            subjects=["layout", 0],
-            prompt="a photo of a crab on a green lawn in a park",
-            negative_prompt="",
-        ),
-        "guider": node(
-            "SubjectDiffusionGuider",
-            model=["apply", 0],
-            positive=["encode", 0],
-            image_only=["encode", 1],
-            negative=["encode", 2],
-            text_guidance_scale=2.0,
-            image_guidance_scale=3.0,
-        ),
+        "apply": apply_node(),
+        "encode": encode_node("layout", "a photo of a crab on a green lawn in a park"),
+        "guider": guider_node(2.0, 3.0),
     }
 
 

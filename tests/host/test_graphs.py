@@ -11,7 +11,7 @@ import folder_paths
 import numpy as np
 import pytest
 from bad_adapters import adapter_graph, write_adapter
-from graphs import GraphRunner, changed, good_graph, make_pictures, node
+from graphs import GraphRunner, changed, good_graph, ksampler_node, make_pictures, node
 from host_models import Host
 
 
@@ -41,19 +41,7 @@ def test_plain_ksampler(runner: GraphRunner) -> None:
     graph = good_graph()
     for name in ("guider", "noise", "sampler", "sigmas"):
         del graph[name]
-    graph["sample"] = node(
-        "KSampler",
-        model=["apply", 0],
-        positive=["encode", 0],
-        negative=["encode", 2],
-        latent_image=["latent", 0],
-        seed=3,
-        steps=3,
-        cfg=3.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=1.0,
-    )
+    graph["sample"] = ksampler_node()
     assert runner.run(graph).shape == (128, 128, 3)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import folder_paths
 import numpy as np
 import pytest
-from graphs import Graph, GraphRunner, node
+from graphs import Graph, GraphRunner, encode_node, ksampler_node, node
 from host_models import Host
 from test_nodes import Encoder, make_subject
 
@@ -53,29 +53,11 @@ def graph_of(names: tuple[str, ...]) -> Graph:
         start_percent=0.0,
         end_percent=1.0,
     )
-    graph["encode"] = node(
-        "SubjectDiffusionEncode",
-        clip=["apply", 1],
-        clip_vision=["loader", 3],
-        adapter=["loader", 4],
-        subjects=[f"subject{len(names) - 1}", 0],
-        prompt="a photo of " + " and ".join(f"a {name}" for name in names),
-        negative_prompt="",
+    graph["encode"] = encode_node(
+        f"subject{len(names) - 1}", "a photo of " + " and ".join(f"a {name}" for name in names)
     )
     graph["latent"] = node("EmptyLatentImage", width=128, height=128, batch_size=1)
-    graph["sample"] = node(
-        "KSampler",
-        model=["apply", 0],
-        positive=["encode", 0],
-        negative=["encode", 2],
-        latent_image=["latent", 0],
-        seed=3,
-        steps=2,
-        cfg=3.0,
-        sampler_name="euler",
-        scheduler="normal",
-        denoise=1.0,
-    )
+    graph["sample"] = ksampler_node(steps=2)
     graph["decode"] = node("VAEDecode", samples=["sample", 0], vae=["loader", 2])
     graph["save"] = node("SaveImage", images=["decode", 0], filename_prefix="graph")
     return graph

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import folder_paths
 import numpy as np
-from graphs import Graph, GraphRunner, node
+from graphs import Graph, GraphRunner, apply_node, encode_node, ksampler_node, node
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "training"))
@@ -42,38 +42,10 @@ def graph(adapter: str | None) -> Graph:
             box="0.2,0.2,0.8,0.9",
             strength=1.0,
         ),
-        "apply": node(
-            "SubjectDiffusionApply",
-            model=["loader", 0],
-            clip=["loader", 1],
-            adapter=source,
-            strength=1.0,
-            start_percent=0.0,
-            end_percent=1.0,
-        ),
-        "encode": node(
-            "SubjectDiffusionEncode",
-            clip=["apply", 1],
-            clip_vision=["loader", 3],
-            adapter=source,
-            subjects=["subject", 0],
-            prompt="a photo of an owl in a forest",
-            negative_prompt="",
-        ),
+        "apply": apply_node(source),
+        "encode": encode_node("subject", "a photo of an owl in a forest", source),
         "latent": node("EmptyLatentImage", width=128, height=128, batch_size=1),
-        "sample": node(
-            "KSampler",
-            model=["apply", 0],
-            positive=["encode", 0],
-            negative=["encode", 2],
-            latent_image=["latent", 0],
-            seed=1,
-            steps=6,
-            cfg=3.0,
-            sampler_name="ddim",
-            scheduler="ddim_uniform",
-            denoise=1.0,
-        ),
+        "sample": ksampler_node(seed=1, steps=6, sampler_name="ddim", scheduler="ddim_uniform"),
         "decode": node("VAEDecode", samples=["sample", 0], vae=["loader", 2]),
         "save": node("SaveImage", images=["decode", 0], filename_prefix="graph"),
     }
