@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from .dataset.command import add_precompute
 from .exporting import add_export, add_import_reference
 from .loop.command import add_train
 from .recipes.command import add_recipes
+from .tiny.command import add_tiny
 
-DEFAULT_WORK = Path(".dev/tiny")
-TINY_EPILOG = """\
-Example
-  python -m training tiny --work .dev/tiny --weights weights
-
-Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
-data, autoencoder, tables of latents and features, joint training, adapter. Hours on two CPU cores;
-its numbers are in training/tiny/recipe.py (or `python -m training recipes tiny`). For your own
-pictures use `train` with the recipe tiny_adapter instead.
-"""
 EVALUATE_EPILOG = """\
 Example
   python -m training evaluate --work .dev/tiny --weights weights --out bench
@@ -28,22 +18,6 @@ Example
 Needs the data of `python -m training.data.build` (or of `tiny`). Subjects, prompts, boxes and seeds
 are fixed and took no part in training; the README explains the rows.
 """
-
-
-def add_tiny(commands: argparse._SubParsersAction) -> None:
-    """``tiny``: the whole recipe of the weights in this repository."""
-    parser = commands.add_parser(
-        "tiny",
-        help="train the tiny model from the registries' packages to weights/",
-        description="Every stage resumes where it was stopped: run the same command again.",
-        epilog=TINY_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder for all stages")
-    parser.add_argument("--weights", type=Path, default=Path("weights"), help="where to write")
-    parser.add_argument("--packages", type=Path, help="folder of packages downloaded before")
-    parser.add_argument("--composites", type=int, default=60_000, help="training pictures")
-    parser.set_defaults(run=run_tiny)
 
 
 def add_evaluate(commands: argparse._SubParsersAction, asked: bool) -> None:
@@ -87,20 +61,6 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     tinybench.run(arguments)
     if arguments.record:
         record_scores(arguments.weights, arguments.out / "tinybench.json")
-
-
-def run_tiny(arguments: argparse.Namespace) -> None:
-    """Data, autoencoder, features and latents, joint training, adapter, files."""
-    from .tiny.recipe import TinyRecipe
-    from .tiny.stages import run_all
-
-    run_all(
-        arguments.work,
-        arguments.weights,
-        TinyRecipe(),
-        packages=arguments.packages,
-        composites=arguments.composites,
-    )
 
 
 def build_parser(command: str = "") -> argparse.ArgumentParser:

@@ -224,6 +224,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads of torch")
 
 
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    """The options from a command line."""
+    parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__)
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Measure all asked rows and print the table."""
     if arguments.threads:

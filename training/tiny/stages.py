@@ -160,10 +160,9 @@ def run_all(
     recipe: TinyRecipe,
     *,
     packages: Path | None = None,
-    composites: int = 60_000,
 ) -> None:
     """The whole recipe: packages, data, autoencoder, tables, joint stage, adapter, files."""
-    build(work, packages, train_composites=composites)
+    build(work, packages, train_composites=recipe.num_composites)
     (work / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2))
     run_precompute(work, recipe)
     DiffusionStages(work, recipe).run_adapter(weights)

@@ -1,0 +1,75 @@
+"""``python -m training tiny``: from public packages to the small model, and its TinyBench."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .recipe import TinyRecipe
+
+DEFAULT_WORK = Path(".dev/tiny")
+REHEARSAL_WORK = Path(".dev/tiny-rehearsal")
+NUM_QUERIES = 200
+EPILOG = """\
+Examples
+  python -m training tiny --work .dev/tiny --weights weights
+  python -m training tiny --rehearse
+
+Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
+data, autoencoder, tables of latents and features, joint training, decoder, adapter; then TinyBench,
+in WORK/bench. Hours on two CPU cores; its numbers are in training/tiny/recipe.py (or
+`python -m training recipes tiny`). The rehearsal goes the same way with a few steps a stage, to
+see that a machine can do all of it; its weights know nothing. For your own pictures use `train`
+with the recipe tiny_adapter instead.
+"""
+
+
+def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
+    """The recipe with a few steps a stage."""
+    few = {"steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
+    decoder = replace(recipe.autoencoder, **few, num_images=256, refine_steps=4, num_sampled=32)
+    return replace(
+        recipe,
+        num_composites=256,
+        autoencoder=decoder,
+        joint=replace(recipe.joint, **few),
+        adapter=replace(recipe.adapter, **few),
+    )
+
+
+def add_tiny(commands: argparse._SubParsersAction) -> None:
+    """``tiny``: the whole recipe of the weights in this repository."""
+    parser = commands.add_parser(
+        "tiny",
+        help="train the tiny model from the registries' packages to weights/, and measure it",
+        description="Every stage resumes where it was stopped: run the same command again.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--work", type=Path, help=f"folder for all stages (default {DEFAULT_WORK})")
+    parser.add_argument("--weights", type=Path, help="where to write (default weights)")
+    parser.add_argument("--packages", type=Path, help="folder of packages downloaded before")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help=f"a few steps a stage; defaults: {REHEARSAL_WORK} and its folder weights",
+    )
+    parser.set_defaults(run=run_tiny)
+
+
+def run_tiny(arguments: argparse.Namespace) -> None:
+    """Data, autoencoder, features and latents, joint training, adapter, files, TinyBench."""
+    from ..evaluation import tinybench
+    from .stages import run_all
+
+    recipe, num_queries = TinyRecipe(), NUM_QUERIES
+    work, weights = arguments.work or DEFAULT_WORK, arguments.weights or Path("weights")
+    if arguments.rehearse:
+        recipe, num_queries = rehearsal(recipe), 2
+        work = arguments.work or REHEARSAL_WORK
+        weights = arguments.weights or work / "weights"
+    run_all(work, weights, recipe, packages=arguments.packages)
+    places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
+    sampling = ["--precision", "bfloat16", "--limit", str(num_queries)]
+    tinybench.run(tinybench.parse_arguments([*places, *sampling]))
