@@ -32,7 +32,7 @@ class AutoencoderRecipe:
     refine_steps: int = 1000
     refine_learning_rate: float = 5e-4
     num_sampled: int = 1024
-    first_sampling_steps: tuple[int, ...] = (6, 8, 10, 12)
+    first_sampling_steps: tuple[int, ...] = (5, 7, 9, 11, 13)
 
 
 @dataclass(frozen=True, kw_only=True)
