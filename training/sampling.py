@@ -79,7 +79,6 @@ class TinySampler:
         self.use_adapter = use_adapter
         self.latent_size = image_size // LATENT_DOWNSCALE
         self.dtype = next(model.parameters()).dtype
-        self.device = next(model.parameters()).device
         for module in model.modules():
             if isinstance(module, ContextAdapter):
                 module.use_sdpa = True  # without gradients the fused kernel is the faster one
@@ -87,44 +86,24 @@ class TinySampler:
     @torch.no_grad()
     def __call__(self, requests: Sequence[GenerationRequest]) -> np.ndarray:
         """Pictures (B, H, W, 3) uint8, one per request."""
-        full = self.full_conditioning(requests)
-        if self.use_adapter:
-            branches = self.adapter_branches(full)
-        else:
-            branches = self.base_branches(full, [request.prompt for request in requests])
+        conditioning = self.model.prepare(self.branches(requests), cache=True)
         size = (self.autoencoder.latent_channels, self.latent_size, self.latent_size)
         noise = [
             torch.randn(size, generator=torch.Generator().manual_seed(r.seed)) for r in requests
         ]
-        latents = self.denoise(torch.stack(noise).to(self.device), branches)
-        pixels = self.autoencoder.decode(latents.cpu()).float()
-        pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).numpy()
-
-    @torch.no_grad()
-    def denoise(self, latents: Tensor, branches: Conditioning, first_step: int = 0) -> Tensor:
-        """The sampled latents (B, c, h, w).
-
-        Args:
-            latents: where it begins: noise, or with ``first_step`` > 0 pictures' latents, to which
-                as much noise is added (from torch's generator) as that step begins with.
-            branches: of :meth:`adapter_branches` or :meth:`base_branches`.
-        """
+        latents = torch.stack(noise)
         scheduler = DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
             prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False,
             timestep_spacing="trailing",
         )  # fmt: skip
         scheduler.set_timesteps(self.steps)
-        timesteps = scheduler.timesteps[first_step:]
-        if first_step:
-            noise = torch.randn_like(latents)
-            latents = scheduler.add_noise(latents, noise, timesteps[:1].expand(len(latents)))
-        conditioning = self.model.prepare(branches, cache=True)
-        for timestep in timesteps:
+        for timestep in scheduler.timesteps:
             prediction = self.guided_prediction(latents, timestep, conditioning)
             latents = scheduler.step(prediction, timestep, latents).prev_sample
-        return latents
+        pixels = self.autoencoder.decode(latents).float()
+        pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).numpy()
 
     def guided_prediction(
         self, latents: Tensor, timestep: Tensor, conditioning: PreparedConditioning
@@ -132,7 +111,7 @@ class TinySampler:
         """The guided prediction (B, c, h, w) from one UNet call over all branches."""
         num_branches = len(conditioning.text_states) // len(latents)
         stacked = latents.repeat(num_branches, 1, 1, 1).to(self.dtype)
-        steps = timestep.to(self.device).expand(len(stacked))
+        steps = timestep.expand(len(stacked))
         outputs = self.model(stacked, steps, conditioning).float().chunk(num_branches)
         if not self.use_adapter:
             pred_text, pred_uncond = outputs
@@ -143,40 +122,22 @@ class TinySampler:
             image_guidance_scale=self.image_guidance_scale,
         )
 
-    def adapter_branches(self, full: Conditioning) -> Conditioning:
-        """Stacked: ``full``, the same without text, and without subjects either."""
-        image = replace(full, token_ids=self.empty_ids(full), text_valid=self.nothing(full))
-        uncond = self.without_subjects(image)
-        return stack([full, image, uncond])
-
-    def base_branches(self, full: Conditioning, prompts: Sequence[str]) -> Conditioning:
-        """Stacked, with adapters off: the plain prompts, the empty prompt."""
-        chunks = [plain_chunk(prompt, self.num_slots) for prompt in prompts]
-        token_ids = self.vocabulary.compact(torch.stack([c.token_ids for c in chunks]))
-        base = replace(
-            self.without_subjects(full),
-            text_valid=self.nothing(full),
-            adapter_scale=torch.zeros_like(full.adapter_scale),
+    def branches(self, requests: Sequence[GenerationRequest]) -> Conditioning:
+        """Conditioning of all branches, stacked: text, image, unconditional (or: text, empty)."""
+        full = self.full_conditioning(requests)
+        empty_ids = self.vocabulary.compact(plain_chunk("", self.num_slots).token_ids)
+        nothing = torch.zeros_like(full.text_valid)
+        image = replace(full, token_ids=empty_ids.expand_as(full.token_ids), text_valid=nothing)
+        uncond = replace(
+            image, subject_valid=nothing, location_mask=torch.zeros_like(full.location_mask)
         )
-        empty = replace(base, token_ids=self.empty_ids(full))
-        return stack([replace(base, token_ids=token_ids.to(self.device)), empty])
-
-    def empty_ids(self, full: Conditioning) -> Tensor:
-        """The empty prompt's tokens (B, L)."""
-        empty = self.vocabulary.compact(plain_chunk("", self.num_slots).token_ids)
-        return empty.to(self.device).expand_as(full.token_ids)
-
-    @staticmethod
-    def nothing(full: Conditioning) -> Tensor:
-        """(B, N) of False."""
-        return torch.zeros_like(full.text_valid)
-
-    def without_subjects(self, full: Conditioning) -> Conditioning:
-        """``full`` without grounding tokens and without the boxes."""
-        return replace(
-            full,
-            subject_valid=self.nothing(full),
-            location_mask=torch.zeros_like(full.location_mask),
+        parts = [full, image, uncond]
+        if not self.use_adapter:
+            plain = torch.stack([plain_chunk(r.prompt, self.num_slots).token_ids for r in requests])
+            base = replace(uncond, adapter_scale=torch.zeros_like(full.adapter_scale))
+            parts = [replace(base, token_ids=self.vocabulary.compact(plain)), base]
+        return Conditioning(
+            **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Conditioning)}
         )
 
     def full_conditioning(self, requests: Sequence[GenerationRequest]) -> Conditioning:
@@ -213,11 +174,4 @@ class TinySampler:
             location_mask=boxes_to_location_mask(boxes, valid, self.latent_size, self.latent_size),
             adapter_scale=torch.ones(batch, 1, 1),
         )
-        return conditioning.to(self.device, self.dtype)
-
-
-def stack(branches: Sequence[Conditioning]) -> Conditioning:
-    """One conditioning of all branches' samples, branch after branch."""
-    return Conditioning(
-        **{f.name: torch.cat([getattr(b, f.name) for b in branches]) for f in fields(Conditioning)}
-    )
+        return conditioning.to(torch.device("cpu"), self.dtype)

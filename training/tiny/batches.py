@@ -37,13 +37,11 @@ class Batch:
     """What one training step needs.
 
     Attributes:
-        indices: (B,) rows of the composite table. latents: (B, c, h, w).
-        conditioning: see :class:`Conditioning`.
+        latents: (B, c, h, w). conditioning: see :class:`Conditioning`.
         subject_segmaps: (B, N, h, w) in 0..1, the visible part of each subject.
         map_valid: (B, N) bool, subjects whose text tokens take part in the map loss.
     """
 
-    indices: np.ndarray
     latents: Tensor
     conditioning: Conditioning
     subject_segmaps: Tensor
@@ -52,7 +50,6 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; dtypes stay."""
         return Batch(
-            indices=self.indices,
             latents=self.latents.to(device),
             conditioning=self.conditioning.to(device, self.latents.dtype),
             subject_segmaps=self.subject_segmaps.to(device),
@@ -92,7 +89,7 @@ def corpus_vocabulary(table: CompositeTable, extra_texts: list[str]) -> CompactV
 
 
 class BatchMaker:
-    """Draws batches from the precomputed tables (of the first ``num_composites`` samples)."""
+    """Draws batches from the precomputed tables."""
 
     def __init__(
         self,
@@ -102,7 +99,6 @@ class BatchMaker:
         vocabulary: CompactVocabulary,
         recipe: DiffusionRecipe,
         num_subjects: int,
-        num_composites: int | None = None,
     ) -> None:
         self.composites = composites
         self.references = references
@@ -113,8 +109,7 @@ class BatchMaker:
         for index, cutout in enumerate(cutouts):
             views.setdefault(cutout["identity"], []).append(index)
         self.views_of = [views[cutout["identity"]] for cutout in cutouts]
-        counts = (composites.cutout[:num_composites] >= 0).sum(1)
-        self.num_composites = len(counts)
+        counts = (composites.cutout >= 0).sum(1)
         self.few = np.flatnonzero(counts <= FEW_SUBJECTS)
         self.crowded = np.flatnonzero(counts > FEW_SUBJECTS)
 
@@ -164,7 +159,7 @@ class BatchMaker:
             slots = min(FEW_SUBJECTS, self.num_subjects)
             return self.few[rng.integers(len(self.few), size=size)], slots
         crowded = self.crowded[rng.integers(len(self.crowded), size=size // 2)]
-        others = rng.integers(self.num_composites, size=size - size // 2)
+        others = rng.integers(len(self.composites.captions), size=size - size // 2)
         return np.concatenate([crowded, others]), self.num_subjects
 
     def draw(self, step: int) -> Batch:
@@ -196,7 +191,6 @@ class BatchMaker:
             adapter_scale=adapted.float().reshape(-1, 1, 1),
         )
         return Batch(
-            indices=indices,
             latents=torch.from_numpy(self.composites.latents[indices]).float(),
             conditioning=conditioning,
             subject_segmaps=torch.from_numpy(self.composites.segmaps[indices, :slots]).float()

@@ -17,7 +17,7 @@ Examples
   python -m training tiny --rehearse
 
 Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
-data, autoencoder, tables of latents and features, joint training, decoder, adapter; then TinyBench,
+data, autoencoder, tables of latents and features, joint training, adapter; then TinyBench,
 in WORK/bench. Hours on two CPU cores; its numbers are in training/tiny/recipe.py (or
 `python -m training recipes tiny`). The rehearsal goes the same way with a few steps a stage, to
 see that a machine can do all of it; its weights know nothing. For your own pictures use `train`
@@ -28,7 +28,7 @@ with the recipe tiny_adapter instead.
 def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
     """The recipe with a few steps a stage."""
     few = {"steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
-    decoder = replace(recipe.autoencoder, **few, num_images=256, refine_steps=4, num_sampled=32)
+    decoder = replace(recipe.autoencoder, **few, num_images=256)
     return replace(
         recipe,
         num_composites=256,

@@ -13,8 +13,7 @@ class AutoencoderRecipe:
     """Autoencoder of 8x8 pixel blocks, 128 px to 16x16 latents.
 
     The encoder is a fixed linear transform (``block_pca.py``), fitted to half of ``num_images``
-    pictures; the decoder is trained on crops of all of them, at any time after it, and then
-    refined: half of each batch are latents that the diffusion model made (``refinement.py``).
+    pictures; the decoder is trained on crops of all of them, at any time after it.
     """
 
     latent_channels: int = 24
@@ -29,10 +28,6 @@ class AutoencoderRecipe:
     color_weight: float = 4.0
     checkpoint_every: int = 200
     seed: int = 0
-    refine_steps: int = 1000
-    refine_learning_rate: float = 5e-4
-    num_sampled: int = 1024
-    first_sampling_steps: tuple[int, ...] = (5, 7, 9, 11, 13)
 
 
 @dataclass(frozen=True, kw_only=True)

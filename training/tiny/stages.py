@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from ..data.build import build
 from ..data.split import assert_split, identities_sha256
 from ..model import SubjectDiffusionModel
-from ..sampling import TinySampler
 from ..text import CompactVocabulary
-from .autoencoder import build_autoencoder, fit_encoder, load_basis, load_images
+from .autoencoder import build_autoencoder, fit_encoder, load_basis, train_decoder
 from .batches import BatchMaker, corpus_vocabulary
-from .block_pca import BlockBasis, install_basis
+from .block_pca import BlockBasis
 from .build import build_model
-from .decoder import CropPairs, DecoderStage, SampledPairs, train_decoder
 from .diffusion import train_diffusion
 from .export import (
     adapter_from_model,
@@ -35,7 +32,6 @@ from .export import (
 from .latents import CompositeTable, encode_composites, load_composites
 from .recipe import DiffusionRecipe, TinyRecipe
 from .references import encode_references, fit_statistics, load_references
-from .sampled_latents import SampledLatents, every_condition_kept, sample_latents
 from .vision import load_vision
 
 TRAIN_SHARDS = "composites-train"
@@ -61,49 +57,11 @@ def run_encoder(work: Path, recipe: TinyRecipe) -> BlockBasis:
 
 
 def run_decoder(work: Path, recipe: TinyRecipe) -> BlockAutoencoder:
-    """Train the autoencoder's decoder on pictures' own latents, or load the whole autoencoder."""
-    model = build_autoencoder(recipe.autoencoder)
-    install_basis(model, run_encoder(work, recipe))
-    images = load_images(work / TRAIN_SHARDS, recipe.autoencoder.num_images)
-    return train_decoder_stage(
-        work,
-        recipe,
-        model,
-        DecoderStage(
-            name="autoencoder",
-            steps=recipe.autoencoder.steps,
-            learning_rate=recipe.autoencoder.learning_rate,
-            draw=CropPairs(model, images, recipe.autoencoder),
-        ),
-    )
-
-
-def refine_decoder(
-    work: Path, recipe: TinyRecipe, model: BlockAutoencoder, sampled: SampledLatents
-) -> BlockAutoencoder:
-    """Train the decoder on, half on latents that the diffusion model made; or load the result."""
-    images = load_images(work / TRAIN_SHARDS, recipe.autoencoder.num_images)
-    own = CropPairs(model, images, recipe.autoencoder)
-    return train_decoder_stage(
-        work,
-        recipe,
-        model,
-        DecoderStage(
-            name="autoencoder-refined",
-            steps=recipe.autoencoder.refine_steps,
-            learning_rate=recipe.autoencoder.refine_learning_rate,
-            draw=SampledPairs(own, sampled, images),
-        ),
-    )
-
-
-def train_decoder_stage(
-    work: Path, recipe: TinyRecipe, model: BlockAutoencoder, stage: DecoderStage
-) -> BlockAutoencoder:
-    """The autoencoder after ``stage``, on the CPU."""
-    path = train_decoder(
-        model, stage, work, recipe.autoencoder, load_vision(recipe.vision), training_device()
-    )
+    """Train the autoencoder's decoder, or load the whole autoencoder."""
+    basis = run_encoder(work, recipe)
+    shards = work / TRAIN_SHARDS
+    vision = load_vision(recipe.vision)
+    path = train_decoder(basis, shards, work, recipe.autoencoder, vision, training_device())
     return load_autoencoder(path, recipe)
 
 
@@ -182,8 +140,8 @@ class DiffusionStages:
             self.composites, scene_captions(work)
         )
 
-    def batches(self, stage: DiffusionRecipe, num_composites: int | None = None) -> BatchMaker:
-        """The batches of a stage, of the first ``num_composites`` samples."""
+    def batches(self, stage: DiffusionRecipe) -> BatchMaker:
+        """The batches of a stage."""
         references = load_references(self.work)
         return BatchMaker(
             self.composites,
@@ -192,7 +150,6 @@ class DiffusionStages:
             self.vocabulary,
             stage,
             self.recipe.num_subjects,
-            num_composites,
         )
 
     def run_joint(self) -> SubjectDiffusionModel:
@@ -204,27 +161,10 @@ class DiffusionStages:
         load_averaged(model.cpu(), averaged)
         return model
 
-    def run_refinement(self, model: SubjectDiffusionModel) -> BlockAutoencoder:
-        """The autoencoder, its decoder refined on latents that ``model`` makes."""
-        recipe = self.recipe.autoencoder
-        autoencoder = run_decoder(self.work, self.recipe)
-        device = training_device()
-        sampler = TinySampler(
-            copy.deepcopy(model).requires_grad_(False).to(device, torch.bfloat16),
-            autoencoder,
-            load_vision(self.recipe.vision, fit_statistics(self.work)),
-            self.vocabulary,
-            num_slots=self.recipe.num_subjects,
-        )
-        stage = every_condition_kept(self.recipe.joint)
-        batches = self.batches(stage, recipe.num_images)
-        sampled = sample_latents(sampler, batches, recipe, self.work / "sampled-latents.npz")
-        return refine_decoder(self.work, self.recipe, autoencoder, sampled)
-
     def run_adapter(self, weights: Path) -> None:
         """Stage 4: the paper's trainable parts on the stored base; writes both files."""
         model = self.run_joint()
-        autoencoder = self.run_refinement(model)
+        autoencoder = run_decoder(self.work, self.recipe)
         base = base_from_model(
             model,
             autoencoder,
