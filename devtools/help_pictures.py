@@ -60,8 +60,8 @@ class HelpGraphs:
                 Panel("with the adapter", two()),
             ],
             "SubjectDiffusionSubject": [
-                Panel("the subject's picture", self.shows(["view", 0])),
-                Panel("box 0.04,0.34,0.48,0.78", self.shows(["layout", 1])),
+                Panel("the subjects' pictures", self.shows(["view", 0])),
+                Panel("their boxes", self.shows(["layout", 1])),
                 Panel("the result", two()),
             ],
             "SubjectDiffusionLayout": [
@@ -87,7 +87,7 @@ class HelpGraphs:
                 Panel("alpha 0, 0.25, 0.5, 0.75, 1", self.golden("interpolation_strip"))
             ],
             "SubjectDiffusionBoxMask": [
-                Panel("mask of two boxes", self.shows(["mask_image", 0])),
+                Panel("mask of the box", self.mask_of_the_photo()),
                 Panel("put into a photo", self.golden("into_a_photo")),
             ],
             "SubjectDiffusionAttentionMaps": [
@@ -125,15 +125,14 @@ class HelpGraphs:
         graph["view"] = node(
             "SubjectDiffusionReferenceView", subjects=["subject_2", 0], adapter=["loader", 4]
         )
-        graph["box_mask"] = node(
-            "SubjectDiffusionBoxMask",
-            subjects=["layout", 0],
-            width=128,
-            height=128,
-            grow=8,
-            feather=8,
-        )
-        graph["mask_image"] = node("MaskToImage", mask=["box_mask", 0])
+        return graph
+
+    def mask_of_the_photo(self) -> Graph:
+        """The mask with which `into_a_photo` works; the example shows it in a preview."""
+        graph = self.golden("into_a_photo")
+        (mask,) = (name for name, one in graph.items() if one["class_type"] == "MaskToImage")
+        (save,) = (one for one in graph.values() if one["class_type"] == "SaveImage")
+        save["inputs"]["images"] = [mask, 0]
         return graph
 
     def random_layout(self, place_seed: int) -> Panel:

@@ -40,6 +40,7 @@ BUILD = """() => {
     segment.connect(0, subject, subject.findInputSlot('mask'))
     const view = window.app.canvas.ds
     view.scale = 0.78
+    window.app.canvas.show_info = false
     view.offset = [110, 260]
     window.app.canvas.setDirty(true, true)
 }"""

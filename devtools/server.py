@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -109,7 +109,10 @@ def temporary_base(runs_folder: Path, pack: Path) -> Iterator[Path]:
 
 
 class ComfyServer:
-    """A running ComfyUI; use it in a `with` block, after which the process has ended."""
+    """A running ComfyUI; use it in a `with` block, after which the process has ended.
+
+    `options` are further ones of ComfyUI's command line.
+    """
 
     def __init__(
         self,
@@ -120,7 +123,9 @@ class ComfyServer:
         log: Path,
         progress: Progress,
         port: int | None = None,
+        options: Sequence[str] = (),
     ) -> None:
+        self._options = tuple(options)
         self._host = host
         self._python = python
         self._base = base
@@ -167,7 +172,7 @@ class ComfyServer:
             command += ["--database-url", f"sqlite:///{database}"]
         if self._host.has_option("--disable-api-nodes"):
             command += ["--disable-api-nodes"]
-        return command
+        return [*command, *self._options]
 
     def __enter__(self) -> ComfyServer:
         self._progress.say(f"Starting ComfyUI {self._host.version} (log: {self._log})")

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..subject_diffusion_core.attention_maps import normalize_maps, resize_maps
-from .layout_preview import BACKGROUND, COLOURS
+from .layout_preview import BACKGROUND, COLOURS, label_font
 
 SHORTEST_LONG_SIDE = 384
 FONT_SIZE = 17
@@ -69,15 +69,7 @@ def _annotate(
         round(y2 * canvas.height) - 1,
     )
     draw.rectangle(edges, outline=colour, width=3)
-    font = _font()
+    font = label_font(FONT_SIZE)
     left, top, right, bottom = draw.textbbox((6, 5), caption, font=font)
     draw.rectangle((left - 3, top - 2, right + 3, bottom + 2), fill=BACKGROUND)
     draw.text((6, 5), caption, fill=colour, font=font)
-
-
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Pillow's own font, large where this Pillow can."""
-    try:
-        return ImageFont.load_default(size=FONT_SIZE)
-    except (TypeError, OSError):  # Pillow before 10.1, or built without FreeType
-        return ImageFont.load_default()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from .subjects import Subject, Subjects
 
 LONG_SIDE = 512
+FONT_SIZE = 24  # legible where the preview is drawn at a third of its size
 BACKGROUND = (32, 34, 40)
 COLOURS = ((255, 159, 64), (75, 192, 192), (153, 102, 255), (255, 99, 132), (255, 205, 86))
 
@@ -43,8 +44,18 @@ def _draw_subject(canvas: Image.Image, subject: Subject, colour: tuple[int, int,
     draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=3)
     text = subject.label if subject.strength == 1.0 else f"{subject.label} x{subject.strength:g}"
     position = (left + 6, top + 5)
-    draw.rectangle(draw.textbbox(position, text), fill=BACKGROUND)
-    draw.text(position, text, fill=colour)
+    font = label_font(FONT_SIZE)
+    text_left, text_top, text_right, text_bottom = draw.textbbox(position, text, font=font)
+    draw.rectangle((text_left - 3, text_top - 2, text_right + 3, text_bottom + 2), fill=BACKGROUND)
+    draw.text(position, text, fill=colour, font=font)
+
+
+def label_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own font, of this size where this Pillow can."""
+    try:
+        return ImageFont.load_default(size=size)
+    except (TypeError, OSError):  # Pillow before 10.1, or built without FreeType
+        return ImageFont.load_default()
 
 
 def _tint_region(canvas: Image.Image, region: torch.Tensor, colour: tuple[int, int, int]) -> None:

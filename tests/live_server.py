@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +15,15 @@ from devtools.server import LOOPBACK, ComfyServer, temporary_base
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def make_server(host: Host, base: Path, log: Path) -> ComfyServer:
-    python = Path(sys.executable)
-    return ComfyServer(host=host, python=python, base=base, log=log, progress=Progress())
+def make_server(host: Host, base: Path, log: Path, options: Sequence[str] = ()) -> ComfyServer:
+    return ComfyServer(
+        host=host,
+        python=Path(sys.executable),
+        base=base,
+        log=log,
+        progress=Progress(),
+        options=options,
+    )
 
 
 def is_open(port: int) -> bool:
@@ -27,11 +33,13 @@ def is_open(port: int) -> bool:
 
 
 @contextmanager
-def running_server(comfyui_folder: Path, folder: Path) -> Iterator[ComfyServer]:
+def running_server(
+    comfyui_folder: Path, folder: Path, options: Sequence[str] = ()
+) -> Iterator[ComfyServer]:
     """A server; its end is a test, too: nothing may be left of it."""
     with (
         temporary_base(folder / "runs", ROOT) as base,
-        make_server(Host(comfyui_folder), base, folder / "server.log") as running,
+        make_server(Host(comfyui_folder), base, folder / "server.log", options) as running,
     ):
         yield running
     assert not running.is_running()

@@ -16,6 +16,7 @@ const SETTLE = 400; // ms without a key until the front end's undo takes note
 
 const pictures = new Pictures(viewUrl);
 const editors = new Set();
+let isRewired = false;
 
 function viewUrl({ filename, subfolder, type }, channel) {
   const query = new URLSearchParams({ filename, subfolder, type, ...(channel && { channel }) });
@@ -48,7 +49,10 @@ function addEditor(node) {
   node.widgets.splice(index, 1);
   const editor = new LayoutEditor(node, makeHost(node));
   const widget = node.addDOMWidget(WIDGET, WIDGET_TYPE, editor.element, {
-    getValue: () => editor.text,
+    getValue() {
+      lookForNewcomers(); // a graph that is saved right after a deletion: one step for undo
+      return editor.text;
+    },
     setValue: (text) => text !== editor.text && editor.load(text),
     getMinHeight: () => SMALLEST_HEIGHT,
   });
@@ -87,6 +91,8 @@ function passOnToCanvas(element) {
 }
 
 function lookForNewcomers() {
+  if (!isRewired) return;
+  isRewired = false;
   for (const editor of editors) editor.refresh(true);
 }
 
@@ -112,7 +118,9 @@ app.registerExtension({
     if (!NAMES.includes(name)) return;
     // a connection anywhere in the chain may bring subjects to any Layout node
     chain(nodeType.prototype, "onConnectionsChange", () => {
-      if (!app.configuringGraph) queueMicrotask(lookForNewcomers); // pasting makes many at once
+      if (app.configuringGraph) return;
+      isRewired = true;
+      queueMicrotask(lookForNewcomers); // pasting makes many at once
     });
   },
   nodeCreated(node) {

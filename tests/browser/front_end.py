@@ -42,6 +42,8 @@ EARLY_SETTING = re.compile(
     r"^TypeError: Cannot read properties of undefined \(reading 'id'\)\n"
     r" +at onChange \(\S+/assets/index-\S+\)\n +at Proxy\.set \(\S+/assets/index-\S+\)"
 )
+# Its minimap says so when a subgraph is opened or left, whatever is in it.
+SUBGRAPH_OPENED = "Attempted to cleanup event listeners for graph that was never set up"
 PACK_IS_THERE = (
     "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
 )
@@ -65,10 +67,14 @@ class FrontEnd:
     start; `take_errors` hands over those that are not known to be harmless.
     """
 
-    def __init__(self, browser: Browser, url: str, screenshots: Path) -> None:
+    def __init__(
+        self, browser: Browser, url: str, screenshots: Path, pixel_density: float = 1
+    ) -> None:
         self._url = url
         self._screenshots = screenshots
-        self._context = browser.new_context(viewport={"width": 1600, "height": 1000})
+        self._context = browser.new_context(
+            viewport={"width": 1600, "height": 1000}, device_scale_factor=pixel_density
+        )
         self._errors: list[str] = []
         self.mode = ""
         self._is_starting = True
@@ -90,6 +96,14 @@ class FrontEnd:
         self._wait_for(
             f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", DRAWN_SECONDS
         )
+        self._is_starting = False
+
+    def reload(self) -> None:
+        """As by F5: the front end shows again what it kept of the open workflow."""
+        self._is_starting = True
+        self.page.reload()
+        self._wait_for(f"{PACK_IS_THERE} && window.app.graph.nodes.length", READY_SECONDS)
+        self.settle()
         self._is_starting = False
 
     def close(self) -> None:
@@ -118,6 +132,29 @@ class FrontEnd:
         """The workflow as "Save" writes it to a file."""
         saved = self.page.evaluate("() => JSON.stringify(window.app.graph.serialize())")
         return dict(json.loads(saved))
+
+    def save_file(self, path: Path) -> Path:
+        """The workflow as the menu's "Export" downloads it."""
+        self.set_setting("Comfy.PromptFilename", False)
+        with self.page.expect_download() as download:
+            self.execute("Comfy.ExportWorkflow")
+        download.value.save_as(path)
+        return path
+
+    def open_file(self, path: Path) -> None:
+        """The menu's "Open"."""
+        with self.page.expect_file_chooser() as chooser:
+            self.execute("Comfy.OpenWorkflow")
+        chooser.value.set_files(path)
+        count = len(json.loads(path.read_text(encoding="utf-8"))["nodes"])
+        self._wait_for(f"window.app.graph.nodes.length === {count}", DRAWN_SECONDS)
+        self.settle()
+
+    def execute(self, command: str) -> None:
+        """What a menu entry or a key does; not waited for."""
+        self.page.evaluate(
+            "command => void window.app.extensionManager.command.execute(command)", command
+        )
 
     def export(self) -> dict[str, dict[str, Any]]:
         """The graph as "Export (API)" saves it, less the nodes' titles."""
@@ -192,6 +229,6 @@ class FrontEnd:
         ):
             address = str(message.location.get("url", ""))
             return address.removeprefix(self._url) in OPTIONAL_FILES
-        if BLOCKED_CALL.match(message.text):
+        if BLOCKED_CALL.match(message.text) or message.text == SUBGRAPH_OPENED:
             return True
         return self._is_starting and EARLY_SETTING.match(message.text) is not None

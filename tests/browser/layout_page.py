@@ -112,6 +112,10 @@ class LayoutPage:
         sources: list[str] = self.page.evaluate(f"{EDITOR}.items.map(item => item.source)")
         return sources
 
+    def labels(self) -> list[str]:
+        labels: list[str] = self.page.evaluate(f"{EDITOR}.items.map(item => item.label)")
+        return labels
+
     def status(self) -> str:
         return self.page.locator(".sdl-status").inner_text()
 

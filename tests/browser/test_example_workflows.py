@@ -34,8 +34,7 @@ def test_the_front_end_exports_the_golden_graph(
     workflow = read_json(EXAMPLES, name)
     front_end.load(workflow)
     front_end.screenshot(name)
-    if front_end.mode == "LiteGraph":  # Nodes 2.0 draws pictures larger
-        assert overlapping_nodes(front_end) == []
+    assert overlapping_nodes(front_end) == []
     if request.config.getoption("--update-examples"):
         write_json(EXAMPLES, name, front_end.save() | {"extra": workflow["extra"]})
         write_json(GOLDEN, name, front_end.export())

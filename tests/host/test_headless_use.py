@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from live_server import running_server
 from PIL import Image
 
 from devtools.console import Progress
@@ -35,11 +36,35 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
-def test_the_script_makes_a_picture(server: ComfyServer, tmp_path: Path) -> None:
-    done = run(readme_script(server.url), tmp_path)
+def picture_from(url: str, folder: Path) -> tuple[tuple[int, int], bytes]:
+    """Size and pixels of what the script fetches."""
+    done = run(readme_script(url), folder)
     assert done.returncode == 0, done.stderr
-    (picture,) = tmp_path.glob("*.png")
-    assert Image.open(picture).size == (128, 128)
+    (path,) = folder.glob("*.png")
+    picture = Image.open(path)
+    return picture.size, picture.tobytes()
+
+
+def test_the_script_makes_a_picture(server: ComfyServer, tmp_path: Path) -> None:
+    assert picture_from(server.url, tmp_path)[0] == (128, 128)
+
+
+def test_the_same_picture_where_memory_is_short(
+    server: ComfyServer, comfyui_folder: Path, tmp_path: Path
+) -> None:
+    """Nothing is kept: each model leaves after its use, each node's result after the prompt.
+
+    (ComfyUI refuses --lowvram and --novram beside --cpu; see test_memory.py for them.)
+    """
+    options = ("--disable-smart-memory", "--cache-none")
+    with running_server(comfyui_folder, tmp_path / "server", options) as frugal:
+        first, second = (picture_from(frugal.url, tmp_path / str(run)) for run in (1, 2))
+    assert first == second == picture_from(server.url, tmp_path / "plain")
+
+
+def test_the_same_request_again(server: ComfyServer, tmp_path: Path) -> None:
+    """ComfyUI runs nothing, as it still has the results; the script gets its picture even so."""
+    assert picture_from(server.url, tmp_path / "1") == picture_from(server.url, tmp_path / "2")
 
 
 def test_the_script_says_what_went_wrong(server: ComfyServer, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Low memory: weights that ComfyUI moves out between prompts and in the middle of one.
 
-On a CPU, --lowvram and --novram change nothing (ComfyUI loads everything); what they do elsewhere
-is done here by hand: ModelPatcher.partially_unload, after which patches are computed when used.
+Beside --cpu, ComfyUI refuses --lowvram and --novram; what they do elsewhere is done here by hand:
+ModelPatcher.partially_unload, after which patches are computed when used.
 """
 
 from __future__ import annotations
