@@ -1,0 +1,172 @@
+"""``python -m training ablation`` from end to end: real classes at a fraction of their width."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bench_work import write_work
+from tiny_tables import composite_table, small_recipe
+
+from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core.tiny_vision import TinyVision
+from training.__main__ import main
+from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
+from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
+from training.evaluation.text_match import head_samples_path
+from training.runs import save_state
+from training.tiny.autoencoder import build_autoencoder
+from training.tiny.batches import corpus_vocabulary
+from training.tiny.build import build_model
+from training.tiny.export import adapter_from_model, base_from_model
+from training.tiny.loading import ADAPTER_NAME, BASE_NAME
+
+pytestmark = pytest.mark.skipif(not is_installed(), reason="metric encoder's packages missing")
+
+COUNT = 4
+
+
+def write_tables(work: Path) -> None:
+    """Random latents and features of the work folder's train cut-outs."""
+    records = json.loads((work / "cutouts.json").read_text())
+    train = np.array([row for row, r in enumerate(records) if r["split"] == "train"])
+    rng = np.random.default_rng(2)
+    table = composite_table()
+    for name in ("latents", "references"):
+        (work / name).mkdir()
+    cutout = np.where(table.cutout >= 0, train[table.cutout % len(train)], -1)
+    arrays = {"latents": table.latents, "boxes": table.boxes_xyxy, "segmaps": table.segmaps}
+    for name, array in {**arrays, "cutout": cutout.astype(np.int32)}.items():
+        np.save(work / "latents" / f"{name}.npy", array)
+    texts = list(zip(table.captions, table.labels, strict=True))
+    (work / "latents" / "texts.json").write_text(json.dumps(texts))
+    patches = rng.standard_normal((len(train), 144, 200)).astype(np.float16)
+    np.save(work / "references" / "patch_embeds.npy", patches)
+    np.save(work / "references" / "cutout.npy", train)
+    (work / "references" / "done.json").write_text("{}")
+
+
+def write_judges(work: Path) -> None:
+    """An untrained segmenter and heads of noise, where trained ones are kept."""
+    torch.manual_seed(0)
+    save_state(segmenter_path(work), SubjectSegmenter().state_dict())
+    rng = np.random.default_rng(3)
+    np.savez(
+        head_samples_path(work),
+        scene_features=rng.standard_normal((8, FEATURE_DIM)).astype(np.float32),
+        scenes=np.array(["park", "forest"] * 4),
+        group_features=rng.standard_normal((8, FEATURE_DIM)).astype(np.float32),
+        groups=np.array(["animal", "kitchen"] * 4),
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_work(tmp_path_factory.mktemp("work"))
+    write_tables(folder)
+    write_judges(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both files of an untrained small model."""
+    folder, recipe = tmp_path_factory.mktemp("weights"), small_recipe()
+    vocabulary = corpus_vocabulary(composite_table(), ["on a green lawn in a park"])
+    model = build_model(recipe, vocabulary, seed=5)
+    autoencoder = build_autoencoder(recipe.autoencoder)
+    base = base_from_model(model, autoencoder, TinyVision(), vocabulary, recipe, {})
+    tiny_base.save(folder / BASE_NAME, base)
+    checkpoint.save(folder / ADAPTER_NAME, adapter_from_model(model, vocabulary, recipe, {}))
+    return folder
+
+
+def ablate(work: Path, weights: Path, out: Path, *words: str) -> dict:
+    paths = ["--work", str(work), "--weights", str(weights), "--out", str(out)]
+    options = {"--start": "weights", "--steps": "2", "--count": str(COUNT)}
+    options |= dict(zip(words[::2], words[1::2], strict=True)) if "--variants" not in words else {}
+    chosen = list(words) if "--variants" in words else []
+    main(["ablation", *paths, *(w for pair in options.items() for w in pair), *chosen])
+    return json.loads((out / "ablation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(work: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over three variants."""
+    out = tmp_path_factory.mktemp("ablation")
+    ablate(work, weights, out, "--variants", "no_adapter", "no_location_control")
+    return out
+
+
+def test_every_variant_is_trained_and_compared_with_the_full_model(finished: Path) -> None:
+    result = json.loads((finished / "ablation.json").read_text())
+    assert list(result["scores"]) == ["full", "no_location_control", "no_adapter"]
+    rows = result["scores"]["full"]
+    assert list(rows) == ["one_subject", "two_subjects"]
+    assert {"top1", "cosine", "box_iou", "group", "scene"} <= rows["one_subject"].keys()
+    assert {d["variant"] for d in result["differences"]} == {"no_location_control", "no_adapter"}
+    by_key = {(d["variant"], d["row"], d["score"]): d for d in result["differences"]}
+    cosine = by_key["no_adapter", "two_subjects", "cosine"]
+    scores = {name: json.loads((finished / name / "bench" / "scores.json").read_text())
+              for name in ("full", "no_adapter")}  # fmt: skip
+    own, full = (
+        np.mean(scores[name]["two_subjects"]["values"]["cosine"]) for name in ("no_adapter", "full")
+    )
+    assert cosine["interval"]["value"] == pytest.approx(own - full)
+    assert cosine["paper"] == pytest.approx(0.411 - 0.506)
+
+
+def test_the_files_say_what_was_switched_off(finished: Path) -> None:
+    full, maskless, ungated = (
+        checkpoint.load(finished / name / "weights" / ADAPTER_NAME)
+        for name in ("full", "no_location_control", "no_adapter")
+    )
+    assert full.config.location_control and not maskless.config.location_control
+    assert all(ungated.unet[n] == 0 for n in ungated.unet if ".alpha_" in n)
+    assert all(full.unet[n] != 0 for n in full.unet if ".alpha_" in n)
+    assert ungated.config.provenance["variant"] == "no_adapter"
+    assert ungated.config.provenance["adapter_layer"] is False
+    assert full.config.provenance["adapter"]["steps"] == 2
+
+
+def test_the_report_can_be_read(finished: Path) -> None:
+    text = (finished / "ablation.md").read_text()
+    assert "2 steps of 32 pictures from the trained adapter" in text
+    assert "| without adapter layer | 4 |" in text and "-0.177 ↓" in text
+    for heading in ("One subject", "Two subjects", "Beside the paper", "Does each part move"):
+        assert f"## {heading}" in text
+    assert (finished / "no_adapter" / "bench" / "one_subject.png").exists()
+
+
+def test_nothing_finished_is_done_again(work: Path, weights: Path, finished: Path) -> None:
+    def times() -> dict[Path, int]:
+        kept = [*finished.rglob("*.safetensors"), *finished.rglob("*.npy")]
+        kept += finished.rglob("scores.json")
+        return {path: path.stat().st_mtime_ns for path in kept}
+
+    before = times()
+    assert len(before) == 3 * (2 + 2 + 1)
+    first = json.loads((finished / "ablation.json").read_text())
+    shutil.rmtree(work / "latents")  # a finished training needs no tables
+    (work / "latents").mkdir()
+    (work / "latents" / "texts.json").write_text("[]")
+    again = ablate(work, weights, finished, "--variants", "no_adapter", "no_location_control")
+    assert times() == before and again == first
+
+
+def test_other_settings_need_another_folder(work: Path, weights: Path, finished: Path) -> None:
+    for words in (("--steps", "3"), ("--start", "fresh"), ("--learning-rate", "0.5")):
+        with pytest.raises(SystemExit, match="--out: expected a folder of the same weights"):
+            ablate(work, weights, finished, *words)
+
+
+def test_missing_files_are_one_sentence(work: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="error: --weights: expected a folder with tiny_base"):
+        ablate(work, tmp_path, tmp_path / "out")
+    with pytest.raises(SystemExit, match="error: --work: expected the data and tables"):
+        ablate(tmp_path, weights, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
