@@ -87,10 +87,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ablate(work: Path, weights: Path, out: Path, *words: str) -> dict:
     paths = ["--work", str(work), "--weights", str(weights), "--out", str(out)]
-    options = {"--start": "weights", "--steps": "2", "--count": str(COUNT)}
-    options |= dict(zip(words[::2], words[1::2], strict=True)) if "--variants" not in words else {}
-    chosen = list(words) if "--variants" in words else []
-    main(["ablation", *paths, *(w for pair in options.items() for w in pair), *chosen])
+    small = ["--start", "weights", "--steps", "2", "--count", str(COUNT), "--sampling-steps", "2"]
+    main(["ablation", *paths, *small, *words])  # of an option given twice, the last one counts
     return json.loads((out / "ablation.json").read_text())
 
 
@@ -162,6 +160,22 @@ def test_other_settings_need_another_folder(work: Path, weights: Path, finished:
     for words in (("--steps", "3"), ("--start", "fresh"), ("--learning-rate", "0.5")):
         with pytest.raises(SystemExit, match="--out: expected a folder of the same weights"):
             ablate(work, weights, finished, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--steps", "0"), "expected a whole number of 1 or more, got 0"),
+        (("--learning-rate", "nan"), "expected a number above 0, got nan"),
+        (("--variants", "no_mask"), "invalid choice: 'no_mask'"),
+    ],
+)
+def test_wrong_options_name_what_was_expected(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["ablation", "--out", str(tmp_path / "out"), *words])
+    assert sentence in capsys.readouterr().err
 
 
 def test_missing_files_are_one_sentence(work: Path, weights: Path, tmp_path: Path) -> None:

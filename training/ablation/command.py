@@ -43,13 +43,17 @@ def add_ablation(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "ablation",
         help="the paper's table 3 on TinyBench: train and measure the tiny model without each part",
-        description="Trains the tiny model's adapter once for each variant and measures them all "
-        "on the same held-out queries.",
+        description="Trains the tiny model's adapter once for each variant and measures all of\n"
+        "them on the same held-out queries.",
         epilog=EPILOG.format(variants=listed),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--work", type=Path, default=Path(".dev/tiny"), help="data and tables")
-    parser.add_argument("--weights", type=Path, default=Path("weights"), help="both weight files")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".dev/tiny"), help="data and tables (default: .dev/tiny)"
+    )
+    parser.add_argument(
+        "--weights", type=Path, default=Path("weights"), help="both files (default: weights)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for everything made here")
     parser.add_argument(
         "--variants", nargs="+", choices=NAMES, default=NAMES, metavar="VARIANT", help="see below"
@@ -62,13 +66,19 @@ def add_ablation(commands: argparse._SubParsersAction) -> None:
         "--steps", type=positive, help="of each training (default: fresh 2000, weights 400)"
     )
     parser.add_argument(
-        "--learning-rate", type=float, help="its peak (default: fresh 8e-4, weights 3e-4)"
+        "--learning-rate", type=rate, help="its peak (default: fresh 8e-4, weights 3e-4)"
     )
     parser.add_argument(
         "--count", type=positive, default=200, help="queries of each row (default: 200)"
     )
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="of sampling"
+        "--sampling-steps", type=positive, default=20, help="of each picture (default: 20)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of sampling (default: float32)",
     )
     parser.add_argument("--threads", type=positive, help="CPU threads of torch")
     parser.set_defaults(run=run_ablation)
@@ -79,6 +89,14 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text}")
+    return number
+
+
+def rate(text: str) -> float:
+    """A number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return number
 
 
@@ -99,7 +117,7 @@ def run_ablation(arguments: argparse.Namespace) -> None:
             start=arguments.start,
             stage=stage_for(arguments.start, arguments.steps, arguments.learning_rate),
         )
-        settings = SamplingSettings(precision=arguments.precision)
+        settings = SamplingSettings(steps=arguments.sampling_steps, precision=arguments.precision)
         train_and_measure(training, settings, arguments.variants, arguments.count, arguments.out)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

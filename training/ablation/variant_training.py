@@ -120,11 +120,11 @@ def stage_for(
 ) -> DiffusionRecipe:
     """The training of every variant; what is not asked for is the start's default."""
     default_steps, warmup_steps, default_rate = DEFAULTS[start]
-    steps = steps or default_steps
+    steps = default_steps if steps is None else steps
     return DiffusionRecipe(
         steps=steps,
         warmup_steps=min(warmup_steps, steps // 4),
-        learning_rate=learning_rate or default_rate,
+        learning_rate=default_rate if learning_rate is None else learning_rate,
         base_only=0.0,
         checkpoint_every=CHECKPOINT_EVERY,
         seed=3,
