@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,9 @@ from tiny_tables import composite_table, small_recipe
 from subject_diffusion_core import checkpoint, tiny_base
 from subject_diffusion_core.tiny_vision import TinyVision
 from training.__main__ import main
+from training.ablation.variant_training import VariantTraining, stage_for
+from training.ablation.variants import VARIANTS
+from training.adapter_files import is_adapter_tensor
 from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
 from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
 from training.evaluation.text_match import head_samples_path
@@ -78,6 +80,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, recipe = tmp_path_factory.mktemp("weights"), small_recipe()
     vocabulary = corpus_vocabulary(composite_table(), ["on a green lawn in a park"])
     model = build_model(recipe, vocabulary, seed=5)
+    with torch.no_grad():
+        model.unet.conv_in.weight[:, -1] = 0.1
     autoencoder = build_autoencoder(recipe.autoencoder)
     base = base_from_model(model, autoencoder, TinyVision(), vocabulary, recipe, {})
     tiny_base.save(folder / BASE_NAME, base)
@@ -149,11 +153,53 @@ def test_nothing_finished_is_done_again(work: Path, weights: Path, finished: Pat
     before = times()
     assert len(before) == 3 * (2 + 2 + 1)
     first = json.loads((finished / "ablation.json").read_text())
-    shutil.rmtree(work / "latents")  # a finished training needs no tables
-    (work / "latents").mkdir()
-    (work / "latents" / "texts.json").write_text("[]")
+    latents = work / "latents" / "latents.npy"
+    latents.rename(work / "aside.npy")  # a finished training opens no tables
     again = ablate(work, weights, finished, "--variants", "no_adapter", "no_location_control")
+    (work / "aside.npy").rename(latents)
     assert times() == before and again == first
+
+
+@pytest.mark.parametrize("start", ["fresh", "weights"])
+def test_what_a_variant_starts_from(work: Path, weights: Path, start: str) -> None:
+    training = VariantTraining(
+        work=work, weights=weights, start=start, stage=stage_for(start, steps=2)
+    )
+    (variant,) = (v for v in VARIANTS if v.name == "no_image_cls")
+    recipe = variant.recipe_of(training.full_recipe, training.stage)
+    state = training.starting_model(recipe).state_dict()
+    adapter, base = checkpoint.load(weights / ADAPTER_NAME), tiny_base.load(weights / BASE_NAME)
+    for name, value in base.unet.items():
+        if name != "conv_in.weight" and not is_adapter_tensor(name):
+            assert torch.equal(state[f"unet.{name}"], value), name
+    query = next(name for name in adapter.unet if name.endswith("fuser.attn.to_q.weight"))
+    same = torch.equal(state[f"unet.{query}"], adapter.unet[query].float())
+    assert same == (start == "weights")
+    kernel = state["unet.conv_in.weight"][:, -1]
+    assert bool((kernel == 0).all()) == (start == "fresh")
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    work: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = replace(stage_for("weights", steps=4), batch_size=2, checkpoint_every=2)
+    training = VariantTraining(work=work, weights=weights, start="weights", stage=stage)
+    (variant,) = (v for v in VARIANTS if v.name == "no_map_loss")
+    whole = training.run(variant, tmp_path / "whole")
+    draw = training.batches.draw
+    monkeypatch.setattr(training.batches, "draw", lambda step: draw(step) if step < 3 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        training.run(variant, tmp_path / "cut")
+    asked: list[int] = []
+    monkeypatch.setattr(training.batches, "draw", lambda step: asked.append(step) or draw(step))
+    cut = training.run(variant, tmp_path / "cut")
+    assert asked == [2, 3]  # from the checkpoint after two steps
+    first, second = (checkpoint.load(folder / ADAPTER_NAME) for folder in (whole, cut))
+    assert all(torch.equal(first.unet[name], second.unet[name]) for name in first.unet)
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
+        "settings.json",
+        "weights",
+    ]
 
 
 def test_other_settings_need_another_folder(work: Path, weights: Path, finished: Path) -> None:
