@@ -22,8 +22,8 @@ Example: a first look
       --start weights --steps 200 --count 100
 The same, but as the paper does it, every variant from new parts
   python -m training ablation --work .dev/tiny --weights weights --out ablation-fresh
-One CPU core took 1.9 s a step and 1 s a picture, with nothing else running: about 80 minutes for
-the first look at all variants, nine hours for the other. Training uses a CUDA device if there is one.
+One CPU core took about 1.9 s a step and 1 s a picture: 80 minutes for the first look at all
+variants, nine hours for the other. Training uses a CUDA device if there is one.
 
 --work needs the data and tables of `python -m training tiny`. Both starts train on the frozen base
 of --weights, which was itself trained together with all parts. `--start weights` goes on from the
