@@ -99,8 +99,17 @@ def ablate(work: Path, weights: Path, out: Path, *words: str) -> dict:
 
 @pytest.fixture(scope="module")
 def finished(work: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run over three variants."""
+    """Three variants, of which one is asked for later."""
     out = tmp_path_factory.mktemp("ablation")
+    first = ablate(work, weights, out, "--variants", "no_adapter")
+    assert list(first["scores"]) == ["full", "no_adapter"]
+    (out / "ablation.md").unlink()
+    latents = work / "latents" / "latents.npy"
+    latents.rename(work / "aside.npy")
+    with pytest.raises(SystemExit, match=r"error: .*latents\.npy"):
+        ablate(work, weights, out, "--variants", "no_adapter", "no_location_control")
+    assert "without adapter layer" in (out / "ablation.md").read_text()  # before the third began
+    (work / "aside.npy").rename(latents)
     ablate(work, weights, out, "--variants", "no_adapter", "no_location_control")
     return out
 

@@ -145,11 +145,12 @@ def check_paths(work: Path, weights: Path) -> None:
 def train_and_measure(
     training: Any, settings: Any, variants: list[str], count: int, out: Path
 ) -> None:
-    """All asked variants in order, the full model first; the report is written after each."""
+    """All asked variants, the full model and those measured before first, so that a report never
+    loses a variant that it had; it is written after each of the others."""
     from dataclasses import asdict
 
     from ..evaluation.tinybench import TinyBench
-    from .measuring import bench_folder, measured_rows
+    from .measuring import bench_folder, is_measured, measured_rows
     from .report import write_report
 
     described = {
@@ -160,7 +161,10 @@ def train_and_measure(
         "count": count,
     }
     scores, bench = {}, None
-    for variant in [v for v in VARIANTS if v.name == FULL or v.name in variants]:
+    asked = [v for v in VARIANTS if v.name == FULL or v.name in variants]
+    asked.sort(key=lambda v: (v.name != FULL, not is_measured(out, v.name)))
+    last_known = sum(is_measured(out, v.name) for v in asked) - 1
+    for number, variant in enumerate(asked):
         print(f"variant {variant.name}", flush=True)
         weights = training.run(variant, out / variant.name)
         folder = bench_folder(out, variant.name)
@@ -168,4 +172,5 @@ def train_and_measure(
             bench = TinyBench(training.work, weights, folder, settings, count)
         bench = bench.for_weights(weights, folder)
         scores[variant.name] = measured_rows(bench)
-        write_report(described, scores, out)
+        if number >= last_known:
+            write_report(described, scores, out)

@@ -85,13 +85,14 @@ def variants_of(scores: Scores) -> list[Variant]:
 
 
 def means(scores: Scores) -> dict[str, dict[str, dict[str, Interval | None]]]:
-    """The scores themselves, with intervals."""
+    """The scores themselves, with intervals, in the table's order."""
     return {
-        variant: {
+        variant.name: {
             row: {score: mean_interval(values) for score, values in by_score.items()}
-            for row, by_score in rows.items()
+            for row, by_score in scores[variant.name].items()
         }
-        for variant, rows in scores.items()
+        for variant in VARIANTS
+        if variant.name in scores
     }
 
 

@@ -38,6 +38,11 @@ def measured_rows(bench: TinyBench) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
+def is_measured(out: Path, variant: str) -> bool:
+    """Whether a variant has scores, with these queries or with others."""
+    return (bench_folder(out, variant) / SCORES_NAME).exists()
+
+
 def bench_folder(out: Path, variant: str) -> Path:
     """Where a variant's pictures, contact sheets and scores are."""
     return out / variant / "bench"
