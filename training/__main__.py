@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .ablation.command import add_ablation
 from .dataset.command import add_precompute
 from .exporting import add_export, add_import_reference
 from .loop.command import add_train
@@ -74,6 +75,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     add_export(commands)
     add_import_reference(commands)
     add_evaluate(commands, asked=command == "evaluate")
+    add_ablation(commands)
     add_dreambench(commands, asked=command == "dreambench")
     return parser
 

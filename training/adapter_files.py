@@ -1,6 +1,11 @@
-"""Names and shapes shared by everything that writes adapter files from trained modules."""
+"""What all writers of adapter files share: names, and how a file says that a part is off."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
 
 from subject_diffusion_core.adapter_config import AdapterBlock
 
@@ -35,3 +40,23 @@ def is_adapter_tensor(name: str) -> bool:
     """Whether a UNet parameter belongs into the adapter's file."""
     cross_attention = name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
     return ".fuser." in name or cross_attention or name.startswith("conv_in.")
+
+
+def closed_gates(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The UNet's part with all gates at 0: how a file says "without the adapter layer"."""
+    return {
+        name: torch.zeros_like(tensor) if ".fuser.alpha_" in name else tensor
+        for name, tensor in unet.items()
+    }
+
+
+def constant_projector(mlp: Mapping[str, Tensor], embedding: Tensor) -> dict[str, Tensor]:
+    """A projector that gives ``embedding`` whatever the picture: how a file says "without CLS".
+
+    The last layer's weight is zero and its bias the placeholder's own embedding, so a host that
+    replaces the placeholder puts back what stood there.
+    """
+    constant = {name: tensor.clone() for name, tensor in mlp.items()}
+    constant["fc2.weight"] = torch.zeros_like(constant["fc2.weight"])
+    constant["fc2.bias"] = embedding.to(constant["fc2.bias"])
+    return constant

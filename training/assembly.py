@@ -15,7 +15,14 @@ from subject_diffusion_core.adapter import Adapter
 from subject_diffusion_core.adapter_config import AdapterConfig
 from subject_diffusion_core.errors import CheckpointError
 
-from .adapter_files import TOKEN_TABLE, adapter_blocks, is_adapter_tensor, with_text_prefix
+from .adapter_files import (
+    TOKEN_TABLE,
+    adapter_blocks,
+    closed_gates,
+    constant_projector,
+    is_adapter_tensor,
+    with_text_prefix,
+)
 from .base_models import BaseModel
 from .low_rank import add_low_rank, is_low_rank, merged
 from .model import AdapterShape, SubjectDiffusionModel, build_unet
@@ -34,6 +41,7 @@ def adapter_shape(recipe: TrainingRecipe, vision: VisionShape) -> AdapterShape:
         num_patches=vision.num_patches,
         grounding_hidden_dim=recipe.grounding_hidden_dim,
         projector_hidden_dim=recipe.projector_hidden_dim,
+        location_control=recipe.location_control,
         box_coordinates=recipe.box_coordinates,
         adapter=recipe.adapter,
         image_cls=recipe.image_cls,
@@ -180,6 +188,8 @@ def adapter_from_model(
         text = {with_text_prefix(k): v for k, v in _part(state, "text_encoder.").items()}
         if recipe.text_encoder != "full" or not recipe.token_table:
             text.pop(TOKEN_TABLE)
+    if not recipe.adapter:
+        unet = closed_gates(unet)
     mlp = dict(model.mlp.state_dict())
     if not recipe.image_cls:
         mlp = constant_projector(mlp, placeholder_embedding(model, recipe))
@@ -207,18 +217,6 @@ def placeholder_embedding(model: SubjectDiffusionModel, recipe: TrainingRecipe) 
     """(D,) the token embedding of the placeholder word itself."""
     table = text_transformer(model.text_encoder).embeddings.token_embedding.weight
     return table[recipe.placeholder_token_id].detach()
-
-
-def constant_projector(mlp: Mapping[str, Tensor], embedding: Tensor) -> dict[str, Tensor]:
-    """A projector that gives ``embedding`` whatever the picture: how a file says "without CLS".
-
-    The last layer's weight is zero and its bias the placeholder's own embedding, so a host that
-    replaces the placeholder puts back what stood there.
-    """
-    constant = {name: tensor.clone() for name, tensor in mlp.items()}
-    constant["fc2.weight"] = torch.zeros_like(constant["fc2.weight"])
-    constant["fc2.bias"] = embedding.to(constant["fc2.bias"])
-    return constant
 
 
 def load_adapter(model: SubjectDiffusionModel, adapter: Adapter, source: str) -> None:

@@ -120,8 +120,9 @@ class AdapterShape:
 
     ``heads``: number and width of an adapter's heads by the width of its block; blocks of other
     widths take those of their own self-attention.
+    ``location_control`` False gives the UNet an empty location mask whatever the conditioning says,
     ``adapter`` False leaves the gated layers out of the computation, ``image_cls`` False leaves the
-    placeholders' own embeddings in the text (the paper's ablations e and g).
+    placeholders' own embeddings in the text (the paper's ablations c, e and g).
     """
 
     patch_dim: int
@@ -131,6 +132,7 @@ class AdapterShape:
     projector_hidden_dim: int
     num_freqs: int = 8
     temperature: float = 100.0
+    location_control: bool = True
     box_coordinates: bool = True
     adapter: bool = True
     image_cls: bool = True
@@ -205,6 +207,8 @@ class SubjectDiffusionModel(nn.Module):
     def prepare(self, conditioning: Conditioning, cache: bool = False) -> PreparedConditioning:
         """Text states and grounding tokens; ``cache`` also keeps the adapters' keys and values."""
         mask = conditioning.location_mask
+        if not self.shape.location_control:
+            mask = torch.zeros_like(mask)
         tokens = self.grounding(
             conditioning.patch_embeds,
             conditioning.subject_valid,

@@ -1,14 +1,12 @@
 """Queries, pictures and the whole bench on a small work folder with made-up pictures."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_work import SIDE, write_work
 
 from training.data.library import Library, load_library
-from training.data.raycast import view_direction
-from training.data.split import load_identities
 from training.evaluation.crops import box_crop, box_to_pixels
 from training.evaluation.gallery import Gallery, gallery_crop, gallery_entries
 from training.evaluation.pictures import cached_pictures
@@ -16,43 +14,10 @@ from training.evaluation.queries import draw_queries, draw_swap_pair
 from training.evaluation.rows import contained_box, generation_request, real_composite
 from training.evaluation.scoring import score_row, summarise
 
-SIDE = 128
-VIEWS = tuple((30.0 * k, 12.0) for k in range(0, 12, 3))
-
-
-def records_of(identity: str, record: dict[str, str]) -> list[dict]:
-    """Cut-out records of one identity: four views of a model, one picture of an emoji."""
-    is_model = identity.startswith("model:")
-    views = [view_direction(*view).tolist() for view in VIEWS] if is_model else [None]
-    kept = {key: record[key] for key in ("label", "category", "source", "split")}
-    size = {"width": 64, "height": SIDE}
-    return [{"identity": identity, "view": view, **kept, **size} for view in views]
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight held-out models, 24 held-out emoji designs, four train models; noise as pictures."""
-    folder = tmp_path_factory.mktemp("work")
-    identities = load_identities()
-    chosen: list[str] = []
-    for prefix, split, count in (("model:", "heldout", 8), ("emoji:", "heldout", 24)):
-        names = [n for n, r in identities.items() if n.startswith(prefix) and r["split"] == split]
-        chosen += sorted(names)[:count]
-    chosen += sorted(n for n, r in identities.items() if n.startswith("model:Scopia"))[:4]
-    rows = [row for name in dict.fromkeys(chosen) for row in records_of(name, identities[name])]
-    rng = np.random.default_rng(0)
-    cutouts = np.zeros((len(rows), SIDE, SIDE, 4), np.uint8)
-    cutouts[:, :, 32:96, :3] = rng.integers(256, size=(len(rows), 1, 1, 3))
-    cutouts[:, :, 32:96, 3] = 255
-    scenes = [
-        {"scene": "park", "caption": "on a green lawn in a park", "split": "heldout"},
-        {"scene": "forest", "caption": "in a forest", "split": "train"},
-    ]
-    np.save(folder / "cutouts.npy", cutouts)
-    np.save(folder / "backgrounds.npy", rng.integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8))
-    (folder / "cutouts.json").write_text(json.dumps(rows))
-    (folder / "backgrounds.json").write_text(json.dumps(scenes))
-    return folder
+    return write_work(tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(scope="module")

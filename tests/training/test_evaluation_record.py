@@ -17,8 +17,10 @@ from training.tiny.loading import ADAPTER_NAME
 
 def test_scores_join_the_provenance_and_weights_stay(tmp_path: Path) -> None:
     recipe = small_recipe()
-    model = build_model(recipe, batch_maker(recipe).vocabulary)
-    checkpoint.save(tmp_path / ADAPTER_NAME, adapter_from_model(model, recipe, {"seed": 3}))
+    vocabulary = batch_maker(recipe).vocabulary
+    model = build_model(recipe, vocabulary)
+    adapter = adapter_from_model(model, vocabulary, recipe, {"seed": 3})
+    checkpoint.save(tmp_path / ADAPTER_NAME, adapter)
     before = checkpoint.load(tmp_path / ADAPTER_NAME)
     score = {"value": 0.25, "low": 0.2, "high": 0.3}
     result = {

@@ -72,3 +72,27 @@ def test_without_cls_the_projector_gives_the_placeholders_own_embedding() -> Non
     pictures = torch.randn(3, vision.image_embed_dim)
     expected = placeholder_embedding(model, recipe).half().float().expand(3, -1)
     assert torch.equal(projector(pictures), expected)
+
+
+def test_without_the_adapter_layer_the_gates_of_the_first_adapter_are_closed(
+    tmp_path: Path,
+) -> None:
+    full = recipe_named("debug_cpu")
+    base = random_base(full)
+    vision = vision_shape(full, base)
+    model = build_model(base, full, vision)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".alpha_" in name:
+                parameter.fill_(0.7)
+    init = tmp_path / "first.safetensors"
+    first = adapter_from_model(model, adapter_config(model, base, full, vision, {}), full)
+    checkpoint.save(init, first)
+    recipe = with_settings(full, ["adapter=false"])
+    model = build_model(base, recipe, vision, init)
+    config = adapter_config(model, base, recipe, vision, {})
+    gates = {
+        n: t for n, t in adapter_from_model(model, config, recipe).unet.items() if ".alpha_" in n
+    }
+    assert gates and all(gate == 0 for gate in gates.values())
+    assert all(first.unet[name] != 0 for name in gates)

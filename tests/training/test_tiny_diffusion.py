@@ -108,7 +108,9 @@ def test_files_restore_the_model(tmp_path: Path) -> None:
     base = base_from_model(model, autoencoder, vision, maker.vocabulary, recipe, {"seed": 5})
     tiny_base.save(tmp_path / "base.safetensors", base)
     load_frozen_base(model, tmp_path / "base.safetensors", maker.vocabulary)
-    checkpoint.save(tmp_path / "adapter.safetensors", adapter_from_model(model, recipe, {}))
+    checkpoint.save(
+        tmp_path / "adapter.safetensors", adapter_from_model(model, maker.vocabulary, recipe, {})
+    )
     restored = build_model(recipe, maker.vocabulary, seed=6)
     load_base_into(restored, tiny_base.load(tmp_path / "base.safetensors"), maker.vocabulary)
     load_adapter_into(restored, checkpoint.load(tmp_path / "adapter.safetensors"))

@@ -38,7 +38,7 @@ def weights(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     autoencoder = build_autoencoder(recipe.autoencoder)
     base = base_from_model(model, autoencoder, TinyVision(), vocabulary, recipe, {})
     tiny_base.save(folder / BASE_NAME, base)
-    checkpoint.save(folder / ADAPTER_NAME, adapter_from_model(model, recipe, {}))
+    checkpoint.save(folder / ADAPTER_NAME, adapter_from_model(model, vocabulary, recipe, {}))
     return folder
 
 

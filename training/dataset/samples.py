@@ -179,7 +179,7 @@ class SubjectDataset(Dataset[Item]):
             boxes[slot] = torch.tensor(entity.box_xyxy)
             mask = torch.from_numpy(entity.mask.astype(np.float32))
             segmaps[slot] = area_resize(mask, size, size)
-        valid = (torch.arange(slots) < len(entities)) & has_image & self.recipe.location_control
+        valid = (torch.arange(slots) < len(entities)) & has_image
         if self.recipe.mask_kind == "box":
             mask = boxes_to_location_mask(boxes[None], valid[None], size, size)
         else:

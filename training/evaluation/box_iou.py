@@ -117,11 +117,16 @@ def train_segmenter(shards: Path, steps: int = STEPS) -> SubjectSegmenter:
     return model.eval().requires_grad_(False)
 
 
-def load_segmenter(work: Path, shards_name: str = "composites-val") -> SubjectSegmenter:
-    """The segmenter kept below ``work``/evaluation; trained where there is none yet."""
+def segmenter_path(work: Path) -> Path:
+    """Where the segmenter of these settings is kept."""
     settings = (WIDTHS, NUM_SAMPLES, STEPS, BATCH_SIZE, LEARNING_RATE, SEED, identities_sha256())
     name = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
-    path = work / "evaluation" / f"segmenter-{name}.pt"
+    return work / "evaluation" / f"segmenter-{name}.pt"
+
+
+def load_segmenter(work: Path, shards_name: str = "composites-val") -> SubjectSegmenter:
+    """The segmenter kept below ``work``/evaluation; trained where there is none yet."""
+    path = segmenter_path(work)
     state = load_state(path)
     if state is None:
         model = train_segmenter(work / shards_name)

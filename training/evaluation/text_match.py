@@ -105,11 +105,16 @@ def head_composite(
     return composite.image, scene, crops, groups
 
 
-def head_samples(work: Path, encoder: MetricEncoder, count: int) -> dict[str, np.ndarray]:
-    """Features and class names of both heads' samples; kept below ``work``/evaluation."""
+def head_samples_path(work: Path, count: int = NUM_COMPOSITES) -> Path:
+    """Where the samples of these settings are kept."""
     settings = (SEED, count, INPUT_SIDE, MARGIN, identities_sha256())
     name = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
-    path = work / "evaluation" / f"heads-{name}.npz"
+    return work / "evaluation" / f"heads-{name}.npz"
+
+
+def head_samples(work: Path, encoder: MetricEncoder, count: int) -> dict[str, np.ndarray]:
+    """Features and class names of both heads' samples; kept below ``work``/evaluation."""
+    path = head_samples_path(work, count)
     if not path.exists():
         library = load_library(work, "train", "train")
         samples = [

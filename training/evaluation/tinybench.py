@@ -7,6 +7,7 @@ folder. The same command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import time
 from collections.abc import Iterator
@@ -40,14 +41,28 @@ from .text_match import Heads, group_of, load_heads
 
 @dataclass(frozen=True, kw_only=True)
 class RowResult:
-    """A row with its pictures (Q, H, H, 3), its crops' features (Q, N, F) and all scores."""
+    """A row with its pictures (Q, H, H, 3), its crops' features (Q, N, F) and all scores.
+
+    ``matches``: (Q,) by name: box IoU, label group, scene; empty before they are measured.
+    """
 
     row: Row
     queries: list[Query]
     pictures: np.ndarray
     features: np.ndarray
     scores: RowScores
-    matches: dict[str, Interval | None]
+    matches: dict[str, np.ndarray]
+
+    def per_query(self) -> dict[str, np.ndarray]:
+        """Every score as (Q,), to be paired with the same queries' scores of other weights."""
+        values = {
+            "top1": self.scores.found(1),
+            "top5": self.scores.found(5),
+            "cosine": self.scores.cosine.mean(axis=1),
+        }
+        if self.scores.unmixed.shape[1] > 1:
+            values["unmixed"] = self.scores.unmixed.mean(axis=1)
+        return values | self.matches
 
 
 class TinyBench:
@@ -76,6 +91,13 @@ class TinyBench:
             self.gallery = build_gallery(self.library, self.encoder, work)
         self.results: dict[str, RowResult] = {}
         self.swap: dict[str, Interval] = {}
+
+    def for_weights(self, weights: Path, out: Path) -> TinyBench:
+        """A bench of other weights and no results, with this one's queries and encoders."""
+        bench = copy.copy(self)
+        bench.out, bench.seconds, bench.results, bench.swap = out, {}, {}, {}
+        bench.maker = PictureMaker(self.library, weights, self.settings)
+        return bench
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -142,9 +164,9 @@ class TinyBench:
         by_crop = self.heads.group.matches(features.reshape(len(groups), -1), groups)
         by_picture = self.heads.scene.matches(self.encoder.encode(result.pictures), scenes)
         matches = {
-            "box_iou": mean_interval(row_ious(self.segmenter, result.pictures, boxes).mean(axis=1)),
-            "group": mean_interval(by_crop.reshape(len(queries), -1).mean(axis=1)),
-            "scene": mean_interval(by_picture),
+            "box_iou": row_ious(self.segmenter, result.pictures, boxes).mean(axis=1),
+            "group": by_crop.reshape(len(queries), -1).mean(axis=1),
+            "scene": by_picture,
         }
         self.results[row.name] = replace(result, matches=matches)
         write_report(self.result(), self.out)
@@ -187,7 +209,8 @@ class TinyBench:
                     "title": result.row.title,
                     "source": result.row.source,
                     "num_pictures": len(result.pictures),
-                    "scores": summarise(result.scores) | result.matches,
+                    "scores": summarise(result.scores)
+                    | {key: mean_interval(values) for key, values in result.matches.items()},
                 }
                 for name, result in self.results.items()
             },

@@ -22,6 +22,10 @@ def adapter_shape(recipe: TinyRecipe) -> AdapterShape:
         projector_hidden_dim=recipe.projector_hidden_dim,
         num_freqs=recipe.num_freqs,
         temperature=recipe.temperature,
+        location_control=recipe.location_control,
+        box_coordinates=recipe.box_coordinates,
+        adapter=recipe.adapter_layer,
+        image_cls=recipe.image_cls,
         patch_positions=recipe.patch_positions,
         query_positions=recipe.query_positions,
         token_positions=recipe.token_positions,
@@ -39,7 +43,7 @@ def build_model(
     unet = build_unet(recipe.unet, recipe.autoencoder.latent_channels)
     text_encoder = build_text_encoder(recipe.text_encoder, vocabulary)
     model = SubjectDiffusionModel(unet, text_encoder, adapter_shape(recipe))
-    if recipe.local_start:
+    if recipe.local_start and recipe.query_positions:
         sizes = {
             width: 2**level / recipe.unet["sample_size"]
             for level, width in enumerate(recipe.unet["block_out_channels"])

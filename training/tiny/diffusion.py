@@ -81,12 +81,15 @@ class DiffusionStep:
         noisy = self.scheduler.add_noise(latents, noise, steps)
         target = self.scheduler.get_velocity(latents, noise, steps)
         conditioning = batch.conditioning.to(latents.device, self.dtype)
-        self.token_maps.watch(watched_positions(conditioning))
+        controlled = self.recipe.map_loss_kind != "off"
+        self.token_maps.watch(watched_positions(conditioning) if controlled else None)
         prediction = self.model(noisy.to(self.dtype), steps, conditioning)
         mse = weighted_mse(
             prediction, target, batch.conditioning.location_mask, self.recipe.inside_weight
         )
-        maps = map_loss(self.token_maps, batch, self.recipe.map_loss_kind)
+        maps = mse.new_zeros(())
+        if controlled:
+            maps = map_loss(self.token_maps, batch, self.recipe.map_loss_kind)
         self.token_maps.watch(None)
         loss = mse + self.recipe.map_loss_weight * maps
         return loss, {"mse": mse.item(), "maps": maps.item()}

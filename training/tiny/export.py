@@ -15,7 +15,14 @@ from subject_diffusion_core.adapter_config import AdapterConfig
 from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny_vision import TinyVision
 
-from ..adapter_files import TOKEN_TABLE, adapter_blocks, is_adapter_tensor, with_text_prefix
+from ..adapter_files import (
+    TOKEN_TABLE,
+    adapter_blocks,
+    closed_gates,
+    constant_projector,
+    is_adapter_tensor,
+    with_text_prefix,
+)
 from ..model import SubjectDiffusionModel
 from ..text import END_TOKEN, CompactVocabulary
 from .recipe import TinyRecipe
@@ -83,7 +90,10 @@ def base_from_model(
 
 
 def adapter_from_model(
-    model: SubjectDiffusionModel, recipe: TinyRecipe, provenance: Mapping[str, Any]
+    model: SubjectDiffusionModel,
+    vocabulary: CompactVocabulary,
+    recipe: TinyRecipe,
+    provenance: Mapping[str, Any],
 ) -> Adapter:
     """Everything that Subject-Diffusion adds to the base, as fp16 tensors."""
     shape = model.shape
@@ -107,18 +117,25 @@ def adapter_from_model(
         patch_positions=shape.patch_positions,
         query_positions=shape.query_positions,
         token_positions=shape.token_positions,
+        location_control=shape.location_control,
         reference_size=recipe.vision.image_size,
         prediction_type="v_prediction",
         provenance=dict(provenance),
     )
     unet = {k: v for k, v in model.unet.state_dict().items() if is_adapter_tensor(k)}
     text = {with_text_prefix(k): v for k, v in model.text_encoder.state_dict().items()}
-    text.pop(TOKEN_TABLE)
+    token_table = text.pop(TOKEN_TABLE)
+    mlp = dict(model.mlp.state_dict())
+    if not shape.adapter:
+        unet = closed_gates(unet)
+    if not shape.image_cls:
+        row = vocabulary.compact(torch.tensor(config.placeholder_token_id))
+        mlp = constant_projector(mlp, token_table[row])
     parts = {
         "unet": unet,
         "text_encoder": text,
         "grounding": model.grounding.state_dict(),
-        "mlp": model.mlp.state_dict(),
+        "mlp": mlp,
     }
     halved = {part: {k: v.half() for k, v in tensors.items()} for part, tensors in parts.items()}
     return Adapter(config=config, **halved)
@@ -152,13 +169,18 @@ def load_adapter_into(model: SubjectDiffusionModel, adapter: Adapter) -> None:
 
 
 def freeze_base(model: SubjectDiffusionModel) -> None:
-    """Leave trainable what the paper trains: adapters, grounding, mlp, conv_in, K/V, text."""
+    """Leave trainable what the paper trains: adapters, grounding, mlp, conv_in, K/V, text.
+
+    What the model's shape switches off stays frozen.
+    """
+    shape = model.shape
     model.requires_grad_(False)
-    for part in (model.grounding, model.mlp, model.text_encoder):
-        part.requires_grad_(True)
+    model.text_encoder.requires_grad_(True)
+    model.mlp.requires_grad_(shape.image_cls)
+    model.grounding.requires_grad_(shape.adapter)
     for name, parameter in model.unet.named_parameters():
         if is_adapter_tensor(name):
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(shape.adapter or ".fuser." not in name)
     for name, parameter in model.text_encoder.named_parameters():
         if name.endswith("token_embedding.weight"):
             parameter.requires_grad_(False)

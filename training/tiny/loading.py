@@ -38,6 +38,8 @@ def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
         temperature=adapter.temperature,
         grounding_hidden_dim=adapter.grounding_hidden_dim,
         projector_hidden_dim=adapter.projector_hidden_dim,
+        location_control=adapter.location_control,
+        box_coordinates=adapter.box_coordinates,
         patch_positions=adapter.patch_positions,
         query_positions=adapter.query_positions,
         token_positions=adapter.token_positions,

@@ -32,7 +32,10 @@ class AutoencoderRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionRecipe:
-    """One stage of diffusion training: joint, or Subject-Diffusion on the frozen base."""
+    """One stage of diffusion training: joint, or Subject-Diffusion on the frozen base.
+
+    ``map_loss_kind``: balanced_l1, l1 or off.
+    """
 
     batch_size: int = 32
     steps: int = 4000
@@ -58,6 +61,8 @@ class DiffusionRecipe:
 class TinyRecipe:
     """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments,
     ``adapter_heads`` the number of an adapter's heads by the width of its block.
+    ``location_control``, ``box_coordinates``, ``adapter_layer``, ``image_cls``: the parts that the
+    paper's table 3 takes away (c, d, e, g).
     """
 
     image_size: int = 128
@@ -67,6 +72,10 @@ class TinyRecipe:
     temperature: float = 100.0
     grounding_hidden_dim: int = 512
     projector_hidden_dim: int = 384
+    location_control: bool = True
+    box_coordinates: bool = True
+    adapter_layer: bool = True
+    image_cls: bool = True
     patch_positions: bool = True
     query_positions: bool = True
     token_positions: bool = True

@@ -185,7 +185,8 @@ class DiffusionStages:
             "adapter",
         )
         load_averaged(model.cpu(), averaged)
-        adapter = adapter_from_model(model, self.recipe, provenance(self.recipe, "adapter"))
+        made_by = provenance(self.recipe, "adapter")
+        adapter = adapter_from_model(model, self.vocabulary, self.recipe, made_by)
         checkpoint.save(weights / "tiny_adapter.safetensors", adapter)
 
 

@@ -1,0 +1,240 @@
+"""``python -m training ablation`` from end to end: real classes at a fraction of their width."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bench_work import write_work
+from tiny_tables import composite_table, small_recipe
+
+from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core.tiny_vision import TinyVision
+from training.__main__ import main
+from training.ablation.variant_training import VariantTraining, stage_for
+from training.ablation.variants import VARIANTS
+from training.adapter_files import is_adapter_tensor
+from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
+from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
+from training.evaluation.text_match import head_samples_path
+from training.runs import save_state
+from training.tiny.autoencoder import build_autoencoder
+from training.tiny.batches import corpus_vocabulary
+from training.tiny.build import build_model
+from training.tiny.export import adapter_from_model, base_from_model
+from training.tiny.loading import ADAPTER_NAME, BASE_NAME
+
+pytestmark = pytest.mark.skipif(not is_installed(), reason="metric encoder's packages missing")
+
+COUNT = 4
+
+
+def write_tables(work: Path) -> None:
+    """Random latents and features of the work folder's train cut-outs."""
+    records = json.loads((work / "cutouts.json").read_text())
+    train = np.array([row for row, r in enumerate(records) if r["split"] == "train"])
+    rng = np.random.default_rng(2)
+    table = composite_table()
+    for name in ("latents", "references"):
+        (work / name).mkdir()
+    cutout = np.where(table.cutout >= 0, train[table.cutout % len(train)], -1)
+    arrays = {"latents": table.latents, "boxes": table.boxes_xyxy, "segmaps": table.segmaps}
+    for name, array in {**arrays, "cutout": cutout.astype(np.int32)}.items():
+        np.save(work / "latents" / f"{name}.npy", array)
+    texts = list(zip(table.captions, table.labels, strict=True))
+    (work / "latents" / "texts.json").write_text(json.dumps(texts))
+    patches = rng.standard_normal((len(train), 144, 200)).astype(np.float16)
+    np.save(work / "references" / "patch_embeds.npy", patches)
+    np.save(work / "references" / "cutout.npy", train)
+    (work / "references" / "done.json").write_text("{}")
+
+
+def write_judges(work: Path) -> None:
+    """An untrained segmenter and heads of noise, where trained ones are kept."""
+    torch.manual_seed(0)
+    save_state(segmenter_path(work), SubjectSegmenter().state_dict())
+    rng = np.random.default_rng(3)
+    np.savez(
+        head_samples_path(work),
+        scene_features=rng.standard_normal((8, FEATURE_DIM)).astype(np.float32),
+        scenes=np.array(["park", "forest"] * 4),
+        group_features=rng.standard_normal((8, FEATURE_DIM)).astype(np.float32),
+        groups=np.array(["animal", "kitchen"] * 4),
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_work(tmp_path_factory.mktemp("work"))
+    write_tables(folder)
+    write_judges(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both files of an untrained small model."""
+    folder, recipe = tmp_path_factory.mktemp("weights"), small_recipe()
+    vocabulary = corpus_vocabulary(composite_table(), ["on a green lawn in a park"])
+    model = build_model(recipe, vocabulary, seed=5)
+    with torch.no_grad():
+        model.unet.conv_in.weight[:, -1] = 0.1
+    autoencoder = build_autoencoder(recipe.autoencoder)
+    base = base_from_model(model, autoencoder, TinyVision(), vocabulary, recipe, {})
+    tiny_base.save(folder / BASE_NAME, base)
+    checkpoint.save(folder / ADAPTER_NAME, adapter_from_model(model, vocabulary, recipe, {}))
+    return folder
+
+
+def ablate(work: Path, weights: Path, out: Path, *words: str) -> dict:
+    paths = ["--work", str(work), "--weights", str(weights), "--out", str(out)]
+    small = ["--start", "weights", "--steps", "2", "--count", str(COUNT), "--sampling-steps", "2"]
+    main(["ablation", *paths, *small, *words])  # of an option given twice, the last one counts
+    return json.loads((out / "ablation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(work: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three variants, of which one is asked for later."""
+    out = tmp_path_factory.mktemp("ablation")
+    first = ablate(work, weights, out, "--variants", "no_adapter")
+    assert list(first["scores"]) == ["full", "no_adapter"]
+    (out / "ablation.md").unlink()
+    latents = work / "latents" / "latents.npy"
+    latents.rename(work / "aside.npy")
+    with pytest.raises(SystemExit, match=r"error: .*latents\.npy"):
+        ablate(work, weights, out, "--variants", "no_adapter", "no_location_control")
+    assert "without adapter layer" in (out / "ablation.md").read_text()  # before the third began
+    (work / "aside.npy").rename(latents)
+    ablate(work, weights, out, "--variants", "no_adapter", "no_location_control")
+    return out
+
+
+def test_every_variant_is_trained_and_compared_with_the_full_model(finished: Path) -> None:
+    result = json.loads((finished / "ablation.json").read_text())
+    assert list(result["scores"]) == ["full", "no_location_control", "no_adapter"]
+    rows = result["scores"]["full"]
+    assert list(rows) == ["one_subject", "two_subjects"]
+    assert {"top1", "cosine", "box_iou", "group", "scene"} <= rows["one_subject"].keys()
+    assert {d["variant"] for d in result["differences"]} == {"no_location_control", "no_adapter"}
+    by_key = {(d["variant"], d["row"], d["score"]): d for d in result["differences"]}
+    cosine = by_key["no_adapter", "two_subjects", "cosine"]
+    scores = {name: json.loads((finished / name / "bench" / "scores.json").read_text())
+              for name in ("full", "no_adapter")}  # fmt: skip
+    own, full = (
+        np.mean(scores[name]["two_subjects"]["values"]["cosine"]) for name in ("no_adapter", "full")
+    )
+    assert cosine["interval"]["value"] == pytest.approx(own - full)
+    assert cosine["paper"] == pytest.approx(0.411 - 0.506)
+
+
+def test_the_files_say_what_was_switched_off(finished: Path) -> None:
+    full, maskless, ungated = (
+        checkpoint.load(finished / name / "weights" / ADAPTER_NAME)
+        for name in ("full", "no_location_control", "no_adapter")
+    )
+    assert full.config.location_control and not maskless.config.location_control
+    assert all(ungated.unet[n] == 0 for n in ungated.unet if ".alpha_" in n)
+    assert all(full.unet[n] != 0 for n in full.unet if ".alpha_" in n)
+    assert ungated.config.provenance["variant"] == "no_adapter"
+    assert ungated.config.provenance["adapter_layer"] is False
+    assert full.config.provenance["adapter"]["steps"] == 2
+
+
+def test_the_report_can_be_read(finished: Path) -> None:
+    text = (finished / "ablation.md").read_text()
+    assert "2 steps of 32 pictures from the trained adapter" in text
+    assert "| without adapter layer | 4 |" in text and "-0.177 ↓" in text
+    for heading in ("One subject", "Two subjects", "Beside the paper", "Does each part move"):
+        assert f"## {heading}" in text
+    assert (finished / "no_adapter" / "bench" / "one_subject.png").exists()
+
+
+def test_nothing_finished_is_done_again(work: Path, weights: Path, finished: Path) -> None:
+    def times() -> dict[Path, int]:
+        kept = [*finished.rglob("*.safetensors"), *finished.rglob("*.npy")]
+        kept += finished.rglob("scores.json")
+        return {path: path.stat().st_mtime_ns for path in kept}
+
+    before = times()
+    assert len(before) == 3 * (2 + 2 + 1)
+    first = json.loads((finished / "ablation.json").read_text())
+    latents = work / "latents" / "latents.npy"
+    latents.rename(work / "aside.npy")  # a finished training opens no tables
+    again = ablate(work, weights, finished, "--variants", "no_adapter", "no_location_control")
+    (work / "aside.npy").rename(latents)
+    assert times() == before and again == first
+
+
+@pytest.mark.parametrize("start", ["fresh", "weights"])
+def test_what_a_variant_starts_from(work: Path, weights: Path, start: str) -> None:
+    training = VariantTraining(
+        work=work, weights=weights, start=start, stage=stage_for(start, steps=2)
+    )
+    (variant,) = (v for v in VARIANTS if v.name == "no_image_cls")
+    recipe = variant.recipe_of(training.full_recipe, training.stage)
+    state = training.starting_model(recipe).state_dict()
+    adapter, base = checkpoint.load(weights / ADAPTER_NAME), tiny_base.load(weights / BASE_NAME)
+    for name, value in base.unet.items():
+        if name != "conv_in.weight" and not is_adapter_tensor(name):
+            assert torch.equal(state[f"unet.{name}"], value), name
+    query = next(name for name in adapter.unet if name.endswith("fuser.attn.to_q.weight"))
+    same = torch.equal(state[f"unet.{query}"], adapter.unet[query].float())
+    assert same == (start == "weights")
+    kernel = state["unet.conv_in.weight"][:, -1]
+    assert bool((kernel == 0).all()) == (start == "fresh")
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    work: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = replace(stage_for("weights", steps=4), batch_size=2, checkpoint_every=2)
+    training = VariantTraining(work=work, weights=weights, start="weights", stage=stage)
+    (variant,) = (v for v in VARIANTS if v.name == "no_map_loss")
+    whole = training.run(variant, tmp_path / "whole")
+    draw = training.batches.draw
+    monkeypatch.setattr(training.batches, "draw", lambda step: draw(step) if step < 3 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        training.run(variant, tmp_path / "cut")
+    asked: list[int] = []
+    monkeypatch.setattr(training.batches, "draw", lambda step: asked.append(step) or draw(step))
+    cut = training.run(variant, tmp_path / "cut")
+    assert asked == [2, 3]  # from the checkpoint after two steps
+    first, second = (checkpoint.load(folder / ADAPTER_NAME) for folder in (whole, cut))
+    assert all(torch.equal(first.unet[name], second.unet[name]) for name in first.unet)
+    left = sorted(path.name for path in (tmp_path / "cut").iterdir())
+    assert left == ["settings.json", "weights"]
+
+
+def test_other_settings_need_another_folder(work: Path, weights: Path, finished: Path) -> None:
+    for words in (("--steps", "3"), ("--start", "fresh"), ("--learning-rate", "0.5")):
+        with pytest.raises(SystemExit, match="--out: expected a folder of the same weights"):
+            ablate(work, weights, finished, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--steps", "0"), "expected a whole number of 1 or more, got 0"),
+        (("--learning-rate", "nan"), "expected a number above 0, got nan"),
+        (("--variants", "no_mask"), "invalid choice: 'no_mask'"),
+    ],
+)
+def test_wrong_options_name_what_was_expected(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["ablation", "--out", str(tmp_path / "out"), *words])
+    assert sentence in capsys.readouterr().err
+
+
+def test_missing_files_are_one_sentence(work: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="error: --weights: expected a folder with tiny_base"):
+        ablate(work, tmp_path, tmp_path / "out")
+    with pytest.raises(SystemExit, match="error: --work: expected the data and tables"):
+        ablate(tmp_path, weights, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
