@@ -72,12 +72,12 @@ class BlockAutoencoder(nn.Module):
             nn.Conv2d(width, fine_width * _MIDDLE_SCALE**2, 1),
         )
         values = BLOCK_VALUES // _MIDDLE_SCALE**2
+        to_pixels = nn.Conv2d(fine_width, values, 3, padding=1)
+        for parameter in to_pixels.parameters():
+            nn.init.zeros_(parameter)
         self.fine = nn.Sequential(
-            *(ResidualConvolutions(fine_width) for _ in range(fine_depth)),
-            nn.Conv2d(fine_width, values, 3, padding=1),
+            *(ResidualConvolutions(fine_width) for _ in range(fine_depth)), to_pixels
         )
-        nn.init.zeros_(self.fine[-1].weight)
-        nn.init.zeros_(self.fine[-1].bias)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BlockAutoencoder:

@@ -33,8 +33,11 @@ from .vision import VisionShape
 _NOT_IN_BASE = (".fuser.", "position_net.")
 
 
-def adapter_shape(recipe: TrainingRecipe, vision: VisionShape) -> AdapterShape:
-    """Sizes and switches of the Subject-Diffusion modules."""
+def adapter_shape(
+    recipe: TrainingRecipe, vision: VisionShape, init: Adapter | None = None
+) -> AdapterShape:
+    """Sizes and switches of the Subject-Diffusion modules; heads as ``init`` has them, if given."""
+    blocks = init.config.adapter_blocks if init else ()
     return AdapterShape(
         patch_dim=vision.patch_dim,
         image_embed_dim=vision.image_embed_dim,
@@ -48,6 +51,7 @@ def adapter_shape(recipe: TrainingRecipe, vision: VisionShape) -> AdapterShape:
         patch_positions=recipe.patch_positions,
         query_positions=recipe.query_positions,
         token_positions=recipe.token_positions,
+        heads={block.query_dim: (block.num_heads, block.head_dim) for block in blocks},
     )
 
 
@@ -56,14 +60,16 @@ def build_model(
 ) -> SubjectDiffusionModel:
     """The model of a run at its first step: the base's weights, new parts by the recipe's seed, or
     everything that the adapter file ``init`` holds."""
+    adapter = checkpoint.load(init) if init else None
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         unet = build_unet(base.unet_arguments, base.latent_channels)
         text_encoder = CLIPTextModel(base.text_config)
-        model = SubjectDiffusionModel(unet, text_encoder, adapter_shape(recipe, vision))
+        shape = adapter_shape(recipe, vision, adapter)
+        model = SubjectDiffusionModel(unet, text_encoder, shape)
         load_base_weights(model, base)
-        if init is not None:
-            load_adapter(model, checkpoint.load(init), str(init))
+        if adapter is not None:
+            load_adapter(model, adapter, str(init))
         if recipe.text_encoder == "lora":
             add_low_rank(model.text_encoder, recipe.text_lora_rank)
     for module in unet.modules():

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from subject_diffusion_core import checkpoint
 
 BAD_ADAPTERS = {
-    "other base": r"model: expected a sd2 base with input channels 4 .*, got 16\.",
+    "other base": r"model: expected a sd2 base with input channels 4 .*, got 24\.",
     "truncated": r"expected an intact \.safetensors file, got a damaged one",
     "NaN": r"expected finite numbers, got NaN or infinity",
     "pickled": r"expected a \.safetensors file, got a pickled",

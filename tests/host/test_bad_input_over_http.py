@@ -115,7 +115,7 @@ def test_another_vision_encoder(unharmed: ComfyClient, server: ComfyServer) -> N
     save_file(tensors, folder / "vit_l.safetensors")
     graph = changed("encode", clip_vision=["vision", 0])
     graph["vision"] = node("CLIPVisionLoader", clip_name="vit_l.safetensors")
-    sentence = r"clip_vision: expected an encoder with 64 patches of width \d+ .* got 256 .* 1024"
+    sentence = r"clip_vision: expected an encoder with 144 patches of width \d+ .* got 256 .* 1024"
     refused(unharmed, graph, sentence)
 
 

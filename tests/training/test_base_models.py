@@ -85,11 +85,12 @@ def test_base_of_another_family_is_refused(tmp_path: Path) -> None:
 
 def test_small_base_of_this_repository() -> None:
     base = read_tiny_base(WEIGHTS / "tiny_base.safetensors")
-    assert base.family == "tiny" and base.vision is not None
+    assert base.family == "tiny" and base.vision_geometry is not None
     recipe = recipe_named("tiny_adapter")
     shape = vision_shape(recipe, base)
     vision = load_vision(None, recipe, base)
-    patches, embeds = vision(torch.rand(1, 3, 128, 128))
+    size = base.vision_geometry.image_size
+    patches, embeds = vision(torch.rand(1, 3, size, size))
     assert patches.shape == (1, shape.num_patches, shape.patch_dim)
     assert embeds.shape == (1, shape.image_embed_dim)
 

@@ -23,7 +23,7 @@ from training.__main__ import main
 
 NUM_KILLS = 20
 STEPS = 48
-LAST_STEPS = 4  # a kill comes within the start of a run and this many steps
+LAST_STEPS = 2  # a kill comes within the start of a run and this many steps
 SETTINGS = (f"steps={STEPS}", "checkpoint_every=1", "log_every=1", "micro_batch_size=4")
 
 
