@@ -71,12 +71,12 @@ function addEditor(node) {
 
 /** Wheel and middle button belong to the canvas; in Nodes 2.0 the node itself passes them on. */
 function passOnToCanvas(element) {
-  for (const [name, process] of [
-    ["wheel", "processMouseWheel"],
-    ["pointerdown", "processMouseDown"],
-    ["pointermove", "processMouseMove"],
-    ["pointerup", "processMouseUp"],
-  ]) {
+  for (const [name, process] of Object.entries({
+    wheel: "processMouseWheel",
+    pointerdown: "processMouseDown",
+    pointermove: "processMouseMove",
+    pointerup: "processMouseUp",
+  })) {
     element.addEventListener(name, (event) => {
       const isMiddle = event.button === 1 || (event.buttons & 4) === 4;
       if (name !== "wheel" && !isMiddle) {
@@ -108,8 +108,9 @@ function chain(target, name, then) {
 app.registerExtension({
   name: "SubjectDiffusion.LayoutEditor",
   async setup() {
-    const href = new URL("./layout_editor.css", import.meta.url).href;
-    document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+    const link = document.createElement("link");
+    const { href } = new URL("./layout_editor.css", import.meta.url);
+    document.head.append(Object.assign(link, { rel: "stylesheet", href }));
     setInterval(() => {
       for (const editor of editors) if (editor.element.isConnected) editor.refresh();
     }, LOOK_EVERY);

@@ -114,5 +114,5 @@ test("the editor's scripts together have at most 60 kB", () => {
     (name) => name === "layout_editor.js" || /^layout[\\/].*\.js$/.test(name),
   );
   const total = names.reduce((sum, name) => sum + statSync(new URL(name, web)).size, 0);
-  assert.ok(names.length > 10 && total <= 60 * 1024, `${total} bytes`);
+  assert.ok(names.length > 10 && total <= 60_000, `${total} bytes`);
 });

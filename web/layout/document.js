@@ -51,11 +51,7 @@ export const isBox = (value) =>
 /** The text of some entries: a line per subject, only what differs; empty if nothing does. */
 export function layoutText(entries) {
   const said = entries.map((entry) =>
-    Object.fromEntries(
-      Object.keys(DEFAULTS)
-        .filter((key) => entry[key] !== DEFAULTS[key])
-        .map((key) => [key, entry[key]]),
-    ),
+    Object.fromEntries(Object.entries(entry).filter(([key, value]) => value !== DEFAULTS[key])),
   );
   while (said.length && !Object.keys(said.at(-1)).length) said.pop();
   if (!said.length) return "";
@@ -98,15 +94,9 @@ const TOGETHER = 800; // ms
 
 /** Undo and redo of texts; what comes shortly after another under the same name is one step. */
 export class History {
-  constructor() {
-    this.clear();
-  }
-
-  clear() {
-    this.past = [];
-    this.future = [];
-    this.last = null;
-  }
+  past = [];
+  future = [];
+  last = null;
 
   /** `text` is what was there before the change `name` at `time` (ms). */
   add(text, name, time) {

@@ -14,6 +14,14 @@ import { Stage } from "./stage.js";
 const COLOURS = ["#ff9f40", "#4bc0c0", "#9966ff", "#ff6384", "#ffcd56"];
 
 export class LayoutEditor {
+  ids = [];
+  parked = new Map();
+  placedByItself = new Map();
+  lastRun = null;
+  selected = null;
+  items = [];
+  history = new layout.History();
+
   /**
    * `host`: { pictures, onChange(isLasting), undoElsewhere(isRedo) }. `onChange` comes after
    * every change of `text`; `isLasting` is false while a key may still be held.
@@ -21,16 +29,6 @@ export class LayoutEditor {
   constructor(node, host) {
     this.node = node;
     this.host = host;
-    this.text = "";
-    this.entries = [];
-    this.problem = null;
-    this.ids = [];
-    this.parked = new Map();
-    this.placedByItself = new Map();
-    this.lastRun = null;
-    this.selected = null;
-    this.items = [];
-    this.history = new layout.History();
     this.stage = new Stage({
       onSelect: (index) => this.select(index),
       onStrength: (value) => this.setField("strength", value),
@@ -49,7 +47,7 @@ export class LayoutEditor {
 
   /** The text as the workflow gave it. */
   load(text) {
-    this.history.clear();
+    this.history = new layout.History();
     this.parked.clear();
     this.#take(typeof text === "string" ? text : "");
     this.refresh();
@@ -70,9 +68,7 @@ export class LayoutEditor {
     this.isReadOnly = comesFromElsewhere(this.node, "layout");
     scene.hasBoxes ||= this.isReadOnly;
     if (!sameList(ids, this.ids)) this.#follow(scene, ids, mayPlace);
-    const pictures = scene.subjects.map(({ picture }) =>
-      this.host.pictures.get(picture, () => this.refresh()),
-    );
+    const pictures = scene.subjects.map((subject) => this.#pictureOf(subject));
     const state = JSON.stringify([scene, this.text, this.isReadOnly, this.lastRun, this.selected]);
     const isSame = state === this.shown?.state && sameList(pictures, this.shown.pictures);
     this.scene = scene;
@@ -105,9 +101,13 @@ export class LayoutEditor {
   }
 
   /** Width : height of a subject; a square while that is not known. */
-  #shape({ picture }) {
-    const edges = this.host.pictures.get(picture, () => this.refresh())?.content?.edges;
+  #shape(subject) {
+    const edges = this.#pictureOf(subject)?.content?.edges;
     return edges ? (edges[2] - edges[0]) / (edges[3] - edges[1]) : 1;
+  }
+
+  #pictureOf({ picture }) {
+    return this.host.pictures.get(picture, () => this.refresh());
   }
 
   render() {
@@ -156,7 +156,14 @@ export class LayoutEditor {
     }
   }
 
-  #commit(text, name) {
+  /** The focus goes to the subject `next`, if one is given. */
+  #commit(entries, name, next) {
+    this.selected = next ?? this.selected;
+    this.#commitText(layout.layoutText(entries), name);
+    if (next !== undefined) this.stage.focus(next);
+  }
+
+  #commitText(text, name) {
     const mayChange = !this.isReadOnly && (!this.problem || name === "text");
     if (text !== this.text && mayChange) {
       this.history.add(this.text, name, performance.now());
@@ -165,20 +172,18 @@ export class LayoutEditor {
     }
     this.refresh();
     this.render();
-    return true;
   }
 
-  // What buttons, keys and gestures do; each returns true.
+  // What buttons, keys and gestures do.
 
   select(index) {
-    if (index === this.selected) return true;
+    if (index === this.selected) return;
     this.selected = index;
     this.refresh();
-    return true;
   }
 
   deselect() {
-    return this.select(null);
+    this.select(null);
   }
 
   /** Which subject a new box is for: the first without a place, else the selected one. */
@@ -194,33 +199,31 @@ export class LayoutEditor {
   }
 
   place(index, box, name) {
-    return this.#commit(layout.layoutText(layout.changed(this.entries, index, { box })), name);
+    this.#commit(layout.changed(this.entries, index, { box }), name);
   }
 
   setEdge(edge, value) {
     const item = this.items[this.selected];
     const box = [...(item.box ?? [0.25, 0.25, 0.75, 0.75])];
-    const opposite = (edge + 2) % 4;
     box[edge] = value;
-    if (edge < 2 ? box[edge] >= box[opposite] : box[edge] <= box[opposite]) return this.render();
-    return this.place(item.index, box, `edge ${edge}`);
+    if (box[0] >= box[2] || box[1] >= box[3]) this.render();
+    else this.place(item.index, box, `edge ${edge}`);
   }
 
   setField(key, value) {
-    const entries = layout.changed(this.entries, this.selected, { [key]: value });
-    return this.#commit(layout.layoutText(entries), key);
+    this.#commit(layout.changed(this.entries, this.selected, { [key]: value }), key);
   }
 
   setText(text) {
-    return this.#commit(text, "text");
+    this.#commitText(text, "text");
   }
 
   findPlace() {
     const item = this.items[this.selected];
-    if (!item) return true;
+    if (!item) return;
     const taken = this.items.filter((one) => one !== item && one.box).map(({ box }) => box);
     const shape = this.#shape(this.scene.subjects[item.index]);
-    return this.place(item.index, freePlace(shape, aspectOf(this.scene), taken), "place");
+    this.place(item.index, freePlace(shape, aspectOf(this.scene), taken), "place");
   }
 
   keepAll() {
@@ -228,63 +231,51 @@ export class LayoutEditor {
       (kept, { index, box }) => (box ? layout.changed(kept, index, { box }) : kept),
       this.entries,
     );
-    return this.#commit(layout.layoutText(entries), "keep");
+    this.#commit(entries, "keep");
   }
 
   earlier() {
-    return this.#exchange(-1);
+    this.#exchange(-1);
   }
 
   later() {
-    return this.#exchange(1);
+    this.#exchange(1);
   }
 
   #exchange(way) {
     const [from, to] = [this.selected, this.selected + way];
-    if (from === null || !this.items[to]) return true;
+    if (from === null || !this.items[to]) return;
     let entries = layout.exchanged(this.entries, from, to);
     entries = layout.changed(entries, to, { box: this.items[from].box });
     entries = layout.changed(entries, from, { box: this.items[to].box });
-    return this.#commitOn(to, entries, "exchange");
+    this.#commit(entries, "exchange", to);
   }
 
   /** For the first subject without a place, else for the next one. */
   duplicate() {
     const from = this.items[this.selected];
-    if (!from?.box || this.items.length < 2) return true;
+    if (!from?.box || this.items.length < 2) return;
     const next = (from.index + 1) % this.items.length;
     const to = this.items.find(({ box }) => !box)?.index ?? next;
     const entries = layout.duplicated(this.entries, from.index, to, from.box);
-    return this.#commitOn(to, entries, "duplicate");
-  }
-
-  #commitOn(index, entries, name) {
-    this.selected = index;
-    this.#commit(layout.layoutText(entries), name);
-    this.stage.focus(index);
-    return true;
+    this.#commit(entries, "duplicate", to);
   }
 
   clear() {
-    if (this.selected === null) return true;
-    const entries = layout.changed(this.entries, this.selected, layout.DEFAULTS);
-    return this.#commit(layout.layoutText(entries), "clear");
+    if (this.selected === null) return;
+    this.#commit(layout.changed(this.entries, this.selected, layout.DEFAULTS), "clear");
   }
 
   undo(isRedo = false) {
     const step = isRedo ? this.history.redo(this.text) : this.history.undo(this.text);
-    if (step === undefined) {
-      this.host.undoElsewhere(isRedo);
-      return true;
-    }
+    if (step === undefined) return this.host.undoElsewhere(isRedo);
     this.#take(step);
     this.host.onChange(true);
     this.refresh();
-    return true;
   }
 
   redo() {
-    return this.undo(true);
+    this.undo(true);
   }
 }
 

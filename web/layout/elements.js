@@ -19,10 +19,29 @@ export function withOwnUndo(made) {
 }
 
 export function button(label, title, onclick, attributes = {}) {
-  const made = element("button", { type: "button", title, "aria-label": title, ...attributes });
-  made.append(label);
-  made.addEventListener("click", onclick);
-  return withOwnUndo(made);
+  const named = { type: "button", title, "aria-label": title, onclick };
+  return withOwnUndo(element("button", { ...named, ...attributes }, label));
+}
+
+/** As many elements in `parent` as there are subjects, each with room for picture and label. */
+export function matchCount(elements, count, parent, make) {
+  while (elements.length > count) elements.pop().remove();
+  while (elements.length < count) {
+    const made = make(elements.length);
+    made.append(element("img", { alt: "", draggable: "false" }), element("span"));
+    parent.append(made);
+    elements.push(made);
+  }
+}
+
+/** Show a subject on an element that `matchCount` made. */
+export function showSubject(made, { colour, thumbnail }, isSelected, text) {
+  const [image, label] = made.children;
+  made.style.setProperty("--colour", colour);
+  made.setAttribute("aria-pressed", isSelected);
+  image.hidden = !thumbnail;
+  if (thumbnail && image.src !== thumbnail) image.src = thumbnail;
+  label.textContent = text;
 }
 
 /** A field for a number; `onnumber` gets what was typed, inside the limits. */

@@ -13,10 +13,9 @@ export const sameBox = (first, second) => String(first) === String(second);
 
 /** The box between two points, inside the picture. */
 export function boxBetween([ax, ay], [bx, by]) {
-  const ends = [ax, ay, bx, by].map((value) => clamp(value, 0, 1));
-  const low = [0, 1].map((axis) => Math.min(ends[axis], ends[axis + 2], 1 - SMALLEST_SIDE));
-  const high = [0, 1].map((axis) => Math.max(ends[axis], ends[axis + 2], low[axis] + SMALLEST_SIDE));
-  return [...low, ...high];
+  const low = [Math.min(ax, bx), Math.min(ay, by)].map((edge) => clamp(edge, 0, 1 - SMALLEST_SIDE));
+  const high = [Math.max(ax, bx), Math.max(ay, by)];
+  return [...low, ...high.map((edge, axis) => clamp(edge, low[axis] + SMALLEST_SIDE, 1))];
 }
 
 /** Moved as far as the picture allows; width and height stay. */
@@ -26,25 +25,20 @@ export function moved(box, dx, dy) {
   return [box[0] + x, box[1] + y, box[2] + x, box[3] + y];
 }
 
-/** The edges that a handle pulls: indices into a box, or null. */
-export function handleEdges(handle) {
-  return [
-    handle.includes("w") ? 0 : handle.includes("e") ? 2 : null,
-    handle.includes("n") ? 1 : handle.includes("s") ? 3 : null,
-  ];
-}
+/** The edges that a handle pulls: indices into a box. */
+const handleEdges = (handle) => [...handle].map((letter) => "wnes".indexOf(letter));
 
 /** A handle pulled by dx, dy. */
 export function resized(box, handle, dx, dy) {
   const result = [...box];
-  handleEdges(handle).forEach((edge, axis) => {
-    if (edge !== null) result[edge] = limitedEdge(result, edge, box[edge] + [dx, dy][axis]);
-  });
+  for (const edge of handleEdges(handle)) {
+    result[edge] = limitedEdge(box, edge, box[edge] + [dx, dy][edge % 2]);
+  }
   return result;
 }
 
 /** `value` for one edge, inside the picture and without turning the box over. */
-export function limitedEdge(box, edge, value) {
+function limitedEdge(box, edge, value) {
   const opposite = box[(edge + 2) % 4];
   return edge < 2
     ? clamp(value, 0, opposite - SMALLEST_SIDE)
@@ -54,57 +48,49 @@ export function limitedEdge(box, edge, value) {
 /** What edges snap to: the picture's edges, middle and thirds, and the other boxes. */
 export function snapLines(others) {
   const own = [0, 1 / 3, 1 / 2, 2 / 3, 1];
-  return [
-    [...own, ...others.flatMap((box) => [box[0], box[2]])],
-    [...own, ...others.flatMap((box) => [box[1], box[3]])],
-  ];
+  return [0, 1].map((axis) => [...own, ...others.flatMap((box) => [box[axis], box[axis + 2]])]);
 }
 
-/** [way, line] from one of `values` to the nearest line within reach, or null. */
+/** { way, line } from one of `values` to the nearest line within reach; 0 and null if none is. */
 function nearestLine(values, lines, reach) {
-  let best = null;
-  for (const value of values) {
-    for (const line of lines) {
-      const way = line - value;
-      if (Math.abs(way) <= reach && (best === null || Math.abs(way) < Math.abs(best[0]))) {
-        best = [way, line];
-      }
-    }
-  }
-  return best;
+  const length = ({ way }) => Math.abs(way);
+  const all = values.flatMap((value) => lines.map((line) => ({ way: line - value, line })));
+  const near = all.filter((one) => length(one) <= reach);
+  return near.sort((a, b) => length(a) - length(b))[0] ?? { way: 0, line: null };
 }
 
 /** A moved box, its edges and middles drawn to lines within `reach` ([x, y]). */
 export function snappedMove(box, lines, reach) {
-  const guides = [null, null];
-  const ways = [0, 1].map((axis) => {
+  const near = [0, 1].map((axis) => {
     const [low, high] = [box[axis], box[axis + 2]];
-    const near = nearestLine([low, (low + high) / 2, high], lines[axis], reach[axis]);
-    guides[axis] = near && near[1];
-    return near ? near[0] : 0;
+    return nearestLine([low, (low + high) / 2, high], lines[axis], reach[axis]);
   });
-  return { box: moved(box, ...ways), guides };
+  return { box: moved(box, near[0].way, near[1].way), guides: near.map(({ line }) => line) };
 }
 
 /** A resized box whose pulled edges are drawn to nearby lines. */
 export function snappedResize(box, handle, lines, reach) {
   const result = [...box];
-  const guides = handleEdges(handle).map((edge, axis) => {
-    const near = edge !== null && nearestLine([box[edge]], lines[axis], reach[axis]);
-    if (!near) return null;
-    result[edge] = limitedEdge(result, edge, near[1]);
-    return result[edge] === near[1] ? near[1] : null;
-  });
+  const guides = [null, null];
+  for (const edge of handleEdges(handle)) {
+    const axis = edge % 2;
+    const { line } = nearestLine([box[edge]], lines[axis], reach[axis]);
+    if (line === null) continue;
+    result[edge] = limitedEdge(box, edge, line);
+    if (result[edge] === line) guides[axis] = line;
+  }
   return { box: result, guides };
 }
 
+/** Width and height. */
+export const sides = ([x1, y1, x2, y2]) => [x2 - x1, y2 - y1];
 export const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
 
 /** Intersection over union of two boxes. */
 export function overlap(first, second) {
-  const width = Math.min(first[2], second[2]) - Math.max(first[0], second[0]);
-  const height = Math.min(first[3], second[3]) - Math.max(first[1], second[1]);
-  const inside = Math.max(width, 0) * Math.max(height, 0);
+  const shared = (low, high) =>
+    Math.max(0, Math.min(first[high], second[high]) - Math.max(first[low], second[low]));
+  const inside = shared(0, 2) * shared(1, 3);
   return inside / (area(first) + area(second) - inside);
 }
 
@@ -129,22 +115,21 @@ function fitted(cell, shape, aspect) {
 }
 
 function around([x, y], width, height) {
-  const sides = [clamp(width, SMALLEST_SIDE, 1), clamp(height, SMALLEST_SIDE, 1)];
-  const box = [x - sides[0] / 2, y - sides[1] / 2, x + sides[0] / 2, y + sides[1] / 2];
-  return roundedBox(moved(box, 0, 0));
+  const [across, down] = [width, height].map((side) => clamp(side, SMALLEST_SIDE, 1) / 2);
+  return roundedBox(moved([x - across, y - down, x + across, y + down], 0, 0));
 }
 
 /** A place among boxes that stay: large, apart from them, near the middle; in this order. */
 export function freePlace(shape, aspect, taken) {
   const ratio = shape / aspect;
-  let best = null;
+  let best = { cost: Infinity };
   for (const share of [0.6, 0.5, 0.42, 0.35, 0.28]) {
     const width = Math.min(share, share * ratio);
     for (const [x, y] of middles(width, width / ratio)) {
       const box = around([x, y], width, width / ratio);
       const cost = Math.max(0, ...taken.map((other) => overlap(box, other)));
       const way = Math.hypot(x - 0.5, y - 0.5);
-      if (best === null || cost < best.cost || (cost === best.cost && way < best.way)) {
+      if (cost < best.cost || (cost === best.cost && way < best.way)) {
         best = { box, cost, way };
       }
     }

@@ -1,6 +1,14 @@
 // Pointer gestures on the frame: draw, move, resize; with mouse, pen or finger.
 
-import { boxBetween, moved, resized, snapLines, snappedMove, snappedResize } from "./geometry.js";
+import {
+  boxBetween,
+  moved,
+  resized,
+  sides,
+  snapLines,
+  snappedMove,
+  snappedResize,
+} from "./geometry.js";
 
 const REACH = 7; // pixels of the screen within which edges snap
 const THRESHOLD = 3; // pixels of the screen below which nothing is meant
@@ -80,5 +88,3 @@ function follow(gesture, event, editor) {
   gesture.box = result.box;
   editor.preview(gesture.index, result.box, result.guides);
 }
-
-const sides = ([x1, y1, x2, y2]) => [x2 - x1, y2 - y1];

@@ -7,6 +7,7 @@ const SUBGRAPH_INPUT = -10; // LiteGraph's id of the node that a subgraph's inpu
 const BYPASSED = 4;
 const MUTED = 2;
 const LONGEST_CHAIN = 64;
+const FILE = /^(?:(.*)\/)?(.*?)(?: \[(input|output|temp)\])?$/; // "folder/name.png [output]"
 
 /**
  * { width, height, mode, seed, subjects, ... }; what only the server will know is undefined.
@@ -30,7 +31,7 @@ export function readScene(node) {
 function readChain(node, width, height) {
   const subjects = [];
   let source = sourceOf(node, "subjects");
-  while (source?.node && nameOf(source.node) === SUBJECT && subjects.length < LONGEST_CHAIN) {
+  while (nameOf(source?.node) === SUBJECT && subjects.length < LONGEST_CHAIN) {
     subjects.unshift(readSubject(source.node, width, height));
     source = sourceOf(source.node, "previous");
   }
@@ -57,14 +58,17 @@ function pictureOf(node) {
 }
 
 function fileOf(source, slot) {
-  if (!source?.node || !/^LoadImage(Output)?$/.test(nameOf(source.node))) return null;
-  return source.slot === slot ? fileName(valueOf(source.node, "image")) : null;
+  if (source?.slot !== slot || !/^LoadImage(Output)?$/.test(nameOf(source.node))) return null;
+  const value = valueOf(source.node, "image");
+  if (typeof value !== "string" || !value) return null;
+  const [, subfolder = "", filename, type = "input"] = value.match(FILE);
+  return { filename, subfolder, type };
 }
 
 /** Which part of the picture the mask is: "transparent", "opaque", or "other". */
 function maskOf(source, image) {
   let isInverted = false;
-  while (source?.node && nameOf(source.node) === "InvertMask") {
+  while (nameOf(source?.node) === "InvertMask") {
     isInverted = !isInverted;
     source = sourceOf(source.node, "mask");
   }
@@ -72,25 +76,17 @@ function maskOf(source, image) {
   return isOwn ? (isInverted ? "opaque" : "transparent") : "other";
 }
 
-/** "folder/name.png [output]" */
-function fileName(value) {
-  if (typeof value !== "string" || !value) return null;
-  const [, path, type] = value.match(/^(.*?)(?: \[(input|output|temp)\])?$/);
-  const cut = path.lastIndexOf("/");
-  return { filename: path.slice(cut + 1), subfolder: path.slice(0, Math.max(cut, 0)), type: type ?? "input" };
-}
-
-const nameOf = (node) => node.comfyClass ?? node.type;
+const nameOf = (node) => node?.comfyClass ?? node?.type;
 const slotOf = (node, name) => node.inputs?.findIndex((input) => input.name === name) ?? -1;
 
 const isLinked = (node, name) => node.inputs?.[slotOf(node, name)]?.link != null;
 
 /** The value of a node's widget, or what is linked to it; undefined if only the server knows. */
-export function valueOf(node, name) {
+function valueOf(node, name) {
   if (isLinked(node, name)) {
     const source = sourceOf(node, name);
     if (source && "value" in source) return source.value;
-    const isPrimitive = source?.node && /^Primitive/.test(nameOf(source.node));
+    const isPrimitive = /^Primitive/.test(nameOf(source?.node));
     return isPrimitive ? source.node.widgets?.[0]?.value : undefined;
   }
   return node.widgets?.find((widget) => widget.name === name)?.value;
@@ -98,22 +94,23 @@ export function valueOf(node, name) {
 
 /** Whether a link to anything but a subgraph's own widget gives a value. */
 export function comesFromElsewhere(node, name) {
-  const source = isLinked(node, name) ? sourceOf(node, name) : null;
+  const source = sourceOf(node, name);
   return source !== null && !("value" in source);
 }
 
 /** Where an input comes from: { node, slot }, or { value } of a subgraph's own widget, or null. */
-export function sourceOf(node, name, steps = 0) {
-  return sourceOfSlot(node, slotOf(node, name), steps);
-}
+const sourceOf = (node, name) => sourceOfSlot(node, slotOf(node, name), 0);
 
 function sourceOfSlot(node, slot, steps) {
   const id = node.inputs?.[slot]?.link;
   const link = id == null ? null : node.graph.getLink(id);
-  if (!link || steps > LONGEST_CHAIN) return null;
-  if (link.origin_id === SUBGRAPH_INPUT) return outside(node.graph, link.origin_slot, steps + 1);
-  return behind(node.graph.getNodeById(link.origin_id), link.origin_slot, steps + 1);
+  if (steps > LONGEST_CHAIN) return null;
+  if (link?.origin_id === SUBGRAPH_INPUT) return outside(node.graph, link.origin_slot, steps + 1);
+  return startOf(link, node.graph, steps + 1);
 }
+
+const startOf = (link, graph, steps) =>
+  link ? behind(graph.getNodeById(link.origin_id), link.origin_slot, steps) : null;
 
 /** What is connected to the first node that stands for a subgraph. */
 function outside(subgraph, slot, steps) {
@@ -138,13 +135,11 @@ function behind(node, slot, steps) {
   if (node.mode === BYPASSED) return throughBypass(node, slot, steps);
   if (node.subgraph) {
     const link = node.subgraph.outputNode?.slots?.[slot]?.getLinks?.()[0];
-    if (!link) return null;
-    if (link.origin_id === SUBGRAPH_INPUT) return sourceOfSlot(node, link.origin_slot, steps);
-    return behind(node.subgraph.getNodeById(link.origin_id), link.origin_slot, steps + 1);
+    if (link?.origin_id === SUBGRAPH_INPUT) return sourceOfSlot(node, link.origin_slot, steps);
+    return startOf(link, node.subgraph, steps + 1);
   }
   if (node.isVirtualNode && nameOf(node) !== "PrimitiveNode") {
-    const link = node.getInputLink?.(slot);
-    return link ? behind(node.graph.getNodeById(link.origin_id), link.origin_slot, steps + 1) : null;
+    return startOf(node.getInputLink?.(slot), node.graph, steps + 1);
   }
   return { node, slot };
 }

@@ -15,7 +15,7 @@ export function ownBox(text, width, height) {
   while (Array.isArray(value) && value.length === 1) value = value[0];
   if (value === null || (Array.isArray(value) && !value.length)) return null;
   const box = Array.isArray(value) ? value.map(Number) : fromObject(value, width, height);
-  return box && isBox(box) ? box : undefined;
+  return isBox(box) ? box : undefined;
 }
 
 function parsed(text) {

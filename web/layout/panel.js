@@ -1,7 +1,7 @@
 // Below the frame: buttons, list of subjects, exact numbers, the text, one line of advice.
 
 import { LIMITS } from "./document.js";
-import { button, element, numberField } from "./elements.js";
+import { button, element, matchCount, numberField, showSubject } from "./elements.js";
 import { sourceName } from "./stage.js";
 
 const BUTTONS = [
@@ -17,6 +17,8 @@ const BUTTONS = [
 const EDGES = ["left", "top", "right", "bottom"];
 
 export class Panel {
+  chips = [];
+
   constructor(actions) {
     this.actions = actions;
     this.buttons = Object.fromEntries(
@@ -24,18 +26,20 @@ export class Panel {
     );
     this.buttons.text = button("JSON", "Show the layout as text", () => this.#toggleText());
     this.list = element("div", { class: "sdl-list", role: "group", "aria-label": "Subjects" });
-    this.chips = [];
     this.#makeFields();
     this.#makeText();
     this.status = element("div", { class: "sdl-status", role: "status" });
     this.elements = [
-      element("div", { class: "sdl-tools", role: "toolbar", "aria-label": "Layout" }),
+      element(
+        "div",
+        { class: "sdl-tools", role: "toolbar", "aria-label": "Layout" },
+        ...Object.values(this.buttons),
+      ),
       this.list,
       element("div", { class: "sdl-numbers" }, ...this.fields.map(({ field }) => field)),
       this.textPanel,
       this.status,
     ];
-    this.elements[0].append(...Object.values(this.buttons));
   }
 
   render(model) {
@@ -66,26 +70,16 @@ export class Panel {
   }
 
   #renderChips(items, selected) {
-    while (this.chips.length > items.length) this.chips.pop().remove();
-    while (this.chips.length < items.length) {
-      const index = this.chips.length;
-      const chip = button("", "", () => this.actions.select(index), { class: "sdl-chip" });
-      chip.append(element("img", { alt: "" }), element("span"));
-      this.chips.push(chip);
-      this.list.append(chip);
-    }
+    matchCount(this.chips, items.length, this.list, (index) =>
+      button("", "", () => this.actions.select(index), { class: "sdl-chip" }),
+    );
     items.forEach((item, index) => {
       const chip = this.chips[index];
-      const [image, label] = chip.children;
       const where = item.box ? sourceName(item.source) || "drawn here" : "no place yet";
-      chip.style.setProperty("--colour", item.colour);
-      chip.setAttribute("aria-pressed", index === selected);
+      showSubject(chip, item, index === selected, item.label || item.name);
       chip.classList.toggle("sdl-missing", item.box === null);
       chip.title = `${item.name}, ${item.label}: ${where}`;
       chip.setAttribute("aria-label", chip.title);
-      image.hidden = !item.thumbnail;
-      if (item.thumbnail && image.src !== item.thumbnail) image.src = item.thumbnail;
-      label.textContent = item.label || item.name;
     });
   }
 

@@ -1,17 +1,21 @@
 // Small pictures of the subjects, cut out by their masks, and where in its picture each one is.
 
+import { sides } from "./geometry.js";
+
 const LARGEST = 4096; // larger pictures are left alone
 const THUMBNAIL = 192;
 const OPAQUE = 128; // as the server: a mask counts from 0.5
+const NOTHING = { thumbnail: null, content: null };
 
 /**
  * { thumbnail, content } by { image, mask }: a data address, and { size, edges, masked } in pixels
  * (see placement.js); null where it cannot be had. `viewUrl(file, channel)` is a file's address.
  */
 export class Pictures {
+  made = new Map();
+
   constructor(viewUrl) {
     this.viewUrl = viewUrl;
-    this.made = new Map();
   }
 
   /** What is there already; otherwise null, and `onReady` is called later. */
@@ -21,7 +25,7 @@ export class Pictures {
     if (!this.made.has(key)) {
       this.made.set(key, null);
       this.#make(spec)
-        .catch(() => ({ thumbnail: null, content: null })) // the file is not there: a label will do
+        .catch(() => NOTHING) // the file is not there: a label will do
         .then((picture) => {
           this.made.set(key, picture);
           onReady();
@@ -32,7 +36,7 @@ export class Pictures {
 
   async #make({ image, mask }) {
     let pixels = await this.#pixels(image);
-    if (!pixels) return { thumbnail: null, content: null };
+    if (!pixels) return NOTHING;
     const isMask = hasAlpha(pixels) && mask !== null; // without alpha the server has no mask either
     const { data } = pixels;
     if (hasAlpha(pixels) && mask !== "opaque") pixels = await this.#pixels(image, "rgb");
@@ -56,8 +60,7 @@ export class Pictures {
 }
 
 function canvasContext(width, height) {
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width, height });
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
   return canvas.getContext("2d", { willReadFrequently: true });
 }
 
@@ -70,14 +73,14 @@ function hasAlpha({ data }) {
 function cutOut(pixels, masked) {
   const { width, height } = pixels;
   const edges = masked ? alphaEdges(pixels) : [0, 0, width, height];
-  if (!edges) return { thumbnail: null, content: null };
-  const [x1, y1, x2, y2] = edges;
-  const scale = Math.min(1, THUMBNAIL / Math.max(x2 - x1, y2 - y1));
-  const size = [x2 - x1, y2 - y1].map((side) => Math.max(1, Math.round(side * scale)));
+  if (!edges) return NOTHING;
+  const own = sides(edges);
+  const scale = Math.min(1, THUMBNAIL / Math.max(...own));
+  const size = own.map((side) => Math.max(1, Math.round(side * scale)));
   const whole = canvasContext(width, height);
   whole.putImageData(pixels, 0, 0);
   const small = canvasContext(...size);
-  small.drawImage(whole.canvas, x1, y1, x2 - x1, y2 - y1, 0, 0, ...size);
+  small.drawImage(whole.canvas, edges[0], edges[1], ...own, 0, 0, ...size);
   const content = { size: [width, height], edges, masked };
   return { thumbnail: small.canvas.toDataURL("image/png"), content };
 }
@@ -85,16 +88,13 @@ function cutOut(pixels, masked) {
 /** Bounding box of what is opaque, in pixels, or null. */
 function alphaEdges({ data, width, height }) {
   let [x1, y1, x2, y2] = [width, height, -1, -1];
-  for (let i = 3, x = 0, y = 0; i < data.length; i += 4) {
-    if (data[i] >= OPAQUE) {
+  for (let y = 0, i = 3; y < height; y++) {
+    for (let x = 0; x < width; x++, i += 4) {
+      if (data[i] < OPAQUE) continue;
       if (x < x1) x1 = x;
       if (x > x2) x2 = x;
       if (y < y1) y1 = y;
       y2 = y;
-    }
-    if (++x === width) {
-      x = 0;
-      y++;
     }
   }
   return y2 < 0 ? null : [x1, y1, x2 + 1, y2 + 1];

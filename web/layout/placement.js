@@ -1,6 +1,6 @@
 // nodes/placement.py in JavaScript, to the last bit: a test compares the two.
 
-import { overlap } from "./geometry.js";
+import { overlap, sides } from "./geometry.js";
 
 const SIZE_RANGES = { 1: [0.4, 0.85], 2: [0.32, 0.58], 3: [0.28, 0.45], 4: [0.28, 0.45] };
 const MANY_SUBJECTS = [0.18, 0.3];
@@ -18,7 +18,7 @@ export function placesFor(subjects, mode, seed, width, height) {
   }
   if (mode !== "random") return subjects.map(({ box }) => box);
   const random = randomNumbers(seed);
-  const taken = subjects.filter(({ box }) => box).map(({ box }) => box);
+  const taken = subjects.map(({ box }) => box).filter(Boolean);
   let known = true;
   return subjects.map(({ box, content }) => {
     if (box) return box;
@@ -43,11 +43,12 @@ export function placeInOwnPicture(content, width, height) {
   return inside([across(x1), down(y1), across(x2), down(y2)]);
 }
 
-function randomSize({ edges: [x1, y1, x2, y2] }, count, width, height, random) {
+function randomSize({ edges }, count, width, height, random) {
   const range = SIZE_RANGES[count] ?? MANY_SUBJECTS;
   const longest = uniform(random, ...range) * Math.min(width, height);
-  const scale = longest / Math.max(x2 - x1, y2 - y1);
-  return [((x2 - x1) * scale) / width, ((y2 - y1) * scale) / height];
+  const own = sides(edges);
+  const scale = longest / Math.max(...own);
+  return [(own[0] * scale) / width, (own[1] * scale) / height];
 }
 
 function leastOverlapping(size, taken, random) {
@@ -55,7 +56,7 @@ function leastOverlapping(size, taken, random) {
   for (let i = 0; i < TRIES; i++) {
     const [x1, y1] = size.map((side) => uniform(random, 0, 1 - side));
     const box = inside([x1, y1, x1 + size[0], y1 + size[1]]);
-    const worst = taken.length ? Math.max(...taken.map((other) => overlap(box, other))) : 0;
+    const worst = Math.max(0, ...taken.map((other) => overlap(box, other)));
     if (worst < MAX_OVERLAP) return box;
     if (best === null || before([worst, ...box], best)) best = [worst, ...box];
   }

@@ -1,8 +1,8 @@
 // The frame in the proportions of the picture, with a box for each subject.
 
-import { area, HANDLES } from "./geometry.js";
+import { area, HANDLES, sides } from "./geometry.js";
 import { LIMITS } from "./document.js";
-import { element, withOwnUndo } from "./elements.js";
+import { element, matchCount, showSubject, withOwnUndo } from "./elements.js";
 
 const percent = (fraction) => `${100 * fraction}%`;
 const SOURCES = {
@@ -16,6 +16,8 @@ const SOURCES = {
 export const sourceName = (source) => SOURCES[source] ?? "";
 
 export class Stage {
+  boxes = [];
+
   /** `onStrength(value)`: the strength handle of the selected box was moved. */
   constructor({ onSelect, onStrength }) {
     this.onSelect = onSelect;
@@ -40,15 +42,13 @@ export class Stage {
       min: 0,
       max: LIMITS.strength,
       step: 0.05,
+      onchange: () => onStrength(this.strength.valueAsNumber),
     });
-    this.strength.addEventListener("change", () => onStrength(this.strength.valueAsNumber));
-    this.boxes = [];
   }
 
   render({ aspect, items, selected }) {
     this.frame.style.setProperty("--aspect", aspect);
-    while (this.boxes.length > items.length) this.boxes.pop().remove();
-    while (this.boxes.length < items.length) this.boxes.push(this.#newBox(this.boxes.length));
+    matchCount(this.boxes, items.length, this.frame, (index) => this.#newBox(index));
     items.forEach((item, index) => this.#renderBox(this.boxes[index], item, index === selected));
     this.#renderHandles(items[selected]);
     this.showGuides([null, null]);
@@ -56,12 +56,10 @@ export class Stage {
 
   /** A box while it is pulled; nothing else changes. */
   showBox(index, box, guides) {
-    const { style } = this.boxes[index];
-    this.boxes[index].hidden = false;
-    style.left = percent(box[0]);
-    style.top = percent(box[1]);
-    style.width = percent(box[2] - box[0]);
-    style.height = percent(box[3] - box[1]);
+    const made = this.boxes[index];
+    const [left, top, width, height] = [...box.slice(0, 2), ...sides(box)].map(percent);
+    made.hidden = false;
+    Object.assign(made.style, { left, top, width, height });
     this.showGuides(guides);
   }
 
@@ -77,37 +75,23 @@ export class Stage {
   }
 
   #newBox(index) {
-    const box = element("div", {
-      class: "sdl-box",
-      role: "button",
-      tabindex: 0,
-      "data-subject": index,
-      onfocus: () => this.onSelect(index),
-    });
-    box.append(element("img", { alt: "", draggable: "false" }), element("span"));
-    this.frame.append(box);
-    return withOwnUndo(box);
+    const attributes = { class: "sdl-box", role: "button", tabindex: 0, "data-subject": index };
+    const onfocus = () => this.onSelect(index);
+    return withOwnUndo(element("div", { ...attributes, onfocus }));
   }
 
   #renderBox(made, item, isSelected) {
-    const [image, label] = made.children;
+    const text = item.strength === 1 ? item.label : `${item.label} x${item.strength}`;
+    showSubject(made, item, isSelected, text);
     made.hidden = item.box === null;
     made.classList.toggle("sdl-ghost", !["layout", "subject"].includes(item.source));
     made.classList.toggle("sdl-selected", isSelected);
     made.classList.toggle("sdl-off", item.strength === 0);
-    made.style.setProperty("--colour", item.colour);
-    made.setAttribute("aria-pressed", isSelected);
-    image.hidden = !item.thumbnail;
-    if (item.thumbnail && image.src !== item.thumbnail) image.src = item.thumbnail;
-    label.textContent = item.strength === 1 ? item.label : `${item.label} x${item.strength}`;
     if (!item.box) return;
-    const edges = item.box.map((edge) => `${Math.round(100 * edge)}`);
-    made.setAttribute(
-      "aria-label",
-      `${item.name}, ${item.label}: left ${edges[0]}, top ${edges[1]}, right ${edges[2]}, ` +
-        `bottom ${edges[3]} percent. ${sourceName(item.source)}`,
-    );
+    const [left, top, right, bottom] = item.box.map((edge) => Math.round(100 * edge));
+    const where = `left ${left}, top ${top}, right ${right}, bottom ${bottom} percent`;
     made.title = sourceName(item.source);
+    made.setAttribute("aria-label", `${item.name}, ${item.label}: ${where}. ${made.title}`);
     // small boxes above large ones
     made.style.zIndex = isSelected ? 1001 : Math.round(1000 * (1 - area(item.box)));
     this.showBox(item.index, item.box, [null, null]);
