@@ -81,7 +81,7 @@ class HelpGraphs:
             ],
             "SubjectDiffusionGuider": [
                 Panel(f"image guidance {scale:g}", two(("guider", {"image_guidance_scale": scale})))
-                for scale in (1.0, 3.0, 6.0)
+                for scale in (1.0, 2.5, 5.0)
             ],
             "SubjectDiffusionInterpolate": [
                 Panel("alpha 0, 0.25, 0.5, 0.75, 1", self.golden("interpolation_strip"))

@@ -64,7 +64,7 @@ class GenerationSettings:
     width: int = 128
     height: int = 128
     text_guidance_scale: float = 2.0
-    image_guidance_scale: float = 3.0
+    image_guidance_scale: float = 5.0
     adapter: str | None = None  # a file, "none" for the base model alone, None for the pack's own
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class SamplingSettings:
 
     steps: int = 20
     text_guidance_scale: float = 2.0
-    image_guidance_scale: float = 3.0
+    image_guidance_scale: float = 5.0
     text_only_guidance_scale: float = 3.0
     precision: str = "float32"
     batch_size: int = 32

@@ -71,7 +71,7 @@ def load_sampler(
     use_adapter: bool = True,
     steps: int = 20,
     text_guidance_scale: float = 2.0,
-    image_guidance_scale: float = 3.0,
+    image_guidance_scale: float = 5.0,
     precision: str = "float32",
 ) -> TinySampler:
     """The sampler of the weights in a folder.
