@@ -116,7 +116,24 @@ def test_a_tie_is_not_right():
     assert swap_score(np.array([0.5, 0.5]), np.array([0.5, 0.5])).per_picture.value == 0.0
 
 
-def test_targets_need_both_of_two_subjects():
-    scores = {"top1_first": mean_interval(np.ones(4)), "top1_second": mean_interval(np.zeros(4))}
-    result = {"rows": {"two_subjects": {"scores": scores}}, "leads": {}}
-    assert criteria(result) == {"each_of_two": False}
+def test_targets_name_what_is_missed():
+    def exactly(value):
+        return mean_interval(np.full(4, value))
+
+    own = {"box_iou": exactly(0.59), "group": exactly(0.5), "scene": exactly(0.85)}
+    text = {"group": exactly(0.5), "scene": exactly(0.95)}
+    result = {
+        "rows": {"two_subjects": {"scores": own}, "two_text_only": {"scores": text}},
+        "bound_shares": {"two_subjects": exactly(0.41), "one_subject": exactly(0.59)},
+        "swap": {"per_picture": exactly(0.8)},
+        "leads": {"two": exactly(0.1)},
+    }
+    assert criteria(result) == {
+        "one_subject": False,
+        "two_subjects": True,
+        "swap": True,
+        "two_box_iou": False,
+        "two_group": True,
+        "two_scene": False,
+        "lead_two": True,
+    }

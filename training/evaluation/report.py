@@ -31,7 +31,13 @@ MATCH_COLUMNS = {
     "group": "label group",
     "scene": "scene",
 }
-ONE_TARGET, TWO_TARGET = 0.25, 0.15
+SHARE_TARGETS = {
+    "one_real_vae": 0.8,
+    "one_subject": 0.6,
+    "two_subjects": 0.4,
+    "four_subjects": 0.25,
+}
+SWAP_TARGET, BOX_IOU_TARGET, TEXT_TARGET = 0.75, 0.6, 0.9
 
 
 def plain(value: Any) -> Any:
@@ -46,18 +52,27 @@ def plain(value: Any) -> Any:
 
 
 def criteria(result: Mapping[str, Any]) -> dict[str, bool]:
-    """Which of the targets are met; only those whose rows were run.
+    """Which of the targets are met, by value; only those whose rows were run.
 
-    One subject found in at least 25 % of cases, each of two in at least 15 %, and the lower end of
+    Found subjects as a share of the bound (SHARE_TARGETS), swapped designs told apart, mean box
+    IoU, label group and scene at most a tenth below the text-only model's, and the lower end of
     (subject-driven minus three times the better control) above zero.
     """
-    rows, met = result["rows"], {}
-    if "one_subject" in rows:
-        met["one_subject"] = rows["one_subject"]["scores"]["top1"].value >= ONE_TARGET
-    if "two_subjects" in rows:
-        scores = rows["two_subjects"]["scores"]
-        lowest = min(scores["top1_first"].value, scores["top1_second"].value)
-        met["each_of_two"] = lowest >= TWO_TARGET
+    shares, swap = result["bound_shares"], result["swap"]
+    met = {
+        name: shares[name].value >= least for name, least in SHARE_TARGETS.items() if name in shares
+    }
+    if "per_picture" in swap:
+        met["swap"] = swap["per_picture"].value >= SWAP_TARGET
+    for kind, subject in (("one", "one_subject"), ("two", "two_subjects")):
+        own, text = (
+            result["rows"].get(n, {}).get("scores", {}) for n in (subject, f"{kind}_text_only")
+        )
+        if "box_iou" in own:
+            met[f"{kind}_box_iou"] = own["box_iou"].value >= BOX_IOU_TARGET
+        for match in ("group", "scene"):
+            if match in own and match in text:
+                met[f"{kind}_{match}"] = own[match].value >= TEXT_TARGET * text[match].value
     for name, lead in result["leads"].items():
         met[f"lead_{name}"] = lead.low > 0
     return met
