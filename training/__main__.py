@@ -44,14 +44,14 @@ def add_dreambench(commands: argparse._SubParsersAction, asked: bool) -> None:
     """``dreambench``: the paper's protocol. Its options, which import much, if asked."""
     parser = commands.add_parser(
         "dreambench",
-        help="DINO, CLIP-I and CLIP-T on DreamBench, with your copies of data and encoders",
+        help="the paper's scores on DreamBench and people, with your copies of data and encoders",
         description="First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.",
     )
     if asked:
         from .evaluation.dreambench import command
 
         command.add_arguments(parser)
-        parser.set_defaults(run=command.run)
+        parser.set_defaults(run=command.main)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from transformers import (
-    BertTokenizer,
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    ViTConfig,
-    ViTImageProcessor,
-    ViTModel,
-)
+from dreambench_parts import command, picture, save_clip, save_dino
 
 from training.evaluation.dreambench.cases import cases, job
-from training.evaluation.dreambench.command import add_arguments, run
 from training.evaluation.dreambench.dataset import PAIRS, DreamBenchError, load_dreambench
 from training.evaluation.dreambench.encoders import DinoEncoder
 from training.evaluation.dreambench.scores import image_alignment
@@ -54,11 +43,6 @@ WORDS = [
 ]
 
 
-def picture(color: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 36), color).save(path)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dreambooth")
@@ -73,26 +57,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders ``dino`` and ``clip`` with random weights."""
     folder = tmp_path_factory.mktemp("encoders")
-    torch.manual_seed(0)
-    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vision = {**size, "intermediate_size": 32, "image_size": 32, "patch_size": 16}
-    ViTModel(ViTConfig(**vision), add_pooling_layer=False).save_pretrained(folder / "dino")
-    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder / "dino")
-    text = {**size, "intermediate_size": 32, "vocab_size": len(WORDS), "eos_token_id": 3}
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
-    CLIPModel(config).save_pretrained(folder / "clip")
-    CLIPImageProcessor(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    ).save_pretrained(folder / "clip")
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizer(vocab=str(folder / "vocab.txt")).save_pretrained(folder / "clip")
+    save_dino(folder / "dino")
+    save_clip(folder / "clip", WORDS)
     return folder
-
-
-def command(*words: str | Path) -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    run(parser.parse_args([str(word) for word in words]))
 
 
 def test_the_data_set_is_read(data: Path) -> None:

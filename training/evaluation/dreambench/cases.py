@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from .dataset import PAIRS, DreamBench, DreamSubject
 
-Protocol = Literal["single", "pairs"]
-IMAGES_PER_PROMPT = 6
+Protocol = Literal["single", "pairs", "human"]
+# FastComposer makes four pictures of a person and prompt.
+IMAGES_PER_PROMPT = {"single": 6, "pairs": 6, "human": 4}
 # The paper does not state its boxes: one subject fills most of the picture, two share it.
 BOXES = {1: ((0.2, 0.2, 0.8, 0.8),), 2: ((0.05, 0.25, 0.48, 0.85), (0.52, 0.25, 0.95, 0.85))}
 
@@ -27,11 +28,11 @@ class Case:
 
 
 def cases(bench: DreamBench, protocol: Protocol, per_prompt: int) -> Iterator[Case]:
-    """All pictures of a protocol: "single" every subject, "pairs" the 30 of table 8."""
-    if protocol == "single":
-        groups: Sequence[tuple[str, ...]] = [(name,) for name in bench.subjects]
+    """All pictures of a protocol: "single" and "human" every subject, "pairs" the 30 of table 8."""
+    if protocol == "pairs":
+        groups: Sequence[tuple[str, ...]] = [p for p in PAIRS if set(p) <= set(bench.subjects)]
     else:
-        groups = [pair for pair in PAIRS if set(pair) <= set(bench.subjects)]
+        groups = [(name,) for name in bench.subjects]
     for names in groups:
         subjects = tuple(bench.subjects[name] for name in names)
         phrase = " and a ".join(subject.class_word for subject in subjects)
@@ -45,6 +46,11 @@ def cases(bench: DreamBench, protocol: Protocol, per_prompt: int) -> Iterator[Ca
                 )
 
 
+def reference_picture(subject: DreamSubject, reference: int) -> Path:
+    """The photograph that the generator is given."""
+    return subject.pictures[reference % len(subject.pictures)]
+
+
 def job(case: Case, reference: int) -> dict[str, Any]:
     """The case as ``dev.py generate --jobs`` takes it, with photograph ``reference`` of each."""
     boxes = BOXES[len(case.subjects)]
@@ -52,7 +58,7 @@ def job(case: Case, reference: int) -> dict[str, Any]:
         "prompt": case.prompt,
         "subjects": [
             {
-                "image": str(subject.pictures[reference % len(subject.pictures)].resolve()),
+                "image": str(reference_picture(subject, reference).resolve()),
                 "label": subject.class_word,
                 "box": list(box),
             }

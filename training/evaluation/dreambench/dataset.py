@@ -71,8 +71,7 @@ def load_dreambench(folder: Path) -> DreamBench:
     text = text_file.read_text(encoding="utf-8")
     object_part, found, live_part = text.partition("Live Subject Prompts")
     prompts = [_prompts(part) for part in (object_part, live_part)]
-    classes = dict(re.findall(r"^(\w+),([\w ]+?)\s*$", object_part, re.M))
-    classes.pop("subject_name", None)
+    classes = classes_in(object_part)
     if not found or not all(prompts) or not classes:
         raise DreamBenchError(
             f"data: expected {text_file} to list classes, object prompts and live subject prompts, "
@@ -80,10 +79,17 @@ def load_dreambench(folder: Path) -> DreamBench:
             "Use the file as it was published."
         )
     subjects = {
-        name: DreamSubject(name=name, class_word=word, pictures=_pictures(folder / name))
+        name: DreamSubject(name=name, class_word=word, pictures=pictures_in(folder / name))
         for name, word in classes.items()
     }
     return DreamBench(subjects=subjects, object_prompts=prompts[0], live_prompts=prompts[1])
+
+
+def classes_in(text: str) -> dict[str, str]:
+    """Class word by subject's name, from lines like the published file's "dog3,dog"."""
+    classes = dict(re.findall(r"^(\w+),([\w ]+?)\s*$", text, re.M))
+    classes.pop("subject_name", None)
+    return classes
 
 
 def _prompts(text: str) -> tuple[str, ...]:
@@ -92,7 +98,8 @@ def _prompts(text: str) -> tuple[str, ...]:
     return tuple(prompt.replace("{0} {1}", "{}") for prompt in quoted)
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def pictures_in(folder: Path) -> tuple[Path, ...]:
+    """The photographs of one subject, by name; never none."""
     found = folder.iterdir() if folder.is_dir() else ()
     pictures = sorted(path for path in found if path.suffix.lower() in PICTURES)
     if not pictures:

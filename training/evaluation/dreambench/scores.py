@@ -1,4 +1,4 @@
-"""DINO, CLIP-I and CLIP-T of generated pictures.
+"""DINO, CLIP-I and CLIP-T of generated pictures; of people, identity and CLIP-T.
 
 # Shapes: G generated pictures of one group, R photographs of a subject, D feature width.
 """
@@ -13,9 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from ..metrics import Interval, mean_interval
-from .cases import Case
+from .cases import Case, reference_picture
 from .dataset import DreamBenchError, DreamSubject
 from .encoders import ClipEncoder, DinoEncoder
+from .faces import FaceEncoder
 
 
 def image_alignment(generated: Tensor, photographs: Sequence[Tensor]) -> np.ndarray:
@@ -61,6 +62,37 @@ def score(
         values["CLIP-I"].append(float(clip_values.mean()))
         values["CLIP-T"].append(float((clip_features * texts).sum(-1).mean()))
     return {name: mean_interval(np.array(numbers)) for name, numbers in values.items()}
+
+
+def score_people(
+    all_cases: Sequence[Case], folder: Path, faces: FaceEncoder, clip: ClipEncoder, reference: int
+) -> tuple[dict[str, Interval], int]:
+    """FastComposer's two scores of one person, with bootstrap intervals over people; and in how
+    many of the pictures a face was found.
+
+    Identity preservation is the cosine of the generated face with that of the given picture, 0
+    without a face or below 0. Prompt consistency is CLIP-T.
+    """
+    require_pictures(all_cases, folder)
+    values: dict[str, list[float]] = {"ID preservation": [], "prompt consistency": []}
+    num_found = 0
+    for (subject,), group in groupby(all_cases, key=lambda case: case.subjects):
+        members = list(group)
+        paths = [folder / case.out for case in members]
+        given = reference_picture(subject, reference)
+        target, has_face = faces.faces([given])
+        if not has_face[0]:
+            raise DreamBenchError(
+                f"data: expected a face in {given}, got none that the detector finds. Take another "
+                "picture of the person, or another with --reference, and generate again."
+            )
+        generated, found = faces.faces(paths)
+        texts = clip.texts([case.prompt for case in members])
+        similar = (generated * target).sum(-1).clamp(min=0)
+        values["ID preservation"].append(float(similar.mean()))
+        values["prompt consistency"].append(float((clip.images(paths) * texts).sum(-1).mean()))
+        num_found += int(found.sum())
+    return {name: mean_interval(np.array(numbers)) for name, numbers in values.items()}, num_found
 
 
 def _features(subject: DreamSubject, dino: DinoEncoder, clip: ClipEncoder) -> tuple[Tensor, Tensor]:
