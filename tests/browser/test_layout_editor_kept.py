@@ -132,7 +132,7 @@ def test_a_subgraph_is_saved_and_opened(editor: LayoutPage) -> None:
         }"""
     )
     inside = f"{NODE.replace('app.graph', 'app.canvas.graph')}?.subjectDiffusionLayout"
-    page.wait_for_function(f"{inside}?.items.every(item => item.thumbnail)")
+    page.wait_for_function(f"{inside}?.items.filter(item => item.thumbnail).length === 2")
     assert page.evaluate(f"{inside}.items.map(item => item.label)") == ["crab", "guitar"]
     assert page.evaluate(f"{inside}.items.map(item => item.box)") == BOXES
     editor.front_end.screenshot("layout in a subgraph")
