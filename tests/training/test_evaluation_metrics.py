@@ -122,8 +122,14 @@ def test_targets_name_what_is_missed():
 
     own = {"box_iou": exactly(0.59), "group": exactly(0.5), "scene": exactly(0.85)}
     text = {"group": exactly(0.5), "scene": exactly(0.95)}
+    seen = {"scene": exactly(0.86)}
     result = {
-        "rows": {"two_subjects": {"scores": own}, "two_text_only": {"scores": text}},
+        "rows": {
+            "two_subjects": {"scores": own},
+            "two_text_only": {"scores": text},
+            "one_seen_scene": {"scores": seen},
+            "one_seen_text_only": {"scores": text},
+        },
         "bound_shares": {"two_subjects": exactly(0.41), "one_subject": exactly(0.59)},
         "swap": {"per_picture": exactly(0.8)},
         "leads": {"two": exactly(0.1)},
@@ -135,5 +141,6 @@ def test_targets_name_what_is_missed():
         "two_box_iou": False,
         "two_group": True,
         "two_scene": False,
+        "one_seen_scene": True,
         "lead_two": True,
     }

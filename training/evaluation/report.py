@@ -37,6 +37,12 @@ SHARE_TARGETS = {
     "two_subjects": 0.4,
     "four_subjects": 0.25,
 }
+# (name, row, its text-only row) whose boxes and text are compared with the targets
+TEXT_PAIRS = (
+    ("one", "one_subject", "one_text_only"),
+    ("two", "two_subjects", "two_text_only"),
+    ("one_seen", "one_seen_scene", "one_seen_text_only"),
+)
 SWAP_TARGET, BOX_IOU_TARGET, TEXT_TARGET = 0.75, 0.6, 0.9
 
 
@@ -64,10 +70,8 @@ def criteria(result: Mapping[str, Any]) -> dict[str, bool]:
     }
     if "per_picture" in swap:
         met["swap"] = swap["per_picture"].value >= SWAP_TARGET
-    for kind, subject in (("one", "one_subject"), ("two", "two_subjects")):
-        own, text = (
-            result["rows"].get(n, {}).get("scores", {}) for n in (subject, f"{kind}_text_only")
-        )
+    for kind, *names in TEXT_PAIRS:
+        own, text = (result["rows"].get(name, {}).get("scores", {}) for name in names)
         if "box_iou" in own:
             met[f"{kind}_box_iou"] = own["box_iou"].value >= BOX_IOU_TARGET
         for match in ("group", "scene"):

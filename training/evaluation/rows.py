@@ -52,6 +52,12 @@ ROWS = (
     Row(name="two_shuffled", kind="two", source="shuffled", title="two: shuffled references"),
     Row(name="two_real", kind="two", source="real", title="two: real composites"),
     Row(name="one_seen_scene", kind="seen_scene", source="subject", title="one, scene seen"),
+    Row(
+        name="one_seen_text_only",
+        kind="seen_scene",
+        source="text_only",
+        title="one, scene seen: text only",
+    ),
     Row(name="two_real_vae", kind="two", source="real_vae", title="two: real through the VAE"),
     Row(name="three_subjects", kind="three", source="subject", title="three subjects"),
     Row(
