@@ -34,8 +34,8 @@ def test_the_papers_numbers_are_those_of_its_table_3() -> None:
     one, two = (
         [paper_change(r, v, "dino") for v in VARIANTS] for r in ("one_subject", "two_subjects")
     )
-    assert one == [None, -0.017, 0.021, -0.177, -0.019, -0.074, None, None]
-    assert two == [None, -0.029, -0.042, -0.095, -0.006, -0.049, None, None]
+    assert one == [None, -0.017, 0.021, -0.177, -0.019, -0.074, None, None, None]
+    assert two == [None, -0.029, -0.042, -0.095, -0.006, -0.049, None, None, None]
     assert PAPER["one_subject"]["g"].clip_t > PAPER["one_subject"]["a"].clip_t
 
 
@@ -90,3 +90,17 @@ def test_the_full_model_alone_makes_a_report(tmp_path: Path) -> None:
     write_report(SETTINGS, scores(full=0.5), tmp_path)
     assert "| full | 40 | 0.500 [" in (tmp_path / "ablation.md").read_text()
     assert "Difference to the full model" not in markdown(SETTINGS, scores(full=0.5))
+
+
+def test_a_part_beside_another_that_is_missing_too() -> None:
+    """It is compared with the variant that lacks only the other part, and the table says so."""
+    values = scores(full=0.9, no_adapter=0.5, no_adapter_no_image_cls=0.4)
+    (top1,) = (
+        d
+        for d in differences(values)
+        if (d.variant, d.row, d.score) == ("no_adapter_no_image_cls", "one_subject", "top1")
+    )
+    assert top1.interval.value == pytest.approx(-0.1)
+    assert top1.verdict == "not in the paper"
+    text = markdown(SETTINGS, values)
+    assert "without adapter layer and image CLS, compared with the one without adapter" in text

@@ -12,7 +12,7 @@ from tiny_tables import batch_maker, small_recipe
 from subject_diffusion_core import checkpoint, tiny_base
 from subject_diffusion_core.tiny_vision import TinyVision
 from training.ablation.variant_training import cut_grounding
-from training.ablation.variants import VARIANTS, Variant
+from training.ablation.variants import BY_NAME, VARIANTS, Variant
 from training.model import Conditioning, SubjectDiffusionModel
 from training.tiny.autoencoder import build_autoencoder
 from training.tiny.build import build_model
@@ -29,7 +29,6 @@ from training.tiny.recipe import TinyRecipe
 
 KEPT = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0, "base_only": 0.0, "same_view": 1.0}
 STEPS = torch.tensor([10, 200, 500, 900])
-BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
 def recipe_without(name: str) -> TinyRecipe:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .variants import FULL, NAMES, VARIANTS
+from .variants import FULL, NAMES, VARIANTS, with_compared
 
 STARTS = ("fresh", "weights")
 NEEDED = ("cutouts.json", "backgrounds.json", "latents/texts.json", "references/done.json")
@@ -15,7 +15,7 @@ EPILOG = """\
 Variants
 {variants}
 The letters are the rows of the paper's table 3. `full` is always there: every other variant is
-compared with it, query by query.
+compared with it, query by query; `no_adapter_no_image_cls` with `no_adapter`.
 
 Example: a first look
   python -m training ablation --work .dev/tiny --weights weights --out ablation \\
@@ -145,8 +145,9 @@ def check_paths(work: Path, weights: Path) -> None:
 def train_and_measure(
     training: Any, settings: Any, variants: list[str], count: int, out: Path
 ) -> None:
-    """All asked variants, the full model and those measured before first, so that a report never
-    loses a variant that it had; it is written after each of the others."""
+    """All asked variants and what they are compared with: the full model and those measured before
+    first, so that a report never loses a variant that it had; it is written after each of the
+    others."""
     from dataclasses import asdict
 
     from ..evaluation.tinybench import TinyBench
@@ -161,7 +162,8 @@ def train_and_measure(
         "count": count,
     }
     scores, bench = {}, None
-    asked = [v for v in VARIANTS if v.name == FULL or v.name in variants]
+    names = with_compared(variants)
+    asked = [v for v in VARIANTS if v.name in names]
     asked.sort(key=lambda v: (v.name != FULL, not is_measured(out, v.name)))
     last_known = sum(is_measured(out, v.name) for v in asked) - 1
     for number, variant in enumerate(asked):

@@ -1,4 +1,4 @@
-"""Each variant against the full model, query by query, beside what the paper found.
+"""Each variant against the full model or a smaller one, query by query, beside the paper's.
 
 # Shapes: Q queries of a row.
 """
@@ -22,7 +22,7 @@ PAPER_NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A variant's score minus the full model's, paired by query.
+    """A variant's score minus that of the variant it is compared with, paired by query.
 
     Attributes:
         interval: of the difference. paper: the change of the score's counterpart in the paper's
@@ -51,17 +51,17 @@ class Difference:
         return "as in the paper" if same else "the other way"
 
 
-def paired_difference(own: np.ndarray, full: np.ndarray) -> Interval:
-    """Mean of ``own`` (Q,) minus that of ``full`` (Q,), the same queries in the same order.
+def paired_difference(own: np.ndarray, other: np.ndarray) -> Interval:
+    """Mean of ``own`` (Q,) minus that of ``other`` (Q,), the same queries in the same order.
 
     >>> paired_difference(np.array([0.0, 1.0]), np.array([1.0, 1.0])).value
     -0.5
     """
-    return bootstrap(lambda own_mean, full_mean: own_mean - full_mean, own, full)
+    return bootstrap(lambda own_mean, other_mean: own_mean - other_mean, own, other)
 
 
 def differences(scores: Scores) -> list[Difference]:
-    """Every variant's, row's and score's difference to the full model."""
+    """Every variant's, row's and score's difference to the variant it is compared with."""
     found = []
     for variant in variants_of(scores):
         for row, values in scores[variant.name].items():
@@ -72,7 +72,7 @@ def differences(scores: Scores) -> list[Difference]:
                         variant=variant.name,
                         row=row,
                         score=score,
-                        interval=paired_difference(own, scores[FULL][row][score]),
+                        interval=paired_difference(own, scores[variant.against][row][score]),
                         paper=paper_change(row, variant, counterpart) if counterpart else None,
                     )
                 )

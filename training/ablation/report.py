@@ -12,7 +12,7 @@ from ..evaluation.metrics import Interval
 from ..evaluation.report import plain
 from ..runs import atomic_path
 from .comparison import Difference, Scores, differences, means, paper_pair, variants_of
-from .variants import FULL, PAPER, VARIANTS, paper_change
+from .variants import FULL, PAPER, VARIANTS, Variant, paper_change
 
 COLUMNS = {
     "top1": "top-1",
@@ -57,6 +57,13 @@ def score_table(row: str, scores: Scores) -> list[str]:
     return lines
 
 
+def compared_title(variant: Variant) -> str:
+    """A variant's title, with what it is compared with where that is not the full model."""
+    if variant.against == FULL:
+        return variant.title
+    return f"{variant.title}, compared with the one {TITLES[variant.against]}"
+
+
 def difference_table(row: str, scores: Scores, found: Sequence[Difference]) -> list[str]:
     """All variants' differences of a row, and the paper's directions."""
     names = [name for name in COLUMNS if name in scores[FULL][row]]
@@ -66,7 +73,7 @@ def difference_table(row: str, scores: Scores, found: Sequence[Difference]) -> l
     for variant in variants_of(scores):
         cells = [signed(intervals[variant.name, name]) for name in names]
         cells += [arrow(paper_change(row, variant, s)) for s in ("dino", "clip_i", "clip_t")]
-        lines.append(f"| {variant.title} | " + " | ".join(cells) + " |")
+        lines.append(f"| {compared_title(variant)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -104,7 +111,8 @@ def purpose_lines(found: Sequence[Difference]) -> list[str]:
         for d in (d for d in found if d.variant == variant.name and d.score in variant.moves):
             moved = "yes" if d.interval.high < 0 else "NO"
             lines.append(
-                f"- {variant.title}, {ROW_TITLES[d.row].lower()}, {COLUMNS[d.score]} falls: "
+                f"- {compared_title(variant)}, {ROW_TITLES[d.row].lower()}, "
+                f"{COLUMNS[d.score]} falls: "
                 f"{moved}, {signed(d.interval)}"
             )
     return lines or ["- not measured."]

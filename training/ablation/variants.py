@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class Variant:
         title: for the tables. paper_row: its letter in the paper's table 3, if it has one.
         changes: of the tiny recipe. map_loss_kind: balanced_l1, l1 or off.
         moves: the scores that the part is for; without it they should fall.
+        against: the variant it is compared with.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Variant:
     changes: Mapping[str, Any] = field(default_factory=dict)
     map_loss_kind: str = "balanced_l1"
     moves: tuple[str, ...] = ()
+    against: str = FULL
 
     def recipe_of(self, full: TinyRecipe, stage: DiffusionRecipe) -> TinyRecipe:
         """The full model's recipe without the part, its adapter stage as ``stage``."""
@@ -84,8 +86,27 @@ VARIANTS = (
         title="without positions beyond the paper",
         changes=NO_POSITIONS,
     ),
+    # what the CLS says while no patch tokens say it better
+    Variant(
+        name="no_adapter_no_image_cls",
+        title="without adapter layer and image CLS",
+        changes={"adapter_layer": False, "image_cls": False},
+        moves=("top1", "cosine"),
+        against="no_adapter",
+    ),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)
+BY_NAME = {variant.name: variant for variant in VARIANTS}
+
+
+def with_compared(names: Iterable[str]) -> set[str]:
+    """The named variants, those they are compared with, and the full model.
+
+    >>> sorted(with_compared(["no_adapter_no_image_cls"]))
+    ['full', 'no_adapter', 'no_adapter_no_image_cls']
+    """
+    asked = set(names)
+    return asked | {FULL} | {BY_NAME[name].against for name in asked}
 
 
 @dataclass(frozen=True, kw_only=True)
