@@ -17,8 +17,8 @@ export async function speak(wanted, load) {
   if (wanted === language) return false;
   language = wanted;
   const main = wanted.split("-")[0]; // "zh" for "zh-TW"
-  const all = main === "en" ? {} : await load().catch(() => ({}));
+  const all = main === "en" ? null : await load().catch(() => null);
   if (wanted !== language) return false; // it was changed meanwhile
-  texts = { ...all[main]?.[KEY], ...all[wanted]?.[KEY] };
+  texts = { ...all?.[main]?.[KEY], ...all?.[wanted]?.[KEY] };
   return true;
 }
