@@ -94,7 +94,7 @@ def test_texts_that_come_late(editor: LayoutPage) -> None:
     """What is said in English already is said again: buttons, and the sentence about bad text."""
     editor.load(with_layout("two_subjects", '{"version": 1, "subjects": [{"box": [0, 0]}]}'))
     held: list[Route] = []
-    editor.page.route("**/i18n", held.append)
+    editor.page.route("**/i18n", lambda route: held.append(route))
     speak(editor, "zh")
     editor.button("Undo (Ctrl+Z)").wait_for()
     name = {"name": "Subject 1", "form": "[x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2"}
