@@ -106,6 +106,7 @@ def test_texts_that_come_late(editor: LayoutPage) -> None:
     editor.button(TEXTS["Undo (Ctrl+Z)"]).wait_for()
     name["name"] = TEXTS["Subject {number}"].format(number=1)
     assert editor.status().startswith(TEXTS["{name}: box should be {form}."].format(**name))
+    editor.shot("layout with a bad text, in Chinese")
     area = editor.page.get_by_label(TEXTS["The layout as JSON"])
     area.fill("")
     editor.page.keyboard.press("Tab")
