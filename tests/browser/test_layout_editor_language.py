@@ -97,15 +97,15 @@ def test_texts_that_come_late(editor: LayoutPage) -> None:
     editor.page.route("**/i18n", lambda route: held.append(route))
     speak(editor, "zh")
     editor.button("Undo (Ctrl+Z)").wait_for()
-    name = {"name": "Subject 1", "form": "[x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2"}
-    assert editor.status().startswith("{name}: box should be {form}.".format(**name))
+    sentence = "{name}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2."
+    assert editor.status().startswith(sentence.format(name="Subject 1"))
     while not held:
         editor.page.wait_for_timeout(100)
     for route in held:
         route.continue_()
     editor.button(TEXTS["Undo (Ctrl+Z)"]).wait_for()
-    name["name"] = TEXTS["Subject {number}"].format(number=1)
-    assert editor.status().startswith(TEXTS["{name}: box should be {form}."].format(**name))
+    name = TEXTS["Subject {number}"].format(number=1)
+    assert editor.status().startswith(TEXTS[sentence].format(name=name))
     editor.shot("layout with a bad text, in Chinese")
     area = editor.page.get_by_label(TEXTS["The layout as JSON"])
     area.fill("")

@@ -107,5 +107,5 @@ test("values are put in as they are", async () => {
   const scene = { subjects: [item], mode: "given", isComplete: true };
   assert.equal(advice(scene, [item]), "{label}（$& {name}）还没有位置：请在这里画出来。");
   const bad = '{"subjects": [{"box": [0, 0]}]}';
-  assert.throws(() => parseLayout(bad), /^Error: 主体 1：box 应为 \[x1, y1, x2, y2\]/);
+  assert.throws(() => parseLayout(bad), /^Error: 主体 1：box 应为 0..1 内的 \[x1, y1, x2, y2\]/);
 });

@@ -41,8 +41,9 @@ function parseEntry(entry, name) {
     );
   }
   if (result.box !== null && !isBox(result.box)) {
-    const form = "[x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2";
-    throw new Error(say("{name}: box should be {form}.", { name, form }));
+    throw new Error(
+      say("{name}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.", { name }),
+    );
   }
   return result;
 }
