@@ -3,7 +3,9 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { LayoutEditor } from "./layout/editor.js";
+import { element } from "./layout/elements.js";
 import { Pictures } from "./layout/pictures.js";
+import { speak } from "./layout/texts.js";
 
 const LAYOUT = "SubjectDiffusionLayout";
 const NAMES = [LAYOUT, "SubjectDiffusionSubject"];
@@ -14,22 +16,21 @@ const FIRST_SIZE = [360, 640];
 const LOOK_EVERY = 250; // ms: what other nodes say may change without a word
 const SETTLE = 400; // ms without a key until the front end's undo takes note
 
-const pictures = new Pictures(viewUrl);
+const pictures = new Pictures((file) => api.apiURL(`/view?${new URLSearchParams(file)}`));
 const editors = new Set();
 let isRewired = false;
 
-function viewUrl({ filename, subfolder, type }, channel) {
-  const query = new URLSearchParams({ filename, subfolder, type, ...(channel && { channel }) });
-  return api.apiURL(`/view?${query}`);
-}
-
-/** For the front end's undo. */
-function takeNote() {
-  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+/** The page's language may be changed at any time. */
+async function followLanguage() {
+  const language = app.extensionManager.setting.get("Comfy.Locale") ?? "en";
+  const isNew = await speak(language, async () => (await api.fetchApi("/i18n")).json());
+  if (isNew) for (const editor of editors) editor.build();
 }
 
 function makeHost(node) {
   let timer = null;
+  const takeNote = () =>
+    app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
   return {
     pictures,
     onChange(isLasting) {
@@ -48,7 +49,7 @@ function addEditor(node) {
   if (index < 0) return; // a server without the input
   node.widgets.splice(index, 1);
   const editor = new LayoutEditor(node, makeHost(node));
-  const widget = node.addDOMWidget(WIDGET, WIDGET_TYPE, editor.element, {
+  node.addDOMWidget(WIDGET, WIDGET_TYPE, editor.element, {
     getValue() {
       lookForNewcomers(); // a graph that is saved right after a deletion: one step for undo
       return editor.text;
@@ -56,8 +57,7 @@ function addEditor(node) {
     setValue: (text) => text !== editor.text && editor.load(text),
     getMinHeight: () => SMALLEST_HEIGHT,
   });
-  node.widgets.splice(node.widgets.indexOf(widget), 1);
-  node.widgets.splice(index, 0, widget);
+  node.widgets.splice(index, 0, node.widgets.pop());
   node.subjectDiffusionLayout = editor;
   node.setSize?.(FIRST_SIZE.map((side, axis) => Math.max(side, node.size[axis])));
   passOnToCanvas(editor.element);
@@ -78,7 +78,7 @@ function passOnToCanvas(element) {
     pointerup: "processMouseUp",
   })) {
     element.addEventListener(name, (event) => {
-      const isMiddle = event.button === 1 || (event.buttons & 4) === 4;
+      const isMiddle = event.button === 1 || event.buttons & 4;
       if (name !== "wheel" && !isMiddle) {
         // Nodes 2.0 would drag the node
         if (event.target.closest(".sdl-frame, button, input, textarea")) event.stopPropagation();
@@ -108,10 +108,11 @@ function chain(target, name, then) {
 app.registerExtension({
   name: "SubjectDiffusion.LayoutEditor",
   async setup() {
-    const link = document.createElement("link");
-    const { href } = new URL("./layout_editor.css", import.meta.url);
-    document.head.append(Object.assign(link, { rel: "stylesheet", href }));
+    const href = new URL("./layout_editor.css", import.meta.url);
+    document.head.append(element("link", { rel: "stylesheet", href }));
+    await followLanguage();
     setInterval(() => {
+      followLanguage();
       for (const editor of editors) if (editor.element.isConnected) editor.refresh();
     }, LOOK_EVERY);
   },

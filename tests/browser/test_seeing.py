@@ -6,19 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from front_end import PACK_IS_THERE, READY_SECONDS, FrontEnd
+from front_end import MERGE_TEXTS, PACK_IS_THERE, READY_SECONDS, FrontEnd
 
 ROOT = Path(__file__).resolve().parents[2]
-# ComfyUI 0.3.75's front end loads its own Chinese texts after those of the packs, which are lost by
-# that; later ones merge them again (their change 7214). This does the same.
-MERGE_TEXTS = """async () => {
-    const vue = document.querySelector('#vue-app').__vue_app__
-    const i18n = vue._context.provides[vue.__VUE_I18N_SYMBOL__].global
-    const texts = await window.app.api.getCustomNodesI18n()
-    for (const [locale, messages] of Object.entries(texts))
-        i18n.mergeLocaleMessage(locale, messages)
-    await window.app.registerNodes()
-}"""
 WARNING = "$$node-text-preview"
 
 

@@ -74,3 +74,12 @@ def test_comfyui_serves_the_texts(pack: ModuleType, language: str) -> None:
 
     served = CustomNodeManager().build_translations()
     assert served[language]["nodeDefs"].items() >= read_locale(language).items()
+
+
+def test_comfyui_serves_the_editors_texts(pack: ModuleType) -> None:
+    """Where web/layout/texts.js looks for them; English ones are in the scripts."""
+    from app.custom_node_manager import CustomNodeManager
+
+    path = ROOT / "locales" / "zh" / "main.json"
+    texts = json.loads(path.read_text(encoding="utf-8"))["subjectDiffusionLayout"]
+    assert CustomNodeManager().build_translations()["zh"]["subjectDiffusionLayout"] == texts

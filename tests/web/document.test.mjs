@@ -53,8 +53,13 @@ test("changing one entry rounds its box and leaves the others alone", () => {
 
 test("exchanging and duplicating", () => {
   const before = document.parseLayout(TEXT);
-  assert.deepEqual(document.exchanged(before, 0, 1)[1], before[0]);
-  const copy = document.duplicated(before, 0, 1, before[0].box)[1];
+  const items = before.map((entry, index) => ({ ...entry, index, label: "dog" }));
+  const found = [0.5, 0.5, 0.8, 0.83333]; // a box that a mode gave
+  const after = document.exchanged(before, items[0], { ...items[1], box: found });
+  assert.deepEqual(after[1], before[0]);
+  assert.deepEqual(after[0], { ...document.DEFAULTS, box: [0.5, 0.5, 0.8, 0.8333] });
+  assert.deepEqual(after[2], before[2]);
+  const copy = document.duplicated(before, items[0], 1)[1];
   assert.equal(copy.strength, 0.5);
   assert.deepEqual(copy.box, [0.5, 0.2, 0.9, 0.9]);
 });
@@ -72,17 +77,17 @@ test("entries follow their subjects", () => {
 
 test("undo and redo", () => {
   const history = new document.History();
-  assert.equal(history.undo("now"), undefined);
+  assert.equal(history.step("now"), undefined);
   history.add("one", "move", 0);
   history.add("two", "move", 50); // the same gesture
   history.add("three", "move", 900);
   history.add("four", "draw", 910);
-  assert.equal(history.undo("five"), "four");
-  assert.equal(history.undo("four"), "three");
-  assert.equal(history.redo("three"), "four");
-  assert.equal(history.undo("four"), "three");
-  assert.equal(history.undo("three"), "one");
-  assert.equal(history.undo("one"), undefined);
+  assert.equal(history.step("five"), "four");
+  assert.equal(history.step("four"), "three");
+  assert.equal(history.step("three", true), "four");
+  assert.equal(history.step("four"), "three");
+  assert.equal(history.step("three"), "one");
+  assert.equal(history.step("one"), undefined);
   history.add("one", "draw", 9000);
-  assert.equal(history.redo("x"), undefined);
+  assert.equal(history.step("x", true), undefined);
 });

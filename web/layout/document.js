@@ -2,8 +2,9 @@
 // An entry is { box, strength, start, end }.
 
 import { moved, roundedBox } from "./geometry.js";
+import { say } from "./texts.js";
 
-export const VERSION = 1;
+const VERSION = 1;
 export const DEFAULTS = Object.freeze({ box: null, strength: 1, start: 0, end: 1 });
 export const LIMITS = { strength: 2, start: 1, end: 1 };
 
@@ -14,25 +15,35 @@ export function parseLayout(text) {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new Error(`The layout is no JSON (${error.message}).`);
+    throw new Error(say("The layout is no JSON ({why}).", { why: error.message }));
   }
   if (!hasOnly(value, ["version", "subjects"]) || !Array.isArray(value.subjects)) {
-    throw new Error('The layout should be {"version": 1, "subjects": [...]}.');
+    const form = '{"version": 1, "subjects": [...]}';
+    throw new Error(say("The layout should be {form}.", { form }));
   }
-  if ((value.version ?? VERSION) !== VERSION) {
-    throw new Error(`The layout has version ${value.version}; this editor knows ${VERSION}.`);
+  const version = value.version ?? VERSION;
+  if (version !== VERSION) {
+    throw new Error(
+      say("The layout has version {version}; this editor knows {VERSION}.", { version, VERSION }),
+    );
   }
-  return value.subjects.map((entry, index) => parseEntry(entry ?? {}, `Subject ${index + 1}`));
+  return value.subjects.map((entry, index) => parseEntry(entry ?? {}, subjectName(index)));
 }
 
-function parseEntry(entry, owner) {
+export const subjectName = (index) => say("Subject {number}", { number: index + 1 });
+
+function parseEntry(entry, name) {
   const result = { ...DEFAULTS, ...entry };
-  const isInside = ([key, limit]) => isWithin(result[key], limit);
-  if (!hasOnly(entry, Object.keys(DEFAULTS)) || !Object.entries(LIMITS).every(isInside)) {
-    throw new Error(`${owner}: only box, strength (0 to 2), start and end (0 to 1) can be given.`);
+  const isInside = Object.entries(LIMITS).every(([key, limit]) => isWithin(result[key], limit));
+  if (!hasOnly(entry, Object.keys(DEFAULTS)) || !isInside) {
+    throw new Error(
+      say("{name}: only box, strength (0 to 2), start and end (0 to 1) can be given.", { name }),
+    );
   }
   if (result.box !== null && !isBox(result.box)) {
-    throw new Error(`${owner}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.`);
+    throw new Error(
+      say("{name}: box should be [x1, y1, x2, y2] in 0..1, x1 < x2, y1 < y2.", { name }),
+    );
   }
   return result;
 }
@@ -70,17 +81,18 @@ export function changed(entries, index, fields) {
   return result;
 }
 
-export function exchanged(entries, first, second) {
-  const result = padded(entries, Math.max(first, second) + 1);
-  [result[first], result[second]] = [result[second], result[first]];
-  return result;
-}
+/** The entry that says how a subject is shown. */
+const entryOf = ({ box, strength, start, end }) => ({ box, strength, start, end });
 
-/** The same size, strength and range for another subject, beside the given box. */
-export function duplicated(entries, from, to, box) {
-  const side = box[0] + box[2] < 1 ? 1 : -1;
-  const beside = moved(box, side * (box[2] - box[0]), 0);
-  return changed(entries, to, { ...padded(entries, from + 1)[from], box: beside });
+/** Two subjects, as they are shown, in each other's place. */
+export const exchanged = (entries, first, second) =>
+  changed(changed(entries, first.index, entryOf(second)), second.index, entryOf(first));
+
+/** The same size, strength and range for the subject of index `to`, beside `from`. */
+export function duplicated(entries, from, to) {
+  const [x1, , x2] = from.box;
+  const way = x1 + x2 < 1 ? x2 - x1 : x1 - x2;
+  return changed(entries, to, { ...entryOf(from), box: moved(from.box, way, 0) });
 }
 
 /** Entries go with their subjects' ids; if no subject is known, they stay where they are. */
@@ -105,16 +117,9 @@ export class History {
     this.last = { name, time };
   }
 
-  /** The text before the last change, or undefined. */
-  undo(current) {
-    return this.#step(this.past, this.future, current);
-  }
-
-  redo(current) {
-    return this.#step(this.future, this.past, current);
-  }
-
-  #step(from, to, current) {
+  /** The text before the last change, or the one after it, or undefined. */
+  step(current, isRedo) {
+    const [from, to] = isRedo ? [this.future, this.past] : [this.past, this.future];
     if (from.length) to.push(current);
     this.last = null;
     return from.pop();

@@ -9,6 +9,7 @@ import { onKey } from "./keys.js";
 import { Panel } from "./panel.js";
 import { advice, aspectOf, shownPlaces, withNewcomers } from "./places.js";
 import { Stage } from "./stage.js";
+import { say } from "./texts.js";
 
 // As in the server's preview (nodes/layout_preview.py).
 const COLOURS = ["#ff9f40", "#4bc0c0", "#9966ff", "#ff6384", "#ffcd56"];
@@ -20,6 +21,7 @@ export class LayoutEditor {
   lastRun = null;
   selected = null;
   items = [];
+  text = "";
   history = new layout.History();
 
   /**
@@ -29,20 +31,20 @@ export class LayoutEditor {
   constructor(node, host) {
     this.node = node;
     this.host = host;
-    this.stage = new Stage({
-      onSelect: (index) => this.select(index),
-      onStrength: (value) => this.setField("strength", value),
-    });
-    this.panel = new Panel(this);
-    this.element = element(
-      "div",
-      { class: "sdl widget-expands", role: "group", "aria-label": "Layout editor" },
-      this.stage.element,
-      ...this.panel.elements,
-    );
+    this.element = element("div", { class: "sdl widget-expands", role: "group" });
     this.element.addEventListener("keydown", (event) => onKey(event, this));
+    this.build();
+  }
+
+  /** Everything in the page, in the language that is spoken now. */
+  build() {
+    this.stage = new Stage(this);
+    this.panel = new Panel(this);
     addGestures(this.stage.frame, this);
-    this.#take("");
+    this.element.ariaLabel = say("Layout editor");
+    this.element.replaceChildren(this.stage.element, ...this.panel.elements);
+    this.#take(this.text);
+    if (this.scene) this.render();
   }
 
   /** The text as the workflow gave it. */
@@ -121,7 +123,7 @@ export class LayoutEditor {
     const entries = layout.padded(said, scene.subjects.length);
     this.items = scene.subjects.map(({ label }, index) => ({
       index,
-      name: `Subject ${index + 1}`,
+      name: layout.subjectName(index),
       label,
       colour: COLOURS[index % COLOURS.length],
       thumbnail: pictures[index]?.thumbnail ?? run?.subjects[index].thumbnail,
@@ -130,19 +132,10 @@ export class LayoutEditor {
       ...places[index],
     }));
     if (this.selected >= this.items.length) this.selected = null;
-    const model = {
-      items: this.items,
-      selected: this.selected,
-      aspect: aspectOf(scene.width && scene.height ? scene : this.lastRun),
-      isReadOnly: this.isReadOnly,
-      text: this.text,
-      problem: this.problem,
-      advice: this.isReadOnly ? "Another node gives the layout." : advice(scene, this.items),
-      canUndo: this.history.past.length > 0,
-      canRedo: this.history.future.length > 0,
-    };
-    this.stage.render(model);
-    this.panel.render(model);
+    this.stage.render(aspectOf(scene.width && scene.height ? scene : this.lastRun));
+    this.panel.render(
+      this.isReadOnly ? say("Another node gives the layout.") : advice(scene, this.items),
+    );
   }
 
   #take(text) {
@@ -152,7 +145,7 @@ export class LayoutEditor {
       this.problem = null;
     } catch (error) {
       this.entries = [];
-      this.problem = `${error.message} Correct it below, or clear it.`;
+      this.problem = say("{problem} Correct it below, or clear it.", { problem: error.message });
     }
   }
 
@@ -160,7 +153,7 @@ export class LayoutEditor {
   #commit(entries, name, next) {
     this.selected = next ?? this.selected;
     this.#commitText(layout.layoutText(entries), name);
-    if (next !== undefined) this.stage.focus(next);
+    this.stage.boxes[next]?.focus({ preventScroll: true });
   }
 
   #commitText(text, name) {
@@ -177,9 +170,12 @@ export class LayoutEditor {
   // What buttons, keys and gestures do.
 
   select(index) {
-    if (index === this.selected) return;
     this.selected = index;
     this.refresh();
+  }
+
+  get item() {
+    return this.items[this.selected];
   }
 
   deselect() {
@@ -188,9 +184,11 @@ export class LayoutEditor {
 
   /** Which subject a new box is for: the first without a place, else the selected one. */
   drawTarget() {
-    const first = this.items.find(({ box }) => !box) ?? this.items[this.selected];
-    if (first) this.select(first.index);
-    return first?.index ?? null;
+    return (this.items.find(({ box }) => !box) ?? this.item)?.index;
+  }
+
+  otherBoxes() {
+    return this.items.filter((one) => one !== this.item && one.box).map(({ box }) => box);
   }
 
   preview(index, box, guides) {
@@ -203,11 +201,11 @@ export class LayoutEditor {
   }
 
   setEdge(edge, value) {
-    const item = this.items[this.selected];
+    const { item } = this;
     const box = [...(item.box ?? [0.25, 0.25, 0.75, 0.75])];
     box[edge] = value;
-    if (box[0] >= box[2] || box[1] >= box[3]) this.render();
-    else this.place(item.index, box, `edge ${edge}`);
+    if (layout.isBox(box)) this.place(item.index, box, `edge ${edge}`);
+    else this.render();
   }
 
   setField(key, value) {
@@ -219,18 +217,17 @@ export class LayoutEditor {
   }
 
   findPlace() {
-    const item = this.items[this.selected];
+    const { item } = this;
     if (!item) return;
-    const taken = this.items.filter((one) => one !== item && one.box).map(({ box }) => box);
     const shape = this.#shape(this.scene.subjects[item.index]);
-    this.place(item.index, freePlace(shape, aspectOf(this.scene), taken), "place");
+    this.place(item.index, freePlace(shape, aspectOf(this.scene), this.otherBoxes()), "place");
   }
 
   keepAll() {
-    const entries = this.items.reduce(
-      (kept, { index, box }) => (box ? layout.changed(kept, index, { box }) : kept),
-      this.entries,
-    );
+    let { entries } = this;
+    for (const { index, box } of this.items) {
+      if (box) entries = layout.changed(entries, index, { box });
+    }
     this.#commit(entries, "keep");
   }
 
@@ -243,22 +240,18 @@ export class LayoutEditor {
   }
 
   #exchange(way) {
-    const [from, to] = [this.selected, this.selected + way];
-    if (from === null || !this.items[to]) return;
-    let entries = layout.exchanged(this.entries, from, to);
-    entries = layout.changed(entries, to, { box: this.items[from].box });
-    entries = layout.changed(entries, from, { box: this.items[to].box });
-    this.#commit(entries, "exchange", to);
+    const from = this.item;
+    const to = this.items[from?.index + way];
+    if (to) this.#commit(layout.exchanged(this.entries, from, to), "exchange", to.index);
   }
 
   /** For the first subject without a place, else for the next one. */
   duplicate() {
-    const from = this.items[this.selected];
+    const from = this.item;
     if (!from?.box || this.items.length < 2) return;
     const next = (from.index + 1) % this.items.length;
     const to = this.items.find(({ box }) => !box)?.index ?? next;
-    const entries = layout.duplicated(this.entries, from.index, to, from.box);
-    this.#commit(entries, "duplicate", to);
+    this.#commit(layout.duplicated(this.entries, from, to), "duplicate", to);
   }
 
   clear() {
@@ -267,7 +260,7 @@ export class LayoutEditor {
   }
 
   undo(isRedo = false) {
-    const step = isRedo ? this.history.redo(this.text) : this.history.undo(this.text);
+    const step = this.history.step(this.text, isRedo);
     if (step === undefined) return this.host.undoElsewhere(isRedo);
     this.#take(step);
     this.host.onChange(true);

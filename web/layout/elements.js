@@ -3,7 +3,7 @@ export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== false && value !== null) made.setAttribute(key, value === true ? "" : value);
+    else made.setAttribute(key, value);
   }
   made.append(...children);
   return made;
@@ -38,18 +38,18 @@ export function matchCount(elements, count, parent, make) {
 export function showSubject(made, { colour, thumbnail }, isSelected, text) {
   const [image, label] = made.children;
   made.style.setProperty("--colour", colour);
-  made.setAttribute("aria-pressed", isSelected);
+  made.ariaPressed = isSelected;
   image.hidden = !thumbnail;
   if (thumbnail && image.src !== thumbnail) image.src = thumbnail;
   label.textContent = text;
 }
 
 /** A field for a number; `onnumber` gets what was typed, inside the limits. */
-export function numberField(label, { min = 0, max = 1, step = 0.01 }, onnumber) {
-  const input = element("input", { type: "number", min, max, step, inputmode: "decimal" });
-  input.addEventListener("change", () => {
-    if (input.value === "" || !Number.isFinite(input.valueAsNumber)) return;
-    onnumber(Math.min(Math.max(input.valueAsNumber, min), max));
-  });
-  return { input, field: element("label", {}, element("span", {}, label), input) };
+export function numberField(label, max, step, onnumber) {
+  const onchange = ({ target: { valueAsNumber: value } }) => {
+    if (!Number.isNaN(value)) onnumber(Math.min(Math.max(value, 0), max));
+  };
+  const limits = { type: "number", inputmode: "decimal", min: 0, max, step };
+  const input = element("input", { ...limits, onchange });
+  return element("label", {}, element("span", {}, label), input);
 }

@@ -12,17 +12,16 @@ export const roundedBox = (box) => box.map((edge) => Number(edge.toFixed(DECIMAL
 export const sameBox = (first, second) => String(first) === String(second);
 
 /** The box between two points, inside the picture. */
-export function boxBetween([ax, ay], [bx, by]) {
-  const low = [Math.min(ax, bx), Math.min(ay, by)].map((edge) => clamp(edge, 0, 1 - SMALLEST_SIDE));
-  const high = [Math.max(ax, bx), Math.max(ay, by)];
-  return [...low, ...high.map((edge, axis) => clamp(edge, low[axis] + SMALLEST_SIDE, 1))];
+export function boxBetween(a, b) {
+  const low = a.map((edge, axis) => clamp(Math.min(edge, b[axis]), 0, 1 - SMALLEST_SIDE));
+  const high = a.map((edge, axis) => clamp(Math.max(edge, b[axis]), low[axis] + SMALLEST_SIDE, 1));
+  return [...low, ...high];
 }
 
 /** Moved as far as the picture allows; width and height stay. */
 export function moved(box, dx, dy) {
-  const x = clamp(dx, -box[0], 1 - box[2]);
-  const y = clamp(dy, -box[1], 1 - box[3]);
-  return [box[0] + x, box[1] + y, box[2] + x, box[3] + y];
+  const way = [clamp(dx, -box[0], 1 - box[2]), clamp(dy, -box[1], 1 - box[3])];
+  return box.map((edge, i) => edge + way[i % 2]);
 }
 
 /** The edges that a handle pulls: indices into a box. */
@@ -53,10 +52,9 @@ export function snapLines(others) {
 
 /** { way, line } from one of `values` to the nearest line within reach; 0 and null if none is. */
 function nearestLine(values, lines, reach) {
-  const length = ({ way }) => Math.abs(way);
   const all = values.flatMap((value) => lines.map((line) => ({ way: line - value, line })));
-  const near = all.filter((one) => length(one) <= reach);
-  return near.sort((a, b) => length(a) - length(b))[0] ?? { way: 0, line: null };
+  const near = all.filter(({ way }) => Math.abs(way) <= reach);
+  return near.sort((a, b) => Math.abs(a.way) - Math.abs(b.way))[0] ?? { way: 0, line: null };
 }
 
 /** A moved box, its edges and middles drawn to lines within `reach` ([x, y]). */
@@ -129,9 +127,7 @@ export function freePlace(shape, aspect, taken) {
       const box = around([x, y], width, width / ratio);
       const cost = Math.max(0, ...taken.map((other) => overlap(box, other)));
       const way = Math.hypot(x - 0.5, y - 0.5);
-      if (cost < best.cost || (cost === best.cost && way < best.way)) {
-        best = { box, cost, way };
-      }
+      if (cost < best.cost || (cost === best.cost && way < best.way)) best = { box, cost, way };
     }
     if (best.cost === 0) return best.box;
   }

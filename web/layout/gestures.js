@@ -33,10 +33,11 @@ export function addGestures(frame, editor) {
   frame.addEventListener("pointermove", (event) => {
     if (event.pointerId === gesture?.pointer) follow(gesture, event, editor);
   });
-  frame.addEventListener("pointerup", (event) => {
-    if (event.pointerId === gesture?.pointer) end(true);
-  });
-  frame.addEventListener("pointercancel", () => gesture && end(false));
+  for (const name of ["pointerup", "pointercancel"]) {
+    frame.addEventListener(name, ({ pointerId }) => {
+      if (pointerId === gesture?.pointer) end(name === "pointerup");
+    });
+  }
   frame.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !gesture) return;
     event.stopPropagation();
@@ -48,42 +49,39 @@ function begin(event, frame, editor) {
   const handle = event.target.closest("[data-handle]")?.dataset.handle;
   const touched = event.target.closest("[data-subject]");
   const index = touched ? Number(touched.dataset.subject) : editor.drawTarget();
-  if (index === null) return null;
-  if (touched) editor.select(index);
-  const others = editor.items.filter((item, i) => i !== index && item.box).map(({ box }) => box);
+  if (index === undefined) return null;
+  editor.select(index);
   // measured on the screen, so that any zoom of the canvas and any pixel density are right
   const { left, top, width, height } = frame.getBoundingClientRect();
+  const pointOf = ({ clientX, clientY }) => [(clientX - left) / width, (clientY - top) / height];
   return {
     pointer: event.pointerId,
     kind: handle ? "resize" : touched ? "move" : "draw",
     index,
     handle,
     from: editor.items[index].box,
-    lines: snapLines(others),
-    start: [event.clientX, event.clientY],
-    corner: [left, top],
-    size: [width, height],
-    reach: [REACH / width, REACH / height],
+    lines: snapLines(editor.otherBoxes()),
+    pointOf,
+    start: pointOf(event),
+    pixel: [1 / width, 1 / height],
     box: null,
   };
 }
 
 function follow(gesture, event, editor) {
-  const { kind, from, start, size, corner, handle, lines } = gesture;
-  const now = [event.clientX, event.clientY];
-  const way = now.map((value, axis) => value - start[axis]);
-  if (!gesture.box && Math.hypot(...way) < THRESHOLD) return;
-  const [dx, dy] = way.map((value, axis) => value / size[axis]);
-  const reach = event.altKey || event.ctrlKey ? [-1, -1] : gesture.reach;
+  const { kind, from, start, pixel, handle, lines } = gesture;
+  const now = gesture.pointOf(event);
+  const [dx, dy] = now.map((value, axis) => value - start[axis]);
+  if (!gesture.box && Math.hypot(dx / pixel[0], dy / pixel[1]) < THRESHOLD) return;
+  const reach = pixel.map((side) => side * (event.altKey || event.ctrlKey ? -1 : REACH));
   let result;
   if (kind === "move") {
     result = snappedMove(moved(from, dx, dy), lines, reach);
   } else if (kind === "resize") {
     result = snappedResize(resized(from, handle, dx, dy), handle, lines, reach);
   } else {
-    const fraction = (point) => point.map((value, axis) => (value - corner[axis]) / size[axis]);
     const towards = (dy < 0 ? "n" : "s") + (dx < 0 ? "w" : "e");
-    result = snappedResize(boxBetween(fraction(start), fraction(now)), towards, lines, reach);
+    result = snappedResize(boxBetween(start, now), towards, lines, reach);
   }
   gesture.box = result.box;
   editor.preview(gesture.index, result.box, result.guides);

@@ -14,38 +14,30 @@ const FILE = /^(?:(.*)\/)?(.*?)(?: \[(input|output|temp)\])?$/; // "folder/name.
  * `isComplete`: there are only Subject nodes in the chain; `hasBoxes`: boxes are connected.
  */
 export function readScene(node) {
-  const width = valueOf(node, "width");
-  const height = valueOf(node, "height");
-  const { subjects, isComplete } = readChain(node, width, height);
-  return {
-    width,
-    height,
-    mode: valueOf(node, "mode") ?? "given",
-    seed: valueOf(node, "place_seed") ?? 0,
-    isComplete,
-    hasBoxes: isLinked(node, "boxes"),
-    subjects,
-  };
-}
-
-function readChain(node, width, height) {
+  const [width, height] = [valueOf(node, "width"), valueOf(node, "height")];
   const subjects = [];
   let source = sourceOf(node, "subjects");
   while (nameOf(source?.node) === SUBJECT && subjects.length < LONGEST_CHAIN) {
     subjects.unshift(readSubject(source.node, width, height));
     source = sourceOf(source.node, "previous");
   }
-  return { subjects, isComplete: source === null };
+  return {
+    width,
+    height,
+    mode: valueOf(node, "mode") ?? "given",
+    seed: valueOf(node, "place_seed") ?? 0,
+    isComplete: source === null,
+    hasBoxes: isLinked(node, "boxes"),
+    subjects,
+  };
 }
 
 function readSubject(node, width, height) {
   const text = valueOf(node, "box");
-  const isKnown = text !== undefined && (text || !isLinked(node, "region"));
   return {
     id: `${node.graph?.id ?? ""}:${node.id}`,
     label: String(valueOf(node, "label") ?? "").trim(),
-    box: isKnown ? ownBox(text, width, height) : undefined,
-    strength: valueOf(node, "strength") ?? 1,
+    box: text || !isLinked(node, "region") ? ownBox(text, width, height) : undefined,
     picture: pictureOf(node),
   };
 }
@@ -77,7 +69,7 @@ function maskOf(source, image) {
 }
 
 const nameOf = (node) => node?.comfyClass ?? node?.type;
-const slotOf = (node, name) => node.inputs?.findIndex((input) => input.name === name) ?? -1;
+const slotOf = (node, name) => node.inputs?.findIndex((input) => input.name === name);
 
 const isLinked = (node, name) => node.inputs?.[slotOf(node, name)]?.link != null;
 
@@ -85,32 +77,30 @@ const isLinked = (node, name) => node.inputs?.[slotOf(node, name)]?.link != null
 function valueOf(node, name) {
   if (isLinked(node, name)) {
     const source = sourceOf(node, name);
-    if (source && "value" in source) return source.value;
-    const isPrimitive = /^Primitive/.test(nameOf(source?.node));
+    if (!source?.node) return source?.value;
+    const isPrimitive = /^Primitive/.test(nameOf(source.node));
     return isPrimitive ? source.node.widgets?.[0]?.value : undefined;
   }
   return node.widgets?.find((widget) => widget.name === name)?.value;
 }
 
 /** Whether a link to anything but a subgraph's own widget gives a value. */
-export function comesFromElsewhere(node, name) {
-  const source = sourceOf(node, name);
-  return source !== null && !("value" in source);
-}
+export const comesFromElsewhere = (node, name) => Boolean(sourceOf(node, name)?.node);
 
 /** Where an input comes from: { node, slot }, or { value } of a subgraph's own widget, or null. */
 const sourceOf = (node, name) => sourceOfSlot(node, slotOf(node, name), 0);
 
 function sourceOfSlot(node, slot, steps) {
   const id = node.inputs?.[slot]?.link;
-  const link = id == null ? null : node.graph.getLink(id);
-  if (steps > LONGEST_CHAIN) return null;
-  if (link?.origin_id === SUBGRAPH_INPUT) return outside(node.graph, link.origin_slot, steps + 1);
-  return startOf(link, node.graph, steps + 1);
+  return id == null ? null : startOf(node.graph.getLink(id), node.graph, steps);
 }
 
-const startOf = (link, graph, steps) =>
-  link ? behind(graph.getNodeById(link.origin_id), link.origin_slot, steps) : null;
+function startOf(link, graph, steps) {
+  if (!link || steps > LONGEST_CHAIN) return null;
+  const { origin_id: id, origin_slot: slot } = link;
+  if (id === SUBGRAPH_INPUT) return outside(graph, slot, steps + 1);
+  return behind(graph.getNodeById(id), slot, steps + 1);
+}
 
 /** What is connected to the first node that stands for a subgraph. */
 function outside(subgraph, slot, steps) {
@@ -125,8 +115,7 @@ function outside(subgraph, slot, steps) {
 function containerOf(subgraph) {
   const root = subgraph.rootGraph;
   const graphs = [root, ...(root?.subgraphs?.values?.() ?? [])];
-  const nodes = graphs.flatMap((graph) => graph?.nodes ?? []);
-  return nodes.find((node) => node.subgraph === subgraph);
+  return graphs.flatMap((graph) => graph?.nodes ?? []).find((node) => node.subgraph === subgraph);
 }
 
 /** The node that really makes an output: not one that only passes it on. */
@@ -136,10 +125,10 @@ function behind(node, slot, steps) {
   if (node.subgraph) {
     const link = node.subgraph.outputNode?.slots?.[slot]?.getLinks?.()[0];
     if (link?.origin_id === SUBGRAPH_INPUT) return sourceOfSlot(node, link.origin_slot, steps);
-    return startOf(link, node.subgraph, steps + 1);
+    return startOf(link, node.subgraph, steps);
   }
   if (node.isVirtualNode && nameOf(node) !== "PrimitiveNode") {
-    return startOf(node.getInputLink?.(slot), node.graph, steps + 1);
+    return startOf(node.getInputLink?.(slot), node.graph, steps);
   }
   return { node, slot };
 }
@@ -148,5 +137,5 @@ function throughBypass(node, slot, steps) {
   const type = node.outputs?.[slot]?.type;
   const same = node.inputs?.[slot]?.type === type;
   const index = same ? slot : node.inputs?.findIndex((input) => input.type === type);
-  return index >= 0 ? sourceOfSlot(node, index, steps) : null;
+  return sourceOfSlot(node, index, steps);
 }

@@ -22,7 +22,7 @@ export function onKey(event, editor) {
     if (!isCommand) event.stopPropagation();
     return;
   }
-  const isOnBox = event.target.closest("[data-subject], .sdl-chip") !== null;
+  const isOnBox = event.target.closest("[data-subject], .sdl-chip");
   const action = isCommand ? commandOf(event) : isOnBox && PLAIN[event.key];
   if (action) editor[action]();
   else if (isOnBox && event.key in ARROWS) arrow(event, editor, isCommand);
@@ -38,8 +38,8 @@ function commandOf({ key, shiftKey }) {
 
 /** Move, or with Ctrl pull the lower right corner; with Shift ten times as far. */
 function arrow(event, editor, isPull) {
-  const item = editor.items[editor.selected];
-  if (!item?.box || editor.isReadOnly) return;
+  const { item } = editor;
+  if (!item?.box) return;
   const [dx, dy] = ARROWS[event.key].map((way) => way * STEP * (event.shiftKey ? 10 : 1));
   const handle = dx ? "e" : "s";
   const box = isPull ? resized(item.box, handle, dx, dy) : moved(item.box, dx, dy);

@@ -7,11 +7,7 @@ const PIXELS = ["x", "y", "width", "height"];
 
 /** [x1, y1, x2, y2] in fractions; null where there is none; undefined where it cannot be read. */
 export function ownBox(text, width, height) {
-  let value = text;
-  if (typeof text === "string") {
-    if (!text.trim()) return null;
-    value = parsed(text.trim());
-  }
+  let value = typeof text === "string" ? parsed(text.trim()) : text;
   while (Array.isArray(value) && value.length === 1) value = value[0];
   if (value === null || (Array.isArray(value) && !value.length)) return null;
   const box = Array.isArray(value) ? value.map(Number) : fromObject(value, width, height);

@@ -3,60 +3,70 @@
 import { LIMITS } from "./document.js";
 import { button, element, matchCount, numberField, showSubject } from "./elements.js";
 import { sourceName } from "./stage.js";
+import { say } from "./texts.js";
 
-const BUTTONS = [
-  ["undo", "\u21b6", "Undo (Ctrl+Z)"],
-  ["redo", "\u21b7", "Redo (Ctrl+Y)"],
-  ["findPlace", "Place", "Find a place for this subject"],
-  ["keepAll", "Keep", "Keep all places as they are shown"],
-  ["earlier", "\u25c0", "Exchange with the subject before (Page Up)"],
-  ["later", "\u25b6", "Exchange with the next subject (Page Down)"],
-  ["duplicate", "Copy", "Same size and settings for the next subject (Ctrl+D)"],
-  ["clear", "\u2715", "Remove what was drawn for this subject (Delete)"],
-];
-const EDGES = ["left", "top", "right", "bottom"];
+/** Label and title by what the button does. */
+const buttonTexts = () => ({
+  undo: ["\u21b6", say("Undo (Ctrl+Z)")],
+  redo: ["\u21b7", say("Redo (Ctrl+Y)")],
+  findPlace: [say("Place"), say("Find a place for this subject")],
+  keepAll: [say("Keep"), say("Keep all places as they are shown")],
+  earlier: ["\u25c0", say("Exchange with the subject before (Page Up)")],
+  later: ["\u25b6", say("Exchange with the next subject (Page Down)")],
+  duplicate: [say("Copy"), say("Same size and settings for the next subject (Ctrl+D)")],
+  clear: ["\u2715", say("Remove what was drawn for this subject (Delete)")],
+});
 
 export class Panel {
   chips = [];
 
-  constructor(actions) {
-    this.actions = actions;
-    this.buttons = Object.fromEntries(
-      BUTTONS.map(([name, label, title]) => [name, button(label, title, () => actions[name]())]),
-    );
-    this.buttons.text = button("JSON", "Show the layout as text", () => this.#toggleText());
-    this.list = element("div", { class: "sdl-list", role: "group", "aria-label": "Subjects" });
+  constructor(editor) {
+    this.editor = editor;
+    this.buttons = buttonTexts();
+    for (const [name, texts] of Object.entries(this.buttons)) {
+      this.buttons[name] = button(...texts, () => editor[name]());
+    }
+    this.buttons.text = button("JSON", say("Show the layout as text"), () => this.#toggleText());
+    this.list = element("div", { class: "sdl-list", role: "group", "aria-label": say("Subjects") });
     this.#makeFields();
-    this.#makeText();
+    this.text = element("textarea", {
+      class: "sdl-text",
+      "aria-label": say("The layout as JSON"),
+      spellcheck: "false",
+      rows: 4,
+      hidden: true,
+      onchange: () => editor.setText(this.text.value),
+    });
     this.status = element("div", { class: "sdl-status", role: "status" });
     this.elements = [
       element(
         "div",
-        { class: "sdl-tools", role: "toolbar", "aria-label": "Layout" },
+        { class: "sdl-tools", role: "toolbar", "aria-label": say("Layout") },
         ...Object.values(this.buttons),
       ),
       this.list,
-      element("div", { class: "sdl-numbers" }, ...this.fields.map(({ field }) => field)),
-      this.textPanel,
+      element("div", { class: "sdl-numbers" }, ...this.fields),
+      this.text,
       this.status,
     ];
   }
 
-  render(model) {
-    const { items, selected, isReadOnly, text, problem, advice } = model;
-    const item = items[selected];
+  render(advice) {
+    const { items, item, isReadOnly, text, problem, history } = this.editor;
     const isDisabled = {
-      undo: !model.canUndo,
-      redo: !model.canRedo,
+      undo: !history.past.length,
+      redo: !history.future.length,
       findPlace: !item,
       keepAll: !items.some(({ box, source }) => box && source !== "layout"),
-      earlier: !item || selected === 0,
-      later: !item || selected === items.length - 1,
+      earlier: !items[item?.index - 1],
+      later: !items[item?.index + 1],
       duplicate: !item?.box || items.length < 2,
       clear: !item?.isSaid,
     };
-    for (const [name] of BUTTONS) this.buttons[name].disabled = isReadOnly || isDisabled[name];
-    this.#renderChips(items, selected);
+    for (const [name, isOff] of Object.entries(isDisabled)) {
+      this.buttons[name].disabled = isReadOnly || isOff;
+    }
+    this.#renderChips();
     this.#renderFields(item, isReadOnly);
     if (document.activeElement !== this.text) this.text.value = text;
     this.text.readOnly = isReadOnly;
@@ -66,54 +76,46 @@ export class Panel {
   }
 
   showBox(box) {
-    box.forEach((edge, i) => (this.fields[i].input.value = edge.toFixed(3)));
+    box.forEach((edge, i) => (this.fields[i].control.value = edge.toFixed(3)));
   }
 
-  #renderChips(items, selected) {
+  #renderChips() {
+    const { items } = this.editor;
     matchCount(this.chips, items.length, this.list, (index) =>
-      button("", "", () => this.actions.select(index), { class: "sdl-chip" }),
+      button("", "", () => this.editor.select(index), { class: "sdl-chip" }),
     );
-    items.forEach((item, index) => {
-      const chip = this.chips[index];
-      const where = item.box ? sourceName(item.source) || "drawn here" : "no place yet";
-      showSubject(chip, item, index === selected, item.label || item.name);
+    for (const item of items) {
+      const chip = this.chips[item.index];
+      const where = item.box ? sourceName(item.source) : say("no place yet");
+      showSubject(chip, item, item === this.editor.item, item.label || item.name);
       chip.classList.toggle("sdl-missing", item.box === null);
-      chip.title = `${item.name}, ${item.label}: ${where}`;
-      chip.setAttribute("aria-label", chip.title);
-    });
+      chip.title = say("{name}, {label}: {where}", { ...item, where });
+      chip.ariaLabel = chip.title;
+    }
   }
 
   #makeFields() {
-    const edges = EDGES.map((name, edge) =>
-      numberField(name, {}, (value) => this.actions.setEdge(edge, value)),
+    const edges = [say("left"), say("top"), say("right"), say("bottom")].map((label, edge) =>
+      numberField(label, 1, 0.01, (value) => this.editor.setEdge(edge, value)),
     );
-    const others = Object.entries(LIMITS).map(([key, max]) => ({
-      key,
-      ...numberField(key, { max, step: 0.05 }, (value) => this.actions.setField(key, value)),
-    }));
+    const labels = { strength: say("strength"), start: say("start"), end: say("end") };
+    const others = Object.entries(labels).map(([key, label]) =>
+      numberField(label, LIMITS[key], 0.05, (value) => this.editor.setField(key, value)),
+    );
     this.fields = [...edges, ...others];
   }
 
   #renderFields(item, isReadOnly) {
-    for (const [i, { input, key }] of this.fields.entries()) {
-      input.disabled = isReadOnly || !item;
-      const value = key ? item?.[key] : item?.box?.[i];
-      input.value = value === undefined ? "" : Number(value.toFixed(4));
-    }
-  }
-
-  #makeText() {
-    this.text = element("textarea", {
-      "aria-label": "The layout as JSON",
-      spellcheck: "false",
-      rows: 4,
-      onchange: () => this.actions.setText(this.text.value),
+    const { box, strength, start, end } = item ?? {};
+    const values = [...(box ?? Array(4)), strength, start, end];
+    this.fields.forEach(({ control }, i) => {
+      control.disabled = isReadOnly || !item;
+      control.value = values[i] === undefined ? "" : Number(values[i].toFixed(4));
     });
-    this.textPanel = element("div", { class: "sdl-text", hidden: true }, this.text);
   }
 
-  #toggleText(isShown = this.textPanel.hidden) {
-    this.textPanel.hidden = !isShown;
-    this.buttons.text.setAttribute("aria-expanded", isShown);
+  #toggleText(isShown = this.text.hidden) {
+    this.text.hidden = !isShown;
+    this.buttons.text.ariaExpanded = isShown;
   }
 }

@@ -9,7 +9,7 @@ const NOTHING = { thumbnail: null, content: null };
 
 /**
  * { thumbnail, content } by { image, mask }: a data address, and { size, edges, masked } in pixels
- * (see placement.js); null where it cannot be had. `viewUrl(file, channel)` is a file's address.
+ * (see placement.js); null where it cannot be had. `viewUrl(file)` is a file's address.
  */
 export class Pictures {
   made = new Map();
@@ -25,7 +25,7 @@ export class Pictures {
     if (!this.made.has(key)) {
       this.made.set(key, null);
       this.#make(spec)
-        .catch(() => NOTHING) // the file is not there: a label will do
+        .catch(() => NOTHING) // the file is not there, or too large: a label will do
         .then((picture) => {
           this.made.set(key, picture);
           onReady();
@@ -36,10 +36,11 @@ export class Pictures {
 
   async #make({ image, mask }) {
     let pixels = await this.#pixels(image);
-    if (!pixels) return NOTHING;
     const isMask = hasAlpha(pixels) && mask !== null; // without alpha the server has no mask either
     const { data } = pixels;
-    if (hasAlpha(pixels) && mask !== "opaque") pixels = await this.#pixels(image, "rgb");
+    if (hasAlpha(pixels) && mask !== "opaque") {
+      pixels = await this.#pixels({ ...image, channel: "rgb" });
+    }
     if (isMask && mask === "transparent") {
       for (let i = 3; i < data.length; i += 4) pixels.data[i] = 255 - data[i];
     }
@@ -47,12 +48,12 @@ export class Pictures {
     return mask === "other" ? { ...picture, content: null } : picture;
   }
 
-  async #pixels(file, channel) {
+  async #pixels(file) {
     const image = new Image();
-    image.src = this.viewUrl(file, channel);
+    image.src = this.viewUrl(file);
     await image.decode();
     const { naturalWidth: width, naturalHeight: height } = image;
-    if (Math.max(width, height) > LARGEST) return null;
+    if (Math.max(width, height) > LARGEST) throw new RangeError();
     const context = canvasContext(width, height);
     context.drawImage(image, 0, 0);
     return context.getImageData(0, 0, width, height);
@@ -88,14 +89,13 @@ function cutOut(pixels, masked) {
 /** Bounding box of what is opaque, in pixels, or null. */
 function alphaEdges({ data, width, height }) {
   let [x1, y1, x2, y2] = [width, height, -1, -1];
-  for (let y = 0, i = 3; y < height; y++) {
-    for (let x = 0; x < width; x++, i += 4) {
-      if (data[i] < OPAQUE) continue;
-      if (x < x1) x1 = x;
-      if (x > x2) x2 = x;
-      if (y < y1) y1 = y;
-      y2 = y;
-    }
+  for (let pixel = 0; pixel < width * height; pixel++) {
+    if (data[4 * pixel + 3] < OPAQUE) continue;
+    const x = pixel % width;
+    y2 = Math.floor(pixel / width);
+    x1 = Math.min(x1, x);
+    x2 = Math.max(x2, x);
+    y1 = Math.min(y1, y2);
   }
   return y2 < 0 ? null : [x1, y1, x2 + 1, y2 + 1];
 }

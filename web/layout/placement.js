@@ -16,9 +16,10 @@ export function placesFor(subjects, mode, seed, width, height) {
   if (mode === "reference") {
     return subjects.map(({ box, content }) => box ?? placeInOwnPicture(content, width, height));
   }
-  if (mode !== "random") return subjects.map(({ box }) => box);
+  const given = subjects.map(({ box }) => box);
+  if (mode !== "random") return given;
   const random = randomNumbers(seed);
-  const taken = subjects.map(({ box }) => box).filter(Boolean);
+  const taken = given.filter(Boolean);
   let known = true;
   return subjects.map(({ box, content }) => {
     if (box) return box;
@@ -31,7 +32,7 @@ export function placesFor(subjects, mode, seed, width, height) {
 }
 
 /** Where the subject stands if its picture is fitted, centred, into a width x height one. */
-export function placeInOwnPicture(content, width, height) {
+function placeInOwnPicture(content, width, height) {
   if (!content?.masked) return null;
   const [pictureWidth, pictureHeight] = content.size;
   const scale = Math.min(width / pictureWidth, height / pictureHeight);
@@ -52,13 +53,14 @@ function randomSize({ edges }, count, width, height, random) {
 }
 
 function leastOverlapping(size, taken, random) {
-  let best = null;
+  let best = [Infinity];
   for (let i = 0; i < TRIES; i++) {
     const [x1, y1] = size.map((side) => uniform(random, 0, 1 - side));
     const box = inside([x1, y1, x1 + size[0], y1 + size[1]]);
     const worst = Math.max(0, ...taken.map((other) => overlap(box, other)));
     if (worst < MAX_OVERLAP) return box;
-    if (best === null || before([worst, ...box], best)) best = [worst, ...box];
+    const found = [worst, ...box];
+    if (before(found, best)) best = found;
   }
   return best.slice(1);
 }

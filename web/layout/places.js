@@ -3,6 +3,7 @@
 import { changed } from "./document.js";
 import { area, freePlace, overlap, sameBox, sideBySide } from "./geometry.js";
 import { placesFor } from "./placement.js";
+import { say } from "./texts.js";
 
 const SMALL_SHARE = 0.05;
 const LARGE_SHARE = 0.7;
@@ -54,18 +55,23 @@ export function withNewcomers(scene, entries, knownIds, placed, shapes) {
 /** One line about what is missing or will not work well, or nothing. */
 export function advice({ subjects, mode, isComplete }, items) {
   if (!subjects.length) {
-    return isComplete ? "Connect a Subject node." : "The subjects are known after a run.";
+    return isComplete ? say("Connect a Subject node.") : say("The subjects are known after a run.");
   }
-  for (const { name, label, box, index } of items) {
-    const who = `${name} (${label})`;
+  for (const item of items) {
+    const { name, box, index } = item;
     if (!box) {
-      const isOpen = mode === "given";
-      return `${who} ${isOpen ? "has no place yet: draw it here" : "gets its place when this runs"}.`;
+      return mode === "given"
+        ? say("{name} ({label}) has no place yet: draw it here.", item)
+        : say("{name} ({label}) gets its place when this runs.", item);
     }
-    if (area(box) < SMALL_SHARE) return `${who} is small: it may not be recognised.`;
-    if (area(box) > LARGE_SHARE) return `${who} fills nearly all of the picture.`;
-    const other = items.slice(0, index).find((one) => overlap(one.box, box) > LARGE_OVERLAP);
-    if (other) return `${name} and ${other.name} are in nearly the same place.`;
+    if (area(box) < SMALL_SHARE) {
+      return say("{name} ({label}) is small: it may not be recognised.", item);
+    }
+    if (area(box) > LARGE_SHARE) {
+      return say("{name} ({label}) fills nearly all of the picture.", item);
+    }
+    const other = items.slice(0, index).find((one) => overlap(one.box, box) > LARGE_OVERLAP)?.name;
+    if (other) return say("{name} and {other} are in nearly the same place.", { name, other });
   }
   return "";
 }
