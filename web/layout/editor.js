@@ -145,7 +145,7 @@ export class LayoutEditor {
       this.problem = null;
     } catch (error) {
       this.entries = [];
-      this.problem = say("{problem} Correct it below, or clear it.", { problem: error.message });
+      this.problem = say("{problem} Correct or clear it.", { problem: error.message });
     }
   }
 
