@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .errors import CheckpointError
+from .int8_weights import dequantize, quantize
 from .safetensors_file import (
     read_metadata_entry,
     read_safetensors,
@@ -23,8 +24,6 @@ FORMAT_VERSION = 1
 PARTS = ("unet", "vae", "text_encoder", "vision")
 TOKEN_TABLE = "text_model.embeddings.token_embedding.weight"
 TOKEN_IDS = "text_encoder.token_ids"
-_SCALE_SUFFIX = ".scale"
-_INT8_MIN_ELEMENTS = 1024
 _CONFIG_KEYS = ("unet", "vae", "text_encoder", "vision", "prediction_type", "scheduler")
 
 StateDict = dict[str, torch.Tensor]
@@ -62,13 +61,13 @@ def load(path: str | os.PathLike[str]) -> TinyBase:
     config = _parse_config(read_metadata_entry(path, metadata, METADATA_KEY), str(path))
     token_ids = tensors.pop(TOKEN_IDS, None)
     parts: dict[str, StateDict] = {part: {} for part in PARTS}
-    for name, tensor in dequantize(tensors).items():
+    for name, tensor in dequantize(tensors, str(path)).items():
         part, _, key = name.partition(".")
         if part not in parts:
             raise CheckpointError(
                 f"{path}: expected tensors of {', '.join(PARTS)}, got '{name}'. Export it again."
             )
-        parts[part][key] = tensor
+        parts[part][key] = tensor.float()
     if token_ids is None or TOKEN_TABLE not in parts["text_encoder"]:
         raise CheckpointError(
             f"{path}: expected a token table and its ids, got a file without. Export it again."
@@ -96,45 +95,6 @@ def save(path: str | os.PathLike[str], tiny_base: TinyBase, int8: bool = True) -
     write_safetensors(
         path, {**stored, TOKEN_IDS: tiny_base.token_ids}, {METADATA_KEY: json.dumps(config)}
     )
-
-
-def quantize(tensors: Mapping[str, torch.Tensor]) -> StateDict:
-    """Large tensors to int8 with a companion `<name>.scale` per output channel: value = int8 *
-    scale.
-
-    >>> stored = quantize({"w": torch.linspace(-1, 1, 2048).reshape(2, 1024)})
-    >>> stored["w"].dtype, stored["w.scale"].shape
-    (torch.int8, torch.Size([2]))
-    """
-    stored: StateDict = {}
-    for name, tensor in tensors.items():
-        if tensor.ndim < 2 or tensor.numel() < _INT8_MIN_ELEMENTS:
-            stored[name] = tensor
-            continue
-        rows = tensor.float().flatten(1)
-        scale = (rows.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-        stored[name] = (rows / scale[:, None]).round().to(torch.int8).reshape(tensor.shape)
-        stored[name + _SCALE_SUFFIX] = scale
-    return stored
-
-
-def dequantize(tensors: Mapping[str, torch.Tensor]) -> StateDict:
-    """Undo `quantize`; everything becomes float32."""
-    restored: StateDict = {}
-    for name, tensor in tensors.items():
-        if name.endswith(_SCALE_SUFFIX) and name.removesuffix(_SCALE_SUFFIX) in tensors:
-            continue
-        value = tensor.float()
-        if tensor.dtype == torch.int8:
-            if name + _SCALE_SUFFIX not in tensors:
-                raise CheckpointError(
-                    f"tiny base: expected '{name}{_SCALE_SUFFIX}' beside int8 weights, got none. "
-                    "Export the tiny base again."
-                )
-            scale = tensors[name + _SCALE_SUFFIX].float()
-            value = value * scale.reshape(-1, *[1] * (tensor.ndim - 1))
-        restored[name] = value
-    return restored
 
 
 def compact_token_table(table: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:

@@ -232,3 +232,26 @@ def test_files_can_be_read_by_others_as_the_umask_says(tmp_path):
     plain.write_bytes(b"")
     write_safetensors(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {})
     assert (tmp_path / "a.safetensors").stat().st_mode == plain.stat().st_mode
+
+
+def test_large_weights_in_eight_bits(adapter, path):
+    checkpoint.save(path, adapter, int8=True)
+    stored, _ = read_safetensors(path)
+    large = {n for n, t in adapter.tensors().items() if t.ndim > 1 and t.numel() >= 1024}
+    assert large == {name for name, tensor in stored.items() if tensor.dtype == torch.int8}
+    assert large
+    loaded = checkpoint.load(path)
+    assert loaded.config == adapter.config
+    for name, tensor in adapter.tensors().items():
+        got = loaded.tensors()[name]
+        assert (got - tensor).abs().max() <= tensor.abs().max() / 127, name
+
+
+def test_another_provenance_leaves_the_stored_weights(adapter, path):
+    checkpoint.save(path, adapter, int8=True)
+    before, _ = read_safetensors(path)
+    checkpoint.save_provenance(path, {"recipe": "another"})
+    after, _ = read_safetensors(path)
+    assert checkpoint.load(path).config.provenance == {"recipe": "another"}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from subject_diffusion_core import tiny_base
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.tiny_base import TOKEN_TABLE, TinyBase, dequantize, quantize
+from subject_diffusion_core.tiny_base import TOKEN_TABLE, TinyBase
 
 VOCAB_SIZE, WIDTH = 200, 16
 CONFIG = {
@@ -81,16 +81,6 @@ def test_saving_a_loaded_base_again_changes_nothing(base, path, tmp_path):
     assert all(torch.allclose(first[name], second[name]) for name in first)
 
 
-def test_a_channel_of_zeros_stays_zero():
-    weight = torch.zeros(2, 1024)
-    weight[1] = 3
-    assert torch.allclose(dequantize(quantize({"w": weight}))["w"], weight)
-
-
-def test_half_precision_becomes_float32():
-    assert dequantize({"w": torch.ones(3, dtype=torch.float16)})["w"].dtype == torch.float32
-
-
 def test_file_holds_only_used_token_rows(base, path):
     tiny_base.save(path, base, int8=False)
     assert load_file(path)[f"text_encoder.{TOKEN_TABLE}"].shape == (5, WIDTH)
@@ -153,7 +143,5 @@ def test_int8_without_its_scale(base, path):
     del tensors["unet.conv_in.weight.scale"]
     config = json.dumps({**CONFIG, "format_version": 1})
     save_file(tensors, path, metadata={tiny_base.METADATA_KEY: config})
-    with pytest.raises(
-        CheckpointError, match=r"'unet\.conv_in\.weight\.scale' beside int8 weights"
-    ):
+    with pytest.raises(CheckpointError, match=r"'unet\.conv_in\.weight\.scale' of shape \(32,\)"):
         tiny_base.load(path)

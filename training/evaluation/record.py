@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
 def record_scores(weights: Path, result_json: Path) -> None:
     """Put the summary of ``result_json`` into the adapter file's provenance, under "tinybench"."""
     path = weights / ADAPTER_NAME
-    adapter = checkpoint.load(path)
+    provenance = checkpoint.load(path).config.provenance
     result = json.loads(result_json.read_text(encoding="utf-8"))
-    provenance = {**adapter.config.provenance, "tinybench": summary(result)}
-    checkpoint.save(path, replace(adapter, config=replace(adapter.config, provenance=provenance)))
+    checkpoint.save_provenance(path, {**provenance, "tinybench": summary(result)})

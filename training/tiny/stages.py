@@ -187,7 +187,7 @@ class DiffusionStages:
         load_averaged(model.cpu(), averaged)
         made_by = provenance(self.recipe, "adapter")
         adapter = adapter_from_model(model, self.vocabulary, self.recipe, made_by)
-        checkpoint.save(weights / "tiny_adapter.safetensors", adapter)
+        checkpoint.save(weights / "tiny_adapter.safetensors", adapter, int8=True)
 
 
 def load_frozen_base(
