@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench_work import write_work
-from tiny_tables import composite_table, small_recipe
+from bench_work import write_tables, write_work
+from tiny_tables import write_weights
 
 from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.tiny_vision import TinyVision
 from training.__main__ import main
 from training.ablation.variant_training import VariantTraining, stage_for
 from training.ablation.variants import VARIANTS
@@ -22,35 +21,11 @@ from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
 from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
 from training.evaluation.text_match import head_samples_path
 from training.runs import save_state
-from training.tiny.autoencoder import build_autoencoder
-from training.tiny.batches import corpus_vocabulary
-from training.tiny.build import build_model
-from training.tiny.export import adapter_from_model, base_from_model
 from training.tiny.loading import ADAPTER_NAME, BASE_NAME
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="metric encoder's packages missing")
 
 COUNT = 4
-
-
-def write_tables(work: Path) -> None:
-    """Random latents and features of the work folder's train cut-outs."""
-    records = json.loads((work / "cutouts.json").read_text())
-    train = np.array([row for row, r in enumerate(records) if r["split"] == "train"])
-    rng = np.random.default_rng(2)
-    table = composite_table()
-    for name in ("latents", "references"):
-        (work / name).mkdir()
-    cutout = np.where(table.cutout >= 0, train[table.cutout % len(train)], -1)
-    arrays = {"latents": table.latents, "boxes": table.boxes_xyxy, "segmaps": table.segmaps}
-    for name, array in {**arrays, "cutout": cutout.astype(np.int32)}.items():
-        np.save(work / "latents" / f"{name}.npy", array)
-    texts = list(zip(table.captions, table.labels, strict=True))
-    (work / "latents" / "texts.json").write_text(json.dumps(texts))
-    patches = rng.standard_normal((len(train), 144, 200)).astype(np.float16)
-    np.save(work / "references" / "patch_embeds.npy", patches)
-    np.save(work / "references" / "cutout.npy", train)
-    (work / "references" / "done.json").write_text("{}")
 
 
 def write_judges(work: Path) -> None:
@@ -77,17 +52,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both files of an untrained small model."""
-    folder, recipe = tmp_path_factory.mktemp("weights"), small_recipe()
-    vocabulary = corpus_vocabulary(composite_table(), ["on a green lawn in a park"])
-    model = build_model(recipe, vocabulary, seed=5)
-    with torch.no_grad():
-        model.unet.conv_in.weight[:, -1] = 0.1
-    autoencoder = build_autoencoder(recipe.autoencoder)
-    base = base_from_model(model, autoencoder, TinyVision(), vocabulary, recipe, {})
-    tiny_base.save(folder / BASE_NAME, base)
-    checkpoint.save(folder / ADAPTER_NAME, adapter_from_model(model, vocabulary, recipe, {}))
-    return folder
+    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 def ablate(work: Path, weights: Path, out: Path, *words: str) -> dict:

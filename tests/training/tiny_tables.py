@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch
 
+from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core.tiny_vision import TinyVision
+from training.tiny.autoencoder import build_autoencoder
 from training.tiny.batches import BatchMaker, corpus_vocabulary
+from training.tiny.build import build_model
+from training.tiny.export import adapter_from_model, base_from_model
 from training.tiny.latents import CompositeTable
+from training.tiny.loading import ADAPTER_NAME, BASE_NAME
 from training.tiny.recipe import DiffusionRecipe, TinyRecipe
 from training.tiny.references import ReferenceTable
 
@@ -94,3 +102,17 @@ def batch_maker(recipe: TinyRecipe, crowded: bool = False) -> BatchMaker:
     return BatchMaker(
         table, reference_table(), cutout_records(), vocabulary, recipe.joint, recipe.num_subjects
     )
+
+
+def write_weights(folder: Path) -> Path:
+    """Both files of an untrained small model."""
+    recipe = small_recipe()
+    vocabulary = corpus_vocabulary(composite_table(), ["on a green lawn in a park"])
+    model = build_model(recipe, vocabulary, seed=5)
+    with torch.no_grad():
+        model.unet.conv_in.weight[:, -1] = 0.1
+    autoencoder = build_autoencoder(recipe.autoencoder)
+    base = base_from_model(model, autoencoder, TinyVision(), vocabulary, recipe, {})
+    tiny_base.save(folder / BASE_NAME, base)
+    checkpoint.save(folder / ADAPTER_NAME, adapter_from_model(model, vocabulary, recipe, {}))
+    return folder

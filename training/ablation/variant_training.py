@@ -94,7 +94,8 @@ class VariantTraining:
             model.to(training_device()), self.batches, recipe.adapter, folder, "adapter"
         )
         load_averaged(model.cpu(), averaged)
-        made_by = {**provenance(recipe, "ablation"), "variant": variant.name, "start": self.start}
+        made_by = provenance(recipe, "ablation", self.work)
+        made_by |= {"variant": variant.name, "start": self.start}
         adapter = adapter_from_model(model, self.stages.vocabulary, recipe, made_by)
         weights.mkdir(exist_ok=True)
         shutil.copyfile(self.weights / BASE_NAME, weights / BASE_NAME)

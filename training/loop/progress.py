@@ -69,8 +69,8 @@ class Progress:
         self.values = {}
         self._safely(lambda: self._write(step, row))
 
-    def picture(self, step: int, name: str, path: Path, pixels: Any) -> None:
-        """Show a sheet (H, W, 3) uint8 that was written to ``path``."""
+    def picture(self, step: int, name: str, pixels: Any) -> None:
+        """Show a sheet (H, W, 3) uint8."""
         if self.board is not None:
             self._safely(lambda: self.board.add_image(name, pixels, step, dataformats="HWC"))
 

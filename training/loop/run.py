@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +31,14 @@ from .objective import FrozenEncoders, Objective, sample_seed
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
 from .run_folder import only_writer, settle_config
-from .sharding import in_pieces_like, optimizer_state_in_pieces, whole
-from .sheets import SheetMaker, load_sheet_samples
+from .sharding import (
+    in_pieces_like,
+    optimizer_state_in_pieces,
+    scalars_to_vectors,
+    whole,
+    with_scalars,
+)
+from .sheets import SheetMaker, load_sheet_samples, write_sheet
 
 MAX_BAD_STEPS = 10
 
@@ -43,7 +50,7 @@ def train(options: RunOptions) -> None:
     recipe.accumulation(accelerator.num_processes)
     lock = only_writer(options.out) if accelerator.is_main_process else contextlib.nullcontext()
     with lock:
-        catalogue = shared_catalogue(options, accelerator)
+        catalogue = shared_catalogue(options.data, options.out / "index", accelerator)
         if accelerator.is_main_process:
             places = {"data": options.data, "base": options.base, "vision": options.vision}
             settle_config(options.out, recipe, {**places, "init": options.init})
@@ -76,6 +83,7 @@ class Run:
         self.base = replace(self.base, unet={}, text={})  # the model has them now
         watched = use_fused_attention(model.unet)
         model.to(device).train()
+        self.scalars = scalars_to_vectors(model) if self.accelerator.is_fsdp2 else []
         optimizer = build_optimizer(trainable(model), recipe)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.parameters = trainable(self.accelerator.unwrap_model(self.model))
@@ -122,7 +130,7 @@ class Run:
         progress = (
             Progress(self.options.out, recipe, self.step) if accelerator.is_main_process else None
         )
-        sheets = self.sheet_maker() if accelerator.is_main_process else None
+        sheets = self.sheet_maker() if progress is not None or accelerator.is_fsdp2 else None
         stream = BatchStream(
             self.dataset, self.step, accelerator.process_index, accelerator.num_processes
         )
@@ -135,8 +143,8 @@ class Run:
                 progress.add(values)
                 if self.step % recipe.log_every == 0 or done:
                     progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
-                if sheets is not None and self.step % recipe.sheet_every == 0:
-                    self.draw_sheet(sheets, progress)
+            if sheets is not None and self.step % recipe.sheet_every == 0:
+                self.draw_sheet(sheets, progress)
             if self.step % recipe.checkpoint_every == 0 or done:
                 self.save()
         if progress is not None:
@@ -151,7 +159,7 @@ class Run:
         held_out = self.options.data.parent / "held-out"
         if not self.recipe.sheet_every or not any(held_out.glob("*.tar")):
             return None
-        catalogue = open_catalogue(held_out, self.options.out / "index-held-out")
+        catalogue = self.held_out_catalogue(held_out)
         pad = self.base.pad_token_id
         dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, pad, plain=True)
         encoders = self.objective.encoders
@@ -169,14 +177,26 @@ class Run:
             self.accelerator.device,
         )
 
-    def draw_sheet(self, sheets: SheetMaker, progress: Progress) -> None:
-        """Draw a sheet; one that cannot be written is only said."""
+    def held_out_catalogue(self, held_out: Path) -> Catalogue:
+        """The held-out shards' catalogue; with FSDP all processes open what the first one built."""
+        folder = self.options.out / "index-held-out"
+        if self.accelerator.is_fsdp2:
+            return shared_catalogue(held_out, folder, self.accelerator)
+        return open_catalogue(held_out, folder)
+
+    def draw_sheet(self, sheets: SheetMaker, progress: Progress | None) -> None:
+        """Draw a sheet, which the first process writes; a failure to write is only said."""
+        with self.accelerator.autocast():
+            sheet = sheets.draw()
+        if progress is None:
+            return
         path = self.options.out / "sheets" / f"step-{self.step:08d}.png"
         try:
-            with self.accelerator.autocast():
-                progress.picture(self.step, "sheet", path, sheets.draw(path))
+            write_sheet(path, sheet)
         except OSError as error:
             warnings.warn(f"{path}: not written ({error}).", stacklevel=2)
+        else:
+            progress.picture(self.step, "sheet", sheet)
 
     def train_step(
         self, micro_batches: list[MicroBatch], progress: Progress | None
@@ -265,8 +285,11 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint from the first process; the others wait."""
-        weights = whole({name: p.detach() for name, p in self.parameters})
-        ema = whole(self.average.state()) if self.average is not None else {}
+        averages = self.average.state() if self.average is not None else {}
+        weights, ema = (
+            with_scalars(whole(tensors), self.scalars)
+            for tensors in ({name: p.detach() for name, p in self.parameters}, averages)
+        )
         optimizer = whole(self.optimizer.state_dict())
         if self.accelerator.is_main_process:
             state: dict[str, Any] = {

@@ -2,13 +2,16 @@
 
 A tensor in pieces is a DTensor; every other tensor is left as it is, so one process and DDP take
 the same path. Gathering is a collective: all processes call it, in the same order.
+
+FSDP cuts along the first dimension and refuses scalars, such as the adapters' gates: they become
+vectors of one element for the run, and scalars again in its checkpoints.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
@@ -23,8 +26,26 @@ def whole(value: Any) -> Any:
     return value
 
 
+def scalars_to_vectors(model: nn.Module) -> list[str]:
+    """Give every scalar parameter the shape (1,); their names."""
+    names = [name for name, parameter in model.named_parameters() if parameter.ndim == 0]
+    for name in names:
+        path, _, attribute = name.rpartition(".")
+        module, old = model.get_submodule(path), model.get_parameter(name)
+        vector = nn.Parameter(old.detach().reshape(1), requires_grad=old.requires_grad)
+        setattr(module, attribute, vector)
+    return names
+
+
+def with_scalars(tensors: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    """Whole tensors by parameter name, those of :func:`scalars_to_vectors` as scalars again."""
+    scalars = set(names)
+    return {name: t.reshape(()) if name in scalars else t for name, t in tensors.items()}
+
+
 def in_pieces_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, cut as ``like`` is."""
+    """A whole tensor in the shape of ``like``, cut as it is."""
+    value = value.reshape(like.shape)
     if not isinstance(like, DTensor):
         return value
     placed = value.to(like.device, like.dtype)
@@ -40,7 +61,7 @@ def optimizer_state_in_pieces(state: dict[str, Any], parameters: list[Tensor]) -
     for number, entry in state["state"].items():
         like = parameters[int(number)]
         cut[number] = {
-            name: in_pieces_like(v, like) if name != "step" and v.shape == like.shape else v
+            name: in_pieces_like(v, like) if name != "step" and v.numel() == like.numel() else v
             for name, v in entry.items()
         }
     return {**state, "state": cut}

@@ -95,8 +95,8 @@ class SheetMaker:
         )
 
     @torch.no_grad()
-    def draw(self, path: Path) -> np.ndarray:
-        """Write the sheet and return its pixels (H, W, 3) uint8."""
+    def draw(self) -> np.ndarray:
+        """The sheet (H, W, 3) uint8. With FSDP all processes draw, since all hold weights."""
         self.model.eval()
         tensors = self.encoders.complete(self.samples.batch.to(self.device))
         latents, maps = self.sample(tensors)
@@ -110,10 +110,7 @@ class SheetMaker:
         padded = [
             np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows
         ]
-        sheet = np.concatenate(padded)
-        with atomic_path(path) as temporary:
-            Image.fromarray(sheet).save(temporary, "PNG")
-        return sheet
+        return np.concatenate(padded)
 
     def sample(self, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Latents (B, c, h, w) and mean attention (B, K, h, w) by three-branch guidance."""
@@ -160,6 +157,12 @@ class SheetMaker:
             self.vae.to("cpu")
         pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def write_sheet(path: Path, sheet: np.ndarray) -> None:
+    """Write a sheet as PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(sheet).save(temporary, "PNG")
 
 
 def mean_maps(columns: list[Tensor], height: int, width: int) -> Tensor:

@@ -105,8 +105,13 @@ def fit_encoder(shards: Path, work: Path, recipe: AutoencoderRecipe) -> Path:
     path = work / "basis.pt"
     if not path.exists():
         basis = fit_basis(load_images(shards, recipe.num_images // 2), recipe.latent_channels)
-        save_state(path, {"center": basis.center, "weight": basis.weight})
+        save_basis(path, basis)
     return path
+
+
+def save_basis(path: Path, basis: BlockBasis) -> None:
+    """Write what :func:`load_basis` reads."""
+    save_state(path, {"center": basis.center, "weight": basis.weight})
 
 
 def load_basis(path: Path) -> BlockBasis:

@@ -40,6 +40,13 @@ class BlockBasis:
         )
 
 
+def basis_of(autoencoder: BlockAutoencoder) -> BlockBasis:
+    """The transform inside an autoencoder, as :func:`install_basis` wrote it there."""
+    weight = autoencoder.analysis.weight.detach().flatten(1)
+    bias = autoencoder.analysis.bias.detach().double()
+    return BlockBasis(center=(-torch.linalg.pinv(weight.double()) @ bias).float(), weight=weight)
+
+
 def blocks(images: np.ndarray) -> Tensor:
     """Blocks (B, K, H/8, H/8) in -1..1 of pictures (B, H, H, 3) uint8."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)

@@ -14,6 +14,7 @@ NUM_QUERIES = 200
 EPILOG = """\
 Examples
   python -m training tiny --work .dev/tiny --weights weights
+  python -m training tiny --go-on-from weights --work .dev/tiny-on
   python -m training tiny --rehearse
 
 Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
@@ -22,6 +23,10 @@ in WORK/bench. Hours on two CPU cores; its numbers are in training/tiny/recipe.p
 `python -m training recipes tiny`). The rehearsal goes the same way with a few steps a stage, to
 see that a machine can do all of it; its weights know nothing. For your own pictures use `train`
 with the recipe tiny_adapter instead.
+
+--go-on-from takes both files of a folder: their base stays as it is, and the adapter stage begins
+with their adapter, so autoencoder and joint training drop out. The result lies in WORK/weights
+unless --weights says otherwise.
 """
 
 
@@ -49,6 +54,9 @@ def add_tiny(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--work", type=Path, help=f"folder for all stages (default {DEFAULT_WORK})")
     parser.add_argument("--weights", type=Path, help="where to write (default weights)")
+    parser.add_argument(
+        "--go-on-from", type=Path, metavar="FOLDER", help="train this folder's adapter on"
+    )
     parser.add_argument("--packages", type=Path, help="folder of packages downloaded before")
     parser.add_argument(
         "--rehearse",
@@ -62,14 +70,17 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     """Data, autoencoder, features and latents, joint training, adapter, files, TinyBench."""
     from ..evaluation import tinybench
     from .stages import run_all
+    from .stored_start import read_stored_start
 
     recipe, num_queries = TinyRecipe(), NUM_QUERIES
     work, weights = arguments.work or DEFAULT_WORK, arguments.weights or Path("weights")
     if arguments.rehearse:
         recipe, num_queries = rehearsal(recipe), 2
         work = arguments.work or REHEARSAL_WORK
+    start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
+    if start or arguments.rehearse:
         weights = arguments.weights or work / "weights"
-    run_all(work, weights, recipe, packages=arguments.packages)
+    run_all(work, weights, recipe, packages=arguments.packages, start=start)
     places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
     sampling = ["--precision", "bfloat16", "--limit", str(num_queries)]
     tinybench.run(tinybench.parse_arguments([*places, *sampling]))

@@ -112,14 +112,23 @@ def encode_references(
 
 def fit_statistics(work: Path) -> Path:
     """Mean and deviation of every patch feature over all references; returns their file."""
-    path = work / "references" / "statistics.pt"
+    path = statistics_path(work)
     if not path.exists():
         patches = np.load(work / "references" / "patch_embeds.npy", mmap_mode="r")
         some = patches[:: max(1, len(patches) // STATISTICS_ROWS)].astype(np.float64)
         mean, std = some.mean((0, 1)), some.std((0, 1)).clip(min=1e-3)
-        statistics = {"patch_mean": mean, "patch_std": std}
-        save_state(path, {k: torch.from_numpy(v).float() for k, v in statistics.items()})
+        save_statistics(work, torch.from_numpy(mean).float(), torch.from_numpy(std).float())
     return path
+
+
+def statistics_path(work: Path) -> Path:
+    """Where the work folder keeps the features' statistics."""
+    return work / "references" / "statistics.pt"
+
+
+def save_statistics(work: Path, patch_mean: Tensor, patch_std: Tensor) -> None:
+    """Set the features' statistics, each (C,)."""
+    save_state(statistics_path(work), {"patch_mean": patch_mean, "patch_std": patch_std})
 
 
 def load_references(work: Path) -> ReferenceTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from subject_diffusion_core import checkpoint, tiny_base
 from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 
 from ..data.build import build
+from ..data.sources import package_versions
 from ..data.split import assert_split, identities_sha256
 from ..model import SubjectDiffusionModel
 from ..text import CompactVocabulary
@@ -27,11 +29,14 @@ from .export import (
     base_from_model,
     freeze_base,
     is_adapter_tensor,
+    load_adapter_into,
     load_base_into,
 )
 from .latents import CompositeTable, encode_composites, load_composites
+from .loading import ADAPTER_NAME, BASE_NAME
 from .recipe import DiffusionRecipe, TinyRecipe
 from .references import encode_references, fit_statistics, load_references
+from .stored_start import StoredStart, claim_work
 from .vision import load_vision
 
 TRAIN_SHARDS = "composites-train"
@@ -97,12 +102,13 @@ def scene_captions(work: Path) -> list[str]:
     )
 
 
-def provenance(recipe: TinyRecipe, stage: str) -> dict[str, Any]:
-    """What made the weights, stored in their file."""
+def provenance(recipe: TinyRecipe, stage: str, work: Path) -> dict[str, Any]:
+    """What made the weights of ``work``, stored in their file."""
     return {
         "recipe": "tiny",
         "stage": stage,
         "split_sha256": identities_sha256(),
+        "packages": package_versions(work / "raw"),
         **recipe.as_dict(),
     }
 
@@ -118,27 +124,49 @@ def run_all(
     recipe: TinyRecipe,
     *,
     packages: Path | None = None,
+    start: StoredStart | None = None,
 ) -> None:
-    """The whole recipe: packages, data, autoencoder, tables, joint stage, adapter, files."""
+    """The whole recipe: packages, data, autoencoder, tables, joint stage, adapter, files.
+
+    With ``start``, autoencoder and joint stage are the stored ones, and its adapter is trained on.
+    """
+    claim_work(work, start)
     build(work, packages, train_composites=recipe.num_composites)
     (work / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2))
     run_precompute(work, recipe)
-    DiffusionStages(work, recipe).run_adapter(weights)
+    if start is None:
+        DiffusionStages(work, recipe).make_base_and_adapter(weights)
+    else:
+        DiffusionStages(work, recipe, start.vocabulary).go_on(start, weights)
 
 
 class DiffusionStages:
-    """Stages 3 and 4 over the precomputed tables in ``work``."""
+    """Stages 3 and 4 over the precomputed tables in ``work``.
 
-    def __init__(self, work: Path, recipe: TinyRecipe) -> None:
+    Args:
+        work, recipe: the folder and what is made in it.
+        vocabulary: of a stored base; None takes the words of the captions.
+
+    Raises:
+        ValueError: the captions have words that ``vocabulary`` lacks.
+    """
+
+    def __init__(
+        self, work: Path, recipe: TinyRecipe, vocabulary: CompactVocabulary | None = None
+    ) -> None:
         self.work = work
         self.recipe = recipe
         self.records = cutout_records(work, "train")
         self.composites: CompositeTable = load_composites(work / "latents")
         pasted = np.unique(self.composites.cutout[self.composites.cutout >= 0]).tolist()
         assert_split({self.records[cutout]["identity"] for cutout in pasted}, "train")
-        self.vocabulary: CompactVocabulary = corpus_vocabulary(
-            self.composites, scene_captions(work)
-        )
+        words = corpus_vocabulary(self.composites, scene_captions(work))
+        self.vocabulary = vocabulary or words
+        if missing := set(words.token_ids) - set(self.vocabulary.token_ids):
+            raise ValueError(
+                f"--go-on-from: expected a base that knows the captions' words, got one without "
+                f"{len(missing)} of them. Train from nothing."
+            )
 
     def batches(self, stage: DiffusionRecipe) -> BatchMaker:
         """The batches of a stage."""
@@ -161,8 +189,8 @@ class DiffusionStages:
         load_averaged(model.cpu(), averaged)
         return model
 
-    def run_adapter(self, weights: Path) -> None:
-        """Stage 4: the paper's trainable parts on the stored base; writes both files."""
+    def make_base_and_adapter(self, weights: Path) -> None:
+        """Stages 3 and 4; writes both files."""
         model = self.run_joint()
         autoencoder = run_decoder(self.work, self.recipe)
         base = base_from_model(
@@ -171,11 +199,38 @@ class DiffusionStages:
             load_vision(self.recipe.vision, fit_statistics(self.work)),
             self.vocabulary,
             self.recipe,
-            provenance(self.recipe, "joint"),
+            provenance(self.recipe, "joint", self.work),
         )
         weights.mkdir(parents=True, exist_ok=True)
-        tiny_base.save(weights / "tiny_base.safetensors", base)
-        load_frozen_base(model, weights / "tiny_base.safetensors", self.vocabulary)
+        tiny_base.save(weights / BASE_NAME, base)
+        load_frozen_base(model, weights / BASE_NAME, self.vocabulary)
+        self.run_adapter(model, weights, provenance(self.recipe, "adapter", self.work))
+
+    def go_on(self, start: StoredStart, weights: Path) -> None:
+        """Stage 4 alone, on a stored base and from a stored adapter; writes both files."""
+        model = build_model(self.recipe, self.vocabulary)
+        load_base_into(model, start.base, self.vocabulary)
+        load_adapter_into(model, start.adapter)
+        weights.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(start.base_path, weights / BASE_NAME)
+        made_by = provenance(self.recipe, "adapter", self.work)
+        made_by |= {"start": start.sha256, "history": self.history_after(start)}
+        self.run_adapter(model, weights, made_by)
+
+    def history_after(self, start: StoredStart) -> list[str]:
+        """What the stored adapter's file says of its making, and one sentence more."""
+        stage = self.recipe.adapter
+        before: list[str] = start.adapter.config.provenance.get("history", [])
+        return [
+            *before,
+            f"adapter stage: {stage.steps} steps at {stage.learning_rate:g} from the adapter "
+            f"{start.sha256[ADAPTER_NAME][:12]}, on its base",
+        ]
+
+    def run_adapter(
+        self, model: SubjectDiffusionModel, weights: Path, made_by: dict[str, Any]
+    ) -> None:
+        """Stage 4: the paper's trainable parts on the stored base; writes the adapter's file."""
         freeze_base(model)
         averaged = train_diffusion(
             model.to(training_device()),
@@ -185,9 +240,8 @@ class DiffusionStages:
             "adapter",
         )
         load_averaged(model.cpu(), averaged)
-        made_by = provenance(self.recipe, "adapter")
         adapter = adapter_from_model(model, self.vocabulary, self.recipe, made_by)
-        checkpoint.save(weights / "tiny_adapter.safetensors", adapter, int8=True)
+        checkpoint.save(weights / ADAPTER_NAME, adapter, int8=True)
 
 
 def load_frozen_base(

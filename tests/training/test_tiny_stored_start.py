@@ -1,0 +1,81 @@
+"""`python -m training tiny --go-on-from`: a stored base stays, its adapter is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bench_work import write_tables, write_work
+from tiny_tables import small_recipe, write_weights
+
+from subject_diffusion_core import checkpoint
+from training.text import CompactVocabulary
+from training.tiny.autoencoder import build_autoencoder, load_basis
+from training.tiny.block_pca import BlockBasis, basis_of, install_basis
+from training.tiny.loading import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
+from training.tiny.references import load_references, statistics_path
+from training.tiny.stages import DiffusionStages
+from training.tiny.stored_start import StoredStart, claim_work, read_stored_start
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> StoredStart:
+    return read_stored_start(write_weights(tmp_path_factory.mktemp("weights")))
+
+
+def test_transform_comes_back_out_of_the_autoencoder() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(24, 192, generator=generator)
+    basis = BlockBasis(center=torch.randn(192, generator=generator), weight=weight)
+    autoencoder = build_autoencoder(small_recipe().autoencoder)
+    install_basis(autoencoder, basis)
+    images = np.random.default_rng(0).integers(256, size=(1, 16, 16, 3), dtype=np.uint8)
+    expected = basis.encode(images)
+    torch.testing.assert_close(basis_of(autoencoder).encode(images), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_folder_takes_what_the_base_fixes(start: StoredStart, tmp_path: Path) -> None:
+    claim_work(tmp_path, start)
+    claim_work(tmp_path, start)  # the same command again
+    basis = basis_of(autoencoder_of_base(start.base))
+    assert torch.equal(load_basis(tmp_path / "basis.pt").weight, basis.weight)
+    statistics = torch.load(statistics_path(tmp_path), weights_only=True)
+    assert torch.equal(statistics["patch_std"], vision_of_base(start.base).patch_std)
+
+
+def test_folder_of_another_start_is_refused(start: StoredStart, tmp_path: Path) -> None:
+    claim_work(tmp_path / "on", start)
+    with pytest.raises(ValueError, match="expected a folder of training from nothing, got"):
+        claim_work(tmp_path / "on", None)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "basis.pt").touch()
+    with pytest.raises(ValueError, match="which is one of training from nothing"):
+        claim_work(tmp_path / "new", start)
+
+
+def test_adapter_is_trained_on_and_the_base_stays(start: StoredStart, tmp_path: Path) -> None:
+    work, weights = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    claim_work(work, start)
+    write_tables(write_work(work))
+    stages = DiffusionStages(work, small_recipe(steps=2), start.vocabulary)
+    stages.go_on(start, weights)
+    assert (weights / BASE_NAME).read_bytes() == start.base_path.read_bytes()
+    before, after = start.adapter, checkpoint.load(weights / ADAPTER_NAME)
+    assert after.config.provenance["start"] == start.sha256
+    assert "adapter stage: 2 steps" in after.config.provenance["history"][-1]
+    moved = [n for n, t in before.grounding.items() if not torch.equal(t, after.grounding[n])]
+    assert "linears_image.fc1.weight" in moved
+    # begun from the stored adapter, not from new parts: two steps move nothing far
+    name = "linears_image.fc1.weight"
+    assert (before.grounding[name] - after.grounding[name]).abs().max() < 0.01
+
+
+def test_base_without_the_words_is_refused(start: StoredStart, tmp_path: Path) -> None:
+    claim_work(tmp_path, start)
+    write_tables(write_work(tmp_path))
+    assert load_references(tmp_path).patch_embeds.shape[1:] == (144, 200)
+    with pytest.raises(ValueError, match="expected a base that knows the captions' words"):
+        DiffusionStages(tmp_path, small_recipe(), CompactVocabulary([]))
