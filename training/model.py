@@ -258,7 +258,6 @@ def install_adapters(unet: UNet2DConditionModel, shape: AdapterShape) -> None:
             query_position_dim=8 * shape.num_freqs if shape.query_positions else 0,
             token_positions=shape.token_positions,
         )
-        module.fuser.use_sdpa = torch.cuda.is_available()  # on CPUs plain products train faster
         nn.init.constant_(module.fuser.alpha_attn, shape.initial_alpha_attn)
         nn.init.constant_(module.fuser.alpha_dense, shape.initial_alpha_dense)
 

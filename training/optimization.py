@@ -11,6 +11,14 @@ from torch import Tensor, nn
 EMA_EVERY = 4  # steps between two updates of the moving average; its decay is taken to this power
 
 
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the hardware computes in it; elsewhere it is emulated, several times slower."""
+    if device.type == "cpu":
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        return torch.bfloat16 if has_bf16 else torch.float32
+    return torch.bfloat16
+
+
 class MasterWeights:
     """fp32 copies of a model's trainable parameters, the optimiser over them, and their EMA.
 

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -59,6 +60,18 @@ def test_resumed_equals_uninterrupted(shards: Path, tmp_path: Path) -> None:
         train(shards, tmp_path / "cut", "steps=6", "warmup_steps=3")
     train(shards, tmp_path / "cut", "steps=6", "checkpoint_every=3")
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_8_bit_moments_survive_a_checkpoint(shards: Path, tmp_path: Path) -> None:
+    settings = ("optimizer=adamw8bit", "checkpoint_every=2")
+    train(shards, tmp_path / "whole", "steps=4", *settings)
+    train(shards, tmp_path / "cut", "steps=2", *settings)
+    train(shards, tmp_path / "cut", "steps=4", *settings)
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+    path = last_checkpoint(tmp_path / "cut") / "optimizer.pt"
+    states = torch.load(path, weights_only=True)["state"].values()
+    moments = [state["__bnb_optimizer_quant_state__"]["state1"] for state in states]
+    assert {m.dtype for m in moments if m.numel() > 4096} == {torch.uint8}
 
 
 def test_run_folder_tells_everything(shards: Path, tmp_path: Path) -> None:
@@ -192,8 +205,14 @@ def test_second_writer_is_refused(shards: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    shards: Path, tmp_path: Path, arguments: list[str], sentence: str
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    sentence: str,
 ) -> None:
+    for package in ("bitsandbytes", "wandb"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     words = [*train_arguments(shards, tmp_path / "run", "steps=1"), *arguments]
     with pytest.raises(SystemExit, match=f"error: .*{sentence}"):
         main(words)

@@ -51,7 +51,7 @@ def _bitsandbytes() -> Any:
     except ImportError as error:
         raise ModuleNotFoundError(
             "optimizer: expected the package bitsandbytes for adamw8bit, got none. "
-            "Run `pip install bitsandbytes`, or use --set optimizer=adamw."
+            "Run `pip install .[adam8bit]`, or use --set optimizer=adamw."
         ) from error
     return optim
 

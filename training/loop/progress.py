@@ -73,6 +73,8 @@ class Progress:
         """Show a sheet (H, W, 3) uint8."""
         if self.board is not None:
             self._safely(lambda: self.board.add_image(name, pixels, step, dataformats="HWC"))
+        if self.wandb is not None:
+            self._safely(lambda: self.wandb.log({name: self.wandb.Image(pixels)}, step=step))
 
     def note(self, kind: str, **values: Any) -> None:
         """One line in ``RUN/events.jsonl``: skipped samples, bad batches."""

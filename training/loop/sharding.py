@@ -55,13 +55,17 @@ def in_pieces_like(value: Tensor, like: Tensor) -> Tensor:
 def optimizer_state_in_pieces(state: dict[str, Any], parameters: list[Tensor]) -> dict[str, Any]:
     """An optimiser's whole state, its moments cut as their parameters are.
 
-    ``parameters`` in the order of the optimiser's groups, which numbers them.
+    ``parameters`` in the order of the optimiser's groups, which numbers them. What is no moment
+    (counters, the tables of 8-bit optimisers) stays as it is.
     """
-    cut = {}
-    for number, entry in state["state"].items():
-        like = parameters[int(number)]
-        cut[number] = {
-            name: in_pieces_like(v, like) if name != "step" and v.numel() == like.numel() else v
-            for name, v in entry.items()
-        }
-    return {**state, "state": cut}
+
+    def cut(name: str, value: Any, like: Tensor) -> Any:
+        if name == "step" or not isinstance(value, Tensor) or value.numel() != like.numel():
+            return value
+        return in_pieces_like(value, like)
+
+    entries = {
+        number: {name: cut(name, v, parameters[int(number)]) for name, v in entry.items()}
+        for number, entry in state["state"].items()
+    }
+    return {**state, "state": entries}

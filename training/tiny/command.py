@@ -68,7 +68,10 @@ def add_tiny(commands: argparse._SubParsersAction) -> None:
 
 def run_tiny(arguments: argparse.Namespace) -> None:
     """Data, autoencoder, features and latents, joint training, adapter, files, TinyBench."""
+    import torch
+
     from ..evaluation import tinybench
+    from ..optimization import fastest_dtype
     from .stages import run_all
     from .stored_start import read_stored_start
 
@@ -82,5 +85,6 @@ def run_tiny(arguments: argparse.Namespace) -> None:
         weights = arguments.weights or work / "weights"
     run_all(work, weights, recipe, packages=arguments.packages, start=start)
     places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
-    sampling = ["--precision", "bfloat16", "--limit", str(num_queries)]
+    precision = str(fastest_dtype(torch.device("cpu"))).removeprefix("torch.")
+    sampling = ["--precision", precision, "--limit", str(num_queries)]
     tinybench.run(tinybench.parse_arguments([*places, *sampling]))
