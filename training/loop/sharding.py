@@ -45,7 +45,8 @@ def with_scalars(tensors: dict[str, Tensor], names: list[str]) -> dict[str, Tens
 
 def in_pieces_like(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor in the shape of ``like``, cut as it is."""
-    value = value.reshape(like.shape)
+    if value.shape != like.shape:
+        value = value.reshape(like.shape)
     if not isinstance(like, DTensor):
         return value
     placed = value.to(like.device, like.dtype)

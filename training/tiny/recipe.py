@@ -116,7 +116,7 @@ class TinyRecipe:
     joint: DiffusionRecipe = field(default_factory=DiffusionRecipe)
     adapter: DiffusionRecipe = field(
         default_factory=lambda: DiffusionRecipe(
-            steps=600, warmup_steps=40, learning_rate=6e-4, base_only=0.0, seed=2
+            steps=1200, warmup_steps=60, learning_rate=6e-4, base_only=0.0, seed=2
         )
     )
 
