@@ -11,6 +11,7 @@ from bench_work import write_tables, write_work
 from tiny_tables import small_recipe, write_weights
 
 from subject_diffusion_core import checkpoint
+from training.__main__ import main
 from training.text import CompactVocabulary
 from training.tiny.autoencoder import build_autoencoder, load_basis
 from training.tiny.block_pca import BlockBasis, basis_of, install_basis
@@ -79,3 +80,12 @@ def test_base_without_the_words_is_refused(start: StoredStart, tmp_path: Path) -
     assert load_references(tmp_path).patch_embeds.shape[1:] == (144, 200)
     with pytest.raises(ValueError, match="expected a base that knows the captions' words"):
         DiffusionStages(tmp_path, small_recipe(), CompactVocabulary([]))
+
+
+def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    words = ["tiny", "--go-on-from", str(tmp_path), "--work", str(tmp_path / "work")]
+    with pytest.raises(SystemExit, match=r"error: .*tiny_base\.safetensors"):
+        main(words)
+    with pytest.raises(SystemExit, match="error: --weights: expected another folder than"):
+        main([*words, "--weights", str(tmp_path)])
+    assert not (tmp_path / "work").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     """Data, autoencoder, features and latents, joint training, adapter, files, TinyBench."""
     import torch
 
+    from ..data.sources import SourceError
     from ..evaluation import tinybench
     from ..optimization import fastest_dtype
     from .stages import run_all
@@ -80,10 +82,18 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     if arguments.rehearse:
         recipe, num_queries = rehearsal(recipe), 2
         work = arguments.work or REHEARSAL_WORK
-    start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
-    if start or arguments.rehearse:
+    if arguments.go_on_from or arguments.rehearse:
         weights = arguments.weights or work / "weights"
-    run_all(work, weights, recipe, packages=arguments.packages, start=start)
+    if arguments.go_on_from and weights.resolve() == arguments.go_on_from.resolve():
+        sys.exit(
+            f"error: --weights: expected another folder than --go-on-from, got {weights} for both. "
+            "Choose a new one, so that the start stays as it is."
+        )
+    try:
+        start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
+        run_all(work, weights, recipe, packages=arguments.packages, start=start)
+    except (ValueError, OSError, ModuleNotFoundError, SourceError) as error:
+        sys.exit(f"error: {error}")
     places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
     precision = str(fastest_dtype(torch.device("cpu"))).removeprefix("torch.")
     sampling = ["--precision", precision, "--limit", str(num_queries)]
