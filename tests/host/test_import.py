@@ -10,16 +10,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import asyncio, json, sys, time
+start = time.process_time()  # not the clock: the computer may be busy with other work
 from comfy.cli_args import args
 args.cpu = True
 args.base_directory = sys.argv[2]
 import nodes
 before = set(sys.modules)
-start = time.process_time()  # not the clock: the computer may be busy with other work
+between = time.process_time()
 loaded = asyncio.run(nodes.load_custom_node(sys.argv[1]))
-seconds = time.process_time() - start
+share = (time.process_time() - between) / (between - start)
 names = [n for n in nodes.NODE_CLASS_MAPPINGS if n.startswith("SubjectDiffusion")]
-print(json.dumps([loaded, seconds, sorted(set(sys.modules) - before), names]))
+print(json.dumps([loaded, share, sorted(set(sys.modules) - before), names]))
 """
 HEAVY = ("diffusers", "open_clip", "segment_anything", "training", "torchvision", "kornia")
 NODE_IDS = [
@@ -46,12 +47,12 @@ NODE_IDS = [
 def test_the_pack_loads_fast_and_light(comfyui_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(ROOT), str(tmp_path)]
     result = subprocess.run(command, cwd=comfyui_folder, capture_output=True, text=True, check=True)
-    loaded, seconds, added, names = json.loads(result.stdout.splitlines()[-1])
+    loaded, share, added, names = json.loads(result.stdout.splitlines()[-1])
     assert loaded
     assert names == NODE_IDS
     assert [name for name in added if name.split(".")[0] in HEAVY] == []
     assert [name for name in added if "/training" in name] == []
-    assert seconds < 0.5, f"{seconds:.2f} s"
+    assert share < 0.25, f"{share:.2f} of what ComfyUI itself takes"
 
 
 def test_the_root_package_needs_no_comfyui(tmp_path: Path) -> None:
