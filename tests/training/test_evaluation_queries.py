@@ -11,7 +11,12 @@ from training.evaluation.crops import box_crop, box_to_pixels
 from training.evaluation.gallery import Gallery, gallery_crop, gallery_entries
 from training.evaluation.pictures import cached_pictures
 from training.evaluation.queries import draw_queries, draw_swap_pair
-from training.evaluation.rows import contained_box, generation_request, real_composite
+from training.evaluation.rows import (
+    contained_box,
+    generation_request,
+    paste_subjects,
+    real_composite,
+)
 from training.evaluation.scoring import score_row, summarise
 
 
@@ -96,6 +101,15 @@ def test_real_composites_show_the_subject_inside_the_box(library: Library):
     color = library.cutouts[subject.target_row][64, 64, :3].astype(int)
     shown = picture[(y1 + y2) // 2, (x1 + x2) // 2].astype(int)
     assert np.abs(shown - color).max() <= 60  # compose() changes the light by up to 10 percent
+
+
+def test_pasting_keeps_the_picture_around_the_subject(library: Library):
+    for query in draw_queries(library, "seen_scene", 4):
+        background = np.full((SIDE, SIDE, 3), (10, 200, 90), np.uint8)
+        picture = paste_subjects(library, query, background)
+        x1, y1, x2, y2 = query.subjects[0].box_px
+        assert (picture[:y1] == background[:y1]).all()  # above it, where no shadow falls
+        assert (picture[y1:y2, x1:x2] != background[y1:y2, x1:x2]).any()
 
 
 def test_the_gallery_holds_all_models_and_heldout_emoji_in_both_orientations(library: Library):

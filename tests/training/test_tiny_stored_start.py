@@ -15,7 +15,9 @@ from training.__main__ import main
 from training.text import CompactVocabulary
 from training.tiny.autoencoder import build_autoencoder, load_basis
 from training.tiny.block_pca import BlockBasis, basis_of, install_basis
+from training.tiny.command import with_adapter_options
 from training.tiny.loading import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
+from training.tiny.recipe import TinyRecipe
 from training.tiny.references import load_references, statistics_path
 from training.tiny.stages import DiffusionStages
 from training.tiny.stored_start import StoredStart, claim_work, read_stored_start
@@ -82,10 +84,21 @@ def test_base_without_the_words_is_refused(start: StoredStart, tmp_path: Path) -
         DiffusionStages(tmp_path, small_recipe(), CompactVocabulary([]))
 
 
+def test_options_of_the_adapter_stage_leave_the_rest() -> None:
+    recipe = TinyRecipe()
+    changed = with_adapter_options(recipe, {"steps": 700, "seed": None})
+    assert (changed.adapter.steps, changed.adapter.seed) == (700, recipe.adapter.seed)
+    assert changed.joint == recipe.joint
+
+
 def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     words = ["tiny", "--go-on-from", str(tmp_path), "--work", str(tmp_path / "work")]
     with pytest.raises(SystemExit, match=r"error: .*tiny_base\.safetensors"):
         main(words)
     with pytest.raises(SystemExit, match="error: --weights: expected another folder than"):
         main([*words, "--weights", str(tmp_path)])
+    with pytest.raises(SystemExit, match="error: --steps: expected at least 1, got 0"):
+        main([*words, "--steps", "0"])
+    with pytest.raises(SystemExit, match="error: --steps, --seed: expected --go-on-from"):
+        main(["tiny", "--seed", "3", "--work", str(tmp_path / "work")])
     assert not (tmp_path / "work").exists()

@@ -19,7 +19,7 @@ from ..data.storage import save_array
 from ..sampling import TinySampler
 from ..tiny.loading import ADAPTER_NAME, BASE_NAME, load_sampler
 from .queries import Query
-from .rows import Row, generation_request, real_composite, through_autoencoder
+from .rows import Row, generation_request, paste_subjects, real_composite, through_autoencoder
 
 # Shapes: Q queries, H picture side (128).
 
@@ -78,11 +78,15 @@ class PictureMaker:
             if row.source == "real_vae":
                 return through_autoencoder(self.autoencoder, pictures)
             return np.stack(pictures)
-        sampler = self.base_sampler if row.source == "text_only" else self.sampler
+        sampler = self.base_sampler if row.source.startswith("text_only") else self.sampler
         size = sampler.vision.geometry.image_size
-        return sampler(
+        generated = sampler(
             [generation_request(self.library, query, row.source, size) for query in queries]
         )
+        if row.source != "text_only_pasted":
+            return generated
+        pairs = zip(queries, generated, strict=True)
+        return np.stack([paste_subjects(self.library, query, image) for query, image in pairs])
 
     @cached_property
     def weights_sha256(self) -> str:

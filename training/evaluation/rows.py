@@ -21,7 +21,8 @@ from ..data.pictures import reference_image
 from ..sampling import GenerationRequest, SubjectRequest
 from .queries import Box, Query
 
-Source = Literal["subject", "text_only", "shuffled", "real", "real_vae"]
+Source = Literal["subject", "text_only", "text_only_pasted", "shuffled", "real", "real_vae"]
+PASTED_SOURCES: tuple[Source, ...] = ("text_only_pasted", "real", "real_vae")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +30,10 @@ class Row:
     """One row: whose queries, and where its pictures come from.
 
     ``source``: "subject" = the full model; "text_only" = the base model, no picture, no box;
-    "shuffled" = the full model with another held-out subject's picture under the same caption;
-    "real" = another view of the right subject pasted into the box; "real_vae" = the same through
-    the autoencoder.
+    "text_only_pasted" = those pictures with the right subject pasted into the box, as in "real":
+    what is left of the scene once a subject stands in it; "shuffled" = the full model with another
+    held-out subject's picture under the same caption; "real" = another view of the right subject
+    pasted into the box; "real_vae" = the same through the autoencoder.
     """
 
     name: str
@@ -58,6 +60,12 @@ ROWS = (
         source="text_only",
         title="one, scene seen: text only",
     ),
+    Row(
+        name="one_seen_text_pasted",
+        kind="seen_scene",
+        source="text_only_pasted",
+        title="one, scene seen: text only, real subject pasted in",
+    ),
     Row(name="two_real_vae", kind="two", source="real_vae", title="two: real through the VAE"),
     Row(name="three_subjects", kind="three", source="subject", title="three subjects"),
     Row(
@@ -71,8 +79,8 @@ ROWS = (
 def generation_request(
     library: Library, query: Query, source: Source, reference_size: int
 ) -> GenerationRequest:
-    """What the sampler is given for a query; "text_only" gives the prompt alone."""
-    subjects = () if source == "text_only" else query.subjects
+    """What the sampler is given for a query; text only gives the prompt alone."""
+    subjects = () if source.startswith("text_only") else query.subjects
     rows = [s.shuffled_row if source == "shuffled" else s.reference_row for s in subjects]
     return GenerationRequest(
         prompt=query.prompt,
@@ -102,7 +110,7 @@ def contained_box(box_px: Box, width: int, height: int) -> Box:
 
 
 def pasted_boxes(library: Library, query: Query) -> list[Box]:
-    """Where :func:`real_composite` pastes the query's subjects, in pixels."""
+    """Where :func:`paste_subjects` puts the query's subjects, in pixels."""
     cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
     return [
         contained_box(subject.box_px, cutout.width, cutout.height)
@@ -110,16 +118,20 @@ def pasted_boxes(library: Library, query: Query) -> list[Box]:
     ]
 
 
-def real_composite(library: Library, query: Query) -> np.ndarray:
-    """The right subjects, from other views, pasted into the boxes: (H, H, 3) uint8."""
+def paste_subjects(library: Library, query: Query, background: np.ndarray) -> np.ndarray:
+    """The right subjects, from other views, pasted into the boxes of a picture (H, H, 3) uint8."""
     cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
     boxes_px = pasted_boxes(library, query)
-    background = np.asarray(library.backgrounds[query.background_row])
     rng = np.random.default_rng(query.seed)
     composite = compose(
         cutouts, background, query.scene, rng, boxes_px=boxes_px, flipped=[False] * len(cutouts)
     )
     return composite.image
+
+
+def real_composite(library: Library, query: Query) -> np.ndarray:
+    """The right subjects in a photograph of the scene: (H, H, 3) uint8."""
+    return paste_subjects(library, query, np.asarray(library.backgrounds[query.background_row]))
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ from .metrics import Interval, lead_over_controls, mean_interval, share_of_bound
 from .pictures import PictureMaker, SamplingSettings, cached_pictures
 from .queries import DEFAULT_COUNT, KINDS, NUM_SUBJECTS, QUERY_SEED, Query, draw_queries
 from .report import write_report
-from .rows import ROWS, Row, pasted_boxes
+from .rows import PASTED_SOURCES, ROWS, Row, pasted_boxes
 from .scoring import RowScores, crop_features, score_row, summarise, twin_cosines
 from .text_match import Heads, group_of, load_heads
 
@@ -153,7 +153,7 @@ class TinyBench:
         result = self.results[row.name]
         queries, features = result.queries, result.features
         boxes = asked_boxes(queries)
-        if row.source in ("real", "real_vae"):
+        if row.source in PASTED_SOURCES:
             boxes = [pasted_boxes(self.library, query) for query in queries]
         groups = [
             group_of(self.library.records[subject.reference_row]["category"])

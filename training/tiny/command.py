@@ -27,7 +27,8 @@ with the recipe tiny_adapter instead.
 
 --go-on-from takes both files of a folder: their base stays as it is, and the adapter stage begins
 with their adapter, so autoencoder and joint training drop out. The result lies in WORK/weights
-unless --weights says otherwise.
+unless --weights says otherwise. --steps and --seed are the adapter stage's; with another seed than
+the start's, training goes on with other samples and noise.
 """
 
 
@@ -44,6 +45,12 @@ def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
     )
 
 
+def with_adapter_options(recipe: TinyRecipe, options: dict[str, int | None]) -> TinyRecipe:
+    """The recipe with the adapter stage's given ``options``; those that are None stay."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return replace(recipe, adapter=replace(recipe.adapter, **given))
+
+
 def add_tiny(commands: argparse._SubParsersAction) -> None:
     """``tiny``: the whole recipe of the weights in this repository."""
     parser = commands.add_parser(
@@ -58,6 +65,8 @@ def add_tiny(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--go-on-from", type=Path, metavar="FOLDER", help="train this folder's adapter on"
     )
+    parser.add_argument("--steps", type=int, help="of the adapter stage, with --go-on-from")
+    parser.add_argument("--seed", type=int, help="of the adapter stage, with --go-on-from")
     parser.add_argument("--packages", type=Path, help="folder of packages downloaded before")
     parser.add_argument(
         "--rehearse",
@@ -89,6 +98,15 @@ def run_tiny(arguments: argparse.Namespace) -> None:
             f"error: --weights: expected another folder than --go-on-from, got {weights} for both. "
             "Choose a new one, so that the start stays as it is."
         )
+    options = {"steps": arguments.steps, "seed": arguments.seed}
+    if any(value is not None for value in options.values()) and not arguments.go_on_from:
+        sys.exit(
+            "error: --steps, --seed: expected --go-on-from beside them, got neither a folder nor "
+            "its adapter to train on. Name one, or leave them out: the recipe has its own."
+        )
+    if arguments.steps is not None and arguments.steps < 1:
+        sys.exit(f"error: --steps: expected at least 1, got {arguments.steps}. Ask for more.")
+    recipe = with_adapter_options(recipe, options)
     try:
         start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
         run_all(work, weights, recipe, packages=arguments.packages, start=start)

@@ -223,8 +223,8 @@ class DiffusionStages:
         before: list[str] = start.adapter.config.provenance.get("history", [])
         return [
             *before,
-            f"adapter stage: {stage.steps} steps at {stage.learning_rate:g} from the adapter "
-            f"{start.sha256[ADAPTER_NAME][:12]}, on its base",
+            f"adapter stage: {stage.steps} steps at {stage.learning_rate:g}, seed {stage.seed}, "
+            f"from the adapter {start.sha256[ADAPTER_NAME][:12]}, on its base",
         ]
 
     def run_adapter(
