@@ -63,7 +63,7 @@ class GenerationSettings:
     steps: int = 20
     width: int = 128
     height: int = 128
-    text_guidance_scale: float = 2.0
+    text_guidance_scale: float = 4.0
     image_guidance_scale: float = 5.0
     adapter: str | None = None  # a file, "none" for the base model alone, None for the pack's own
 

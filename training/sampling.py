@@ -63,7 +63,7 @@ class TinySampler:
         *,
         num_slots: int,
         steps: int = 20,
-        text_guidance_scale: float = 2.0,
+        text_guidance_scale: float = 4.0,
         image_guidance_scale: float = 5.0,
         use_adapter: bool = True,
         image_size: int = 128,

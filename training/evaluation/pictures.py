@@ -29,7 +29,7 @@ class SamplingSettings:
     """How pictures are generated; all of it is printed with the table."""
 
     steps: int = 20
-    text_guidance_scale: float = 2.0
+    text_guidance_scale: float = 4.0
     image_guidance_scale: float = 5.0
     text_only_guidance_scale: float = 3.0
     precision: str = "float32"

@@ -70,7 +70,7 @@ def load_sampler(
     *,
     use_adapter: bool = True,
     steps: int = 20,
-    text_guidance_scale: float = 2.0,
+    text_guidance_scale: float = 4.0,
     image_guidance_scale: float = 5.0,
     precision: str = "float32",
 ) -> TinySampler:
