@@ -96,13 +96,28 @@ class PictureMaker:
             digest.update((self.weights / name).read_bytes())
         return digest.hexdigest()
 
+    @cached_property
+    def base_sha256(self) -> str:
+        """Hash of the base's file."""
+        return hashlib.sha256((self.weights / BASE_NAME).read_bytes()).hexdigest()
+
+    def dependencies(self, row: Row) -> list[object]:
+        """What a row's pictures depend on, besides its queries: weights and settings."""
+        settings = self.settings
+        if row.source == "real":
+            return []
+        if row.source == "real_vae":
+            return [self.base_sha256, settings.precision]
+        sampling = [settings.precision, settings.steps]
+        if row.source.startswith("text_only"):
+            return [self.base_sha256, *sampling, settings.text_only_guidance_scale]
+        scales = [settings.text_guidance_scale, settings.image_guidance_scale]
+        return [self.weights_sha256, *sampling, *scales]
+
     def fingerprint(self, row: Row, queries: Sequence[Query]) -> str:
         """Names what a row's pictures depend on."""
-        parts: list[object] = [row.source, [asdict(query) for query in queries]]
-        if row.source != "real":
-            settings = asdict(self.settings)
-            del settings["batch_size"]
-            parts += [self.weights_sha256, settings]
+        asked = [asdict(query) for query in queries]
+        parts = [row.source, asked, *self.dependencies(row)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
