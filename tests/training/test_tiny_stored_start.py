@@ -99,6 +99,8 @@ def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
         main([*words, "--weights", str(tmp_path)])
     with pytest.raises(SystemExit, match="error: --steps: expected at least 1, got 0"):
         main([*words, "--steps", "0"])
+    with pytest.raises(SystemExit, match="error: --seed: expected at least 0, got -1"):
+        main([*words, "--seed", "-1"])
     with pytest.raises(SystemExit, match="error: --steps, --seed: expected --go-on-from"):
         main(["tiny", "--seed", "3", "--work", str(tmp_path / "work")])
     assert not (tmp_path / "work").exists()

@@ -107,7 +107,7 @@ class PictureMaker:
         if row.source == "real":
             return []
         if row.source == "real_vae":
-            return [self.base_sha256, settings.precision]
+            return [self.base_sha256]  # the autoencoder is always float32
         sampling = [settings.precision, settings.steps]
         if row.source.startswith("text_only"):
             return [self.base_sha256, *sampling, settings.text_only_guidance_scale]

@@ -101,11 +101,13 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     options = {"steps": arguments.steps, "seed": arguments.seed}
     if any(value is not None for value in options.values()) and not arguments.go_on_from:
         sys.exit(
-            "error: --steps, --seed: expected --go-on-from beside them, got neither a folder nor "
-            "its adapter to train on. Name one, or leave them out: the recipe has its own."
+            "error: --steps, --seed: expected --go-on-from beside them, got none. Name a folder of "
+            "weights to train on, or leave both out: the recipe has its own."
         )
-    if arguments.steps is not None and arguments.steps < 1:
-        sys.exit(f"error: --steps: expected at least 1, got {arguments.steps}. Ask for more.")
+    for name, least in (("steps", 1), ("seed", 0)):
+        value = options[name]
+        if value is not None and value < least:
+            sys.exit(f"error: --{name}: expected at least {least}, got {value}. Give another.")
     recipe = with_adapter_options(recipe, options)
     try:
         start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
