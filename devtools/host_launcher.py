@@ -15,19 +15,22 @@ import threading
 import time
 from pathlib import Path
 
-SECONDS_TO_END = 5.0
+INTERRUPTS = 2
+SECONDS_TO_END = 2.5  # after each interrupt
 
 
 def end_with_parent() -> None:
     """Wait for the end of standard input, then interrupt the server like Ctrl-C, then insist.
 
-    On Windows `os.kill` ends the process at once; elsewhere ComfyUI clears up first.
+    On Windows `os.kill` ends the process at once; elsewhere ComfyUI clears up first. An interrupt
+    that meets asyncio while it sends a file can be lost in its clean-up, hence more than one.
     """
     # Not sys.stdin: a thread that waits inside its buffer would break the interpreter's own end.
     while os.read(0, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(SECONDS_TO_END)
+    for _ in range(INTERRUPTS):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(SECONDS_TO_END)
     os._exit(1)
 
 
