@@ -1,10 +1,12 @@
 """Speed and memory of a training step on SD2-base's geometry with random weights, in one process.
 
     python -m benchmarks.training compare      the loop's step against a plain one, as a ratio
-    python -m benchmarks.training one-gpu      one_gpu_sd2 at batch 1: does it fit into 24 GB?
+    python -m benchmarks.training one-gpu      one_gpu_sd2 at batch 1 and its own: 24 GB?
     python -m benchmarks.training cpu-step     one bf16 step with adapters only: does it run?
+    python -m benchmarks.training work         arithmetic of both steps of compare, counted
 
-``compare`` and ``one-gpu`` need a CUDA device. The plain step computes VAE latents and ViT-H tokens
+``compare`` and ``one-gpu`` need a CUDA device; ``work`` counts without running anything, and leaves
+out what reading and writing memory takes. The plain step computes VAE latents and ViT-H tokens
 in the loop and materialises every attention map, as the reference code does; both have the same
 batch, precision, trained parts, optimiser and gradient checkpointing. Prints one JSON object.
 """
@@ -22,42 +24,24 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from training.architectures import SD2
 from training.assembly import adapter_shape, checkpoint_activations, choose_trainable
 from training.attention import TokenMaps, use_plain_attention
 from training.base_models import BaseModel
 from training.dataset.batches import MicroBatch
 from training.fused_attention import WatchedTokens, use_fused_attention
-from training.loop.objective import FrozenEncoders, Objective
+from training.loop.objective import FrozenEncoders, Objective, encode_latents
 from training.loop.optimizers import WeightAverage, build_optimizer, trainable
 from training.low_rank import add_low_rank
+from training.memory import FullBatchValues, count_memory, full_batch
 from training.model import SubjectDiffusionModel, build_unet
 from training.recipes import TrainingRecipe, recipe_named
 from training.vision import VIT_H, OpenClipVision, VisionShape
 
-SD2_UNET: dict[str, Any] = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "attention_head_dim": (5, 10, 20, 20),
-    "cross_attention_dim": 1024,
-    "use_linear_projection": True,
-}
-SD2_TEXT: dict[str, Any] = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 23,
-    "num_attention_heads": 16,
-    "hidden_act": "gelu",
-    "vocab_size": 49408,
-}
-SD2_VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-}
 VISION = VisionShape(num_patches=256, patch_dim=1280, image_embed_dim=1024, reference_size=224)
 WARM_UP_STEPS = 3
 
@@ -80,8 +64,8 @@ def random_model(recipe: TrainingRecipe, device: torch.device) -> SubjectDiffusi
     """The recipe's model on SD2-base's geometry; frozen matrices bf16, trained parameters fp32."""
 
     def build() -> nn.Module:
-        text = CLIPTextModel(CLIPTextConfig(**SD2_TEXT))
-        model = SubjectDiffusionModel(build_unet(SD2_UNET, 4), text, adapter_shape(recipe, VISION))
+        text = CLIPTextModel(CLIPTextConfig(**SD2.text))
+        model = SubjectDiffusionModel(build_unet(SD2.unet, 4), text, adapter_shape(recipe, VISION))
         if recipe.text_encoder == "lora":
             add_low_rank(model.text_encoder, recipe.text_lora_rank)
         return model
@@ -128,41 +112,31 @@ class _Recorded:
         return (probs for probs in self.maps.probs if probs.shape[2] <= self.max_queries)
 
 
-def random_batch(recipe: TrainingRecipe, size: int, precomputed: bool) -> MicroBatch:
-    """A batch of noise in the shapes of the loop, with or without what can be computed before."""
-    slots, latent = recipe.num_subjects, recipe.resolution // 8
-    boxes = torch.tensor([0.1, 0.1, 0.6, 0.9]).expand(size, slots, 4).clone()
-    valid = torch.ones(size, slots, dtype=torch.bool)
-    positions = torch.arange(slots).expand(size, -1)
-    tensors = {
-        "token_ids": torch.randint(0, 49000, (size, 77)),
-        "placeholder_positions": positions + 10,
-        "label_positions": positions + 20,
-        "text_valid": valid,
-        "map_valid": valid,
-        "subject_valid": valid,
-        "subject_boxes_xyxy": boxes,
-        "subject_segmaps": torch.rand(size, slots, latent, latent),
-        "location_mask": torch.rand(size, 1, latent, latent),
-    }
-    if precomputed:
-        tensors["latents"] = torch.randn(size, 4, latent, latent)
-        tensors["patch_embeds"] = torch.randn(size, slots, 256, 1280)
-        tensors["image_embeds"] = torch.randn(size, slots, 1024)
-    else:
-        tensors["pixels"] = torch.rand(size, 3, recipe.resolution, recipe.resolution)
-        tensors["references"] = torch.rand(size, slots, 3, 224, 224)
-    return MicroBatch(tensors=tensors, positions=list(range(size)), names=[], skipped=[])
+def with_pictures(batch: MicroBatch, recipe: TrainingRecipe) -> MicroBatch:
+    """The batch with noise for pictures in place of what can be computed from them before."""
+    done = ("latents", "patch_embeds", "image_embeds")
+    tensors = {name: tensor for name, tensor in batch.tensors.items() if name not in done}
+    size, side = len(batch.positions), recipe.resolution
+    tensors["pixels"] = torch.rand(size, 3, side, side)
+    tensors["references"] = torch.rand(
+        size, recipe.num_subjects, 3, VISION.reference_size, VISION.reference_size
+    )
+    return replace(batch, tensors=tensors)
+
+
+def random_encoders(device: torch.device) -> tuple[nn.Module, nn.Module]:
+    """VAE and ViT-H with random weights."""
+    from open_clip.transformer import VisionTransformer
+
+    vae = random_module(lambda: AutoencoderKL(**SD2.vae), device)
+    tower = random_module(lambda: VisionTransformer(**VIT_H), device)
+    return vae.requires_grad_(False), OpenClipVision(tower, VIT_H).requires_grad_(False)
 
 
 def frozen_encoders(device: torch.device) -> FrozenEncoders:
-    """VAE and ViT-H with random weights, bf16."""
-    from open_clip.transformer import VisionTransformer
-
-    vae = random_module(lambda: AutoencoderKL(**SD2_VAE), device)
-    tower = random_module(lambda: VisionTransformer(**VIT_H), device)
-    vision = OpenClipVision(tower, VIT_H).to(device)
-    return FrozenEncoders(vae.requires_grad_(False), vision.requires_grad_(False), torch.bfloat16)
+    """What the loop uses where nothing was computed before, bf16."""
+    vae, vision = random_encoders(device)
+    return FrozenEncoders(vae, vision.to(device), torch.bfloat16)
 
 
 class Step:
@@ -183,12 +157,14 @@ class Step:
         self.average = WeightAverage(self.parameters, recipe) if recipe.ema_decay else None
         encoders = FrozenEncoders(None, None) if precomputed else frozen_encoders(device)
         base = BaseModel(
-            family="sd2", unet_arguments=SD2_UNET, latent_channels=4, unet={}, text={},
-            text_config=CLIPTextConfig(**SD2_TEXT), load_vae=nn.Identity,
+            family="sd2", unet_arguments=SD2.unet, latent_channels=4, unet={}, text={},
+            text_config=CLIPTextConfig(**SD2.text), load_vae=nn.Identity,
             prediction_type="epsilon",
         )  # fmt: skip
         self.objective = Objective(model, watched, base, recipe, encoders, device)
-        self.batch = random_batch(recipe, size, precomputed)
+        self.batch = full_batch(replace(recipe, micro_batch_size=size), VISION, 4)
+        if not precomputed:
+            self.batch = with_pictures(self.batch, recipe)
         self.count = 0
 
     def __call__(self) -> float:
@@ -239,10 +215,48 @@ def compare(size: int, steps: int) -> dict[str, Any]:
 
 
 def one_gpu(steps: int) -> dict[str, Any]:
-    """Peak memory of one_gpu_sd2 at batch 1."""
-    step = Step(recipe_named("one_gpu_sd2"), 1, torch.device("cuda"))
-    result: dict[str, Any] = measure(step, 1, steps)
-    return {**result, "fits_24_gb": result["peak_gb"] < 24}
+    """Peak memory of one_gpu_sd2, measured beside counted, at batch 1 and its own micro-batch."""
+    results = {}
+    for size in (1, recipe_named("one_gpu_sd2").micro_batch_size):
+        recipe = replace(recipe_named("one_gpu_sd2"), micro_batch_size=size)
+        measured: dict[str, Any] = measure(Step(recipe, size, torch.device("cuda")), size, steps)
+        torch.cuda.empty_cache()
+        counted = count_memory(recipe).total / 2**30
+        fits = measured["peak_gb"] < 24
+        results[f"batch {size}"] = {**measured, "counted_gb": counted, "fits_24_gb": fits}
+    return results
+
+
+def flops(run: Callable[[], Any]) -> int:
+    """Floating-point operations of matrix products and convolutions while ``run`` runs."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def work(size: int) -> dict[str, Any]:
+    """What the full step computes, and what the plain one adds: VAE and ViT-H in every step.
+
+    Materialised attention maps are no more arithmetic than fused ones: they cost memory traffic.
+    """
+    recipe, device = replace(recipe_named("paper_sd2"), text_encoder="full"), torch.device("cpu")
+    with FakeTensorMode(), FullBatchValues(), torch.autocast("cpu", torch.bfloat16):
+        step = Step(recipe, size, device)
+        vae, vision = random_encoders(device)
+        pictures = with_pictures(step.batch, recipe).tensors
+        parts = {
+            "step": flops(step),
+            "vae": flops(lambda: encode_latents(vae, pictures["pixels"])),
+            "vision": flops(lambda: vision(pictures["references"].flatten(0, 1))),
+        }
+        checkpointed = replace(recipe, gradient_checkpointing=True)
+        again = flops(Step(checkpointed, size, device))
+    return {
+        "batch": size,
+        "tflops": {name: count / 1e12 for name, count in parts.items()},
+        "plain_to_full": sum(parts.values()) / parts["step"],
+        "checkpointed_to_full": again / parts["step"],
+    }
 
 
 def cpu_step(resolution: int) -> dict[str, Any]:
@@ -278,16 +292,18 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("compare", "one-gpu", "cpu-step"))
-    parser.add_argument("--batch", type=int, default=4, help="samples of a step (compare)")
+    parser.add_argument("what", choices=("compare", "one-gpu", "cpu-step", "work"))
+    parser.add_argument("--batch", type=int, default=4, help="samples of a step (compare, work)")
     parser.add_argument("--steps", type=int, default=20, help="measured steps")
     parser.add_argument("--resolution", type=int, default=256, help="pixels (cpu-step)")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     if arguments.what == "cpu-step":
         result = cpu_step(arguments.resolution)
+    elif arguments.what == "work":
+        result = work(arguments.batch)
     elif not torch.cuda.is_available():
-        sys.exit("error: device: expected a CUDA device, got none. Run cpu-step instead.")
+        sys.exit("error: device: expected a CUDA device, got none. Run cpu-step or work instead.")
     elif arguments.what == "compare":
         result = compare(arguments.batch, arguments.steps)
     else:

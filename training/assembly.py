@@ -78,6 +78,19 @@ def build_model(
     return model
 
 
+def assemble(
+    recipe: TrainingRecipe, base: BaseModel, vision: VisionShape, init: Path | None = None
+) -> SubjectDiffusionModel:
+    """The model with its frozen and trained parts, in their precisions."""
+    model = build_model(base, recipe, vision, init)
+    choose_trainable(model, recipe)
+    if recipe.precision == "bfloat16":
+        lower_frozen_precision(model, torch.bfloat16)
+    if recipe.gradient_checkpointing:
+        checkpoint_activations(model)
+    return model
+
+
 def load_base_weights(model: SubjectDiffusionModel, base: BaseModel) -> None:
     """Copy the base's weights; the mask's kernel, the adapters and our nets keep their own."""
     unet = dict(base.unet)

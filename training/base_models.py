@@ -24,6 +24,7 @@ from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.tiny_vision import VisionGeometry
 
+from .architectures import TINY_WIDTH, Architecture
 from .recipes.configuration import TrainingRecipe
 from .text import END_TOKEN
 
@@ -32,34 +33,6 @@ PAD_TOKEN_IDS = {"sd2": 0, "sd15": END_TOKEN, "tiny": END_TOKEN}
 TEXT_WIDTHS = {"sd2": 1024, "sd15": 768}
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _UNET_NOT_ARGUMENTS = ("in_channels", "out_channels", "attention_type")
-RANDOM_UNET: dict[str, Any] = {
-    "sample_size": 8,
-    "layers_per_block": 1,
-    "block_out_channels": (32, 32, 64, 64),
-    "attention_head_dim": (1, 1, 2, 2),
-    "cross_attention_dim": 32,
-    "use_linear_projection": True,
-    "norm_num_groups": 16,
-}
-RANDOM_TEXT: dict[str, Any] = {
-    "vocab_size": END_TOKEN + 1,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 77,
-    "bos_token_id": END_TOKEN - 1,
-    "eos_token_id": END_TOKEN,
-    "pad_token_id": 0,
-}
-RANDOM_VAE: dict[str, Any] = {
-    "block_out_channels": (16, 16, 32, 32),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 1,
-    "norm_num_groups": 8,
-    "sample_size": 64,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,23 +94,24 @@ def load_base(path: Path | None, recipe: TrainingRecipe) -> BaseModel:
     return base
 
 
-def random_base(recipe: TrainingRecipe) -> BaseModel:
-    """SD2's classes at tiny width with random weights; always the same ones."""
+def random_base(recipe: TrainingRecipe, architecture: Architecture = TINY_WIDTH) -> BaseModel:
+    """A base with random weights, always the same ones: SD2's classes at tiny width, or another
+    architecture."""
     with torch.random.fork_rng():
         torch.manual_seed(20_000)
-        unet = UNet2DConditionModel(**RANDOM_UNET)
-        text_config = CLIPTextConfig(**RANDOM_TEXT)
+        unet = UNet2DConditionModel(**architecture.unet)
+        text_config = CLIPTextConfig(**architecture.text)
         text = CLIPTextModel(text_config)
 
     def build_vae() -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(20_001)
-            return AutoencoderKL(**RANDOM_VAE).eval().requires_grad_(False)
+            return AutoencoderKL(**architecture.vae).eval().requires_grad_(False)
 
     prediction = recipe.prediction_type
     return BaseModel(
         family=recipe.base_family,
-        unet_arguments=dict(RANDOM_UNET),
+        unet_arguments=dict(architecture.unet),
         latent_channels=4,
         unet=unet.state_dict(),
         text_config=text_config,
@@ -235,7 +209,7 @@ def read_weights(folder: Path, *stems: str) -> StateDict:
 def own_text_names(state: StateDict) -> StateDict:
     """Text encoder's weights under the names of the installed transformers version."""
     with torch.device("meta"):
-        tiny = CLIPTextModel(CLIPTextConfig(**RANDOM_TEXT))
+        tiny = CLIPTextModel(CLIPTextConfig(**TINY_WIDTH.text))
     prefixed = any(name.startswith("text_model.") for name in tiny.state_dict())
     plain = {
         name.removeprefix("text_model."): tensor

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
 from subject_diffusion_core.errors import CheckpointError
+from training.architectures import TINY_WIDTH
 from training.assembly import build_model
 from training.base_models import (
-    RANDOM_UNET,
     load_base,
     random_base,
     read_diffusers_folder,
@@ -31,7 +31,7 @@ WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 def write_folder(folder: Path, prediction: str = "v_prediction") -> Path:
     """The random base as diffusers writes a pipeline."""
     base = random_base(RECIPE)
-    unet = UNet2DConditionModel(**RANDOM_UNET)
+    unet = UNet2DConditionModel(**TINY_WIDTH.unet)
     unet.load_state_dict(base.unet)
     unet.save_pretrained(folder / "unet")
     text = CLIPTextModel(base.text_config)

@@ -13,13 +13,14 @@ from subject_diffusion_core import checkpoint
 from subject_diffusion_core.grounding import GroundingNet
 from subject_diffusion_core.text_fusion import ImageEmbedProjector
 from training.__main__ import main
+from training.architectures import TINY_WIDTH
 from training.assembly import (
     adapter_config,
     adapter_from_model,
     build_model,
     placeholder_embedding,
 )
-from training.base_models import RANDOM_TEXT, RANDOM_UNET, random_base
+from training.base_models import random_base
 from training.model import build_unet
 from training.recipes import recipe_named, with_settings
 from training.vision import vision_shape
@@ -29,8 +30,8 @@ WIDTH = 1024  # the importer tells SD2 by it
 
 def reference_files(folder: Path) -> list[str]:
     """The four files of the authors' code, from the real classes, as options that name them."""
-    unet = {**RANDOM_UNET, "cross_attention_dim": WIDTH, "block_out_channels": (64,) * 4}
-    text = {**RANDOM_TEXT, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
+    unet = {**TINY_WIDTH.unet, "cross_attention_dim": WIDTH, "block_out_channels": (64,) * 4}
+    text = {**TINY_WIDTH.text, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
     states = {
         "unet": build_unet({**unet, "attention_head_dim": 1}, 4).state_dict(),
         "text-encoder": CLIPTextModel(CLIPTextConfig(**text)).state_dict(),

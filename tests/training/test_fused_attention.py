@@ -6,7 +6,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
-from training.base_models import RANDOM_UNET
+from training.architectures import TINY_WIDTH
 from training.fused_attention import WatchedColumns, use_fused_attention
 
 POSITIONS = torch.tensor([[0, 3, 3], [4, 1, 0]])
@@ -41,7 +41,7 @@ def test_gradients() -> None:
 
 def small_unet() -> UNet2DConditionModel:
     torch.manual_seed(0)
-    return UNet2DConditionModel(**RANDOM_UNET)
+    return UNet2DConditionModel(**TINY_WIDTH.unet)
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

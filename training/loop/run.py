@@ -11,20 +11,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..assembly import (
-    build_model,
-    checkpoint_activations,
-    choose_trainable,
-    lower_frozen_precision,
-)
-from ..base_models import BaseModel, load_base
+from ..assembly import assemble
+from ..base_models import load_base
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
 from ..fused_attention import use_fused_attention
-from ..vision import VisionShape, load_vision, vision_shape
+from ..vision import load_vision, vision_shape
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
 from .launch import RunOptions, announce, make_accelerator, shared_catalogue
 from .objective import FrozenEncoders, Objective, sample_seed
@@ -79,7 +74,7 @@ class Run:
     def build(self) -> None:
         """Model, optimiser, average, objective."""
         recipe, device = self.recipe, self.accelerator.device
-        model = assemble(self.options, self.base, self.vision_shape)
+        model = assemble(recipe, self.base, self.vision_shape, self.options.init)
         self.base = replace(self.base, unet={}, text={})  # the model has them now
         watched = use_fused_attention(model.unet)
         model.to(device).train()
@@ -309,15 +304,3 @@ class Run:
             )
             save_snapshot(self.options.out, snapshot, self.recipe.keep_checkpoints)
         self.accelerator.wait_for_everyone()
-
-
-def assemble(options: RunOptions, base: BaseModel, vision: VisionShape) -> nn.Module:
-    """The model with its frozen and trained parts, in their precisions."""
-    recipe = options.recipe
-    model = build_model(base, recipe, vision, options.init)
-    choose_trainable(model, recipe)
-    if recipe.precision == "bfloat16":
-        lower_frozen_precision(model, torch.bfloat16)
-    if recipe.gradient_checkpointing:
-        checkpoint_activations(model)
-    return model

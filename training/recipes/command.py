@@ -7,13 +7,20 @@ import sys
 from dataclasses import fields
 
 from .catalogue import FROM_SCRATCH, RECIPES, recipe_named
+from .configuration import TrainingRecipe
 from .settings import with_settings
 
+GIB = 2**30
 EPILOG = """\
 Examples
   python -m training recipes                                 all recipes, one line each
   python -m training recipes one_gpu_sd2                     every setting of one
   python -m training recipes one_gpu_sd2 --set num_subjects=4 --set map_loss=l1
+  python -m training recipes one_gpu_sd2 --memory --set micro_batch_size=4
+
+--memory counts what a step would take of a GPU, without one: every tensor of the real loop, none of
+them filled. Latents and tokens are taken to be computed before (`precompute`). It knows nothing of
+what CUDA itself, its kernels' workspaces and gaps between tensors take: leave them some room.
 
 The paper's ablations are settings (its table 3): location_control=false (c), box_coordinates=false
 (d), adapter=false (e), map_loss=off (f), image_cls=false (g). What each setting means is written in
@@ -32,11 +39,19 @@ def add_recipes(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("name", nargs="?", help="the recipe to show")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument(
+        "--memory", action="store_true", help="count the GPU memory of a step instead (a minute)"
+    )
     parser.set_defaults(run=run_recipes)
 
 
 def run_recipes(arguments: argparse.Namespace) -> None:
     """Print."""
+    if arguments.memory and arguments.name in (None, FROM_SCRATCH):
+        sys.exit(
+            f"error: --memory: expected a recipe for Stable Diffusion, got {arguments.name or 'none'}. "
+            "Name one, such as one_gpu_sd2."
+        )
     if arguments.name is None:
         print(f"{FROM_SCRATCH:<14} the small model of this repository, from nothing "
               "(`python -m training tiny`)")  # fmt: skip
@@ -51,8 +66,24 @@ def run_recipes(arguments: argparse.Namespace) -> None:
         return
     try:
         recipe = with_settings(recipe_named(arguments.name), arguments.settings)
+        if arguments.memory:
+            return print_memory(recipe)
     except ValueError as error:
         sys.exit(f"error: {error}")
     width = max(len(field.name) for field in fields(recipe))
     for name, value in recipe.as_dict().items():
         print(f"{name:<{width}} {value}")
+
+
+def print_memory(recipe: TrainingRecipe) -> None:
+    """The parts of a step's memory, a line each, in GiB."""
+    from ..memory import count_memory
+
+    memory = count_memory(recipe)
+    print(
+        f"{recipe.name}: GPU memory of a step at its fullest, in GiB, counted without a GPU "
+        f"(micro-batch {recipe.micro_batch_size}, {recipe.num_subjects} subjects)"
+    )
+    rows = {field.name: getattr(memory, field.name) for field in fields(memory)}
+    for name, size in {**rows, "together": memory.total}.items():
+        print(f"  {name:<12} {size / GIB:6.2f}")
