@@ -49,8 +49,8 @@ def run_recipes(arguments: argparse.Namespace) -> None:
     """Print."""
     if arguments.memory and arguments.name in (None, FROM_SCRATCH):
         sys.exit(
-            f"error: --memory: expected a recipe for Stable Diffusion, got {arguments.name or 'none'}. "
-            "Name one, such as one_gpu_sd2."
+            "error: --memory: expected a recipe for Stable Diffusion, got "
+            f"{arguments.name or 'none'}. Name one, such as one_gpu_sd2."
         )
     if arguments.name is None:
         print(f"{FROM_SCRATCH:<14} the small model of this repository, from nothing "
