@@ -24,8 +24,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from training.architectures import SD2
@@ -33,13 +31,14 @@ from training.assembly import adapter_shape, checkpoint_activations, choose_trai
 from training.attention import TokenMaps, use_plain_attention
 from training.base_models import BaseModel
 from training.dataset.batches import MicroBatch
+from training.fake_tensors import count_flops, nothing_computed
 from training.fused_attention import WatchedTokens, use_fused_attention
 from training.loop.objective import FrozenEncoders, Objective, encode_latents
 from training.loop.optimizers import WeightAverage, build_optimizer, trainable
 from training.low_rank import add_low_rank
-from training.memory import FullBatchValues, count_memory, full_batch
 from training.model import SubjectDiffusionModel, build_unet
 from training.recipes import TrainingRecipe, recipe_named
+from training.step_cost import count_memory, full_batch
 from training.vision import VIT_H, OpenClipVision, VisionShape
 
 VISION = VisionShape(num_patches=256, patch_dim=1280, image_embed_dim=1024, reference_size=224)
@@ -227,30 +226,23 @@ def one_gpu(steps: int) -> dict[str, Any]:
     return results
 
 
-def flops(run: Callable[[], Any]) -> int:
-    """Floating-point operations of matrix products and convolutions while ``run`` runs."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return int(counter.get_total_flops())
-
-
 def work(size: int) -> dict[str, Any]:
     """What the full step computes, and what the plain one adds: VAE and ViT-H in every step.
 
     Materialised attention maps are no more arithmetic than fused ones: they cost memory traffic.
     """
     recipe, device = replace(recipe_named("paper_sd2"), text_encoder="full"), torch.device("cpu")
-    with FakeTensorMode(), FullBatchValues(), torch.autocast("cpu", torch.bfloat16):
+    with nothing_computed(), torch.autocast("cpu", torch.bfloat16):
         step = Step(recipe, size, device)
         vae, vision = random_encoders(device)
         pictures = with_pictures(step.batch, recipe).tensors
         parts = {
-            "step": flops(step),
-            "vae": flops(lambda: encode_latents(vae, pictures["pixels"])),
-            "vision": flops(lambda: vision(pictures["references"].flatten(0, 1))),
+            "step": count_flops(step),
+            "vae": count_flops(lambda: encode_latents(vae, pictures["pixels"])),
+            "vision": count_flops(lambda: vision(pictures["references"].flatten(0, 1))),
         }
         checkpointed = replace(recipe, gradient_checkpointing=True)
-        again = flops(Step(checkpointed, size, device))
+        again = count_flops(Step(checkpointed, size, device))
     return {
         "batch": size,
         "tflops": {name: count / 1e12 for name, count in parts.items()},

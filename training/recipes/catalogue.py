@@ -20,7 +20,7 @@ def paper_sd2() -> TrainingRecipe:
 
 
 def one_gpu_sd2() -> TrainingRecipe:
-    """SD2-base on one GPU of 24 GB: 14 GiB are counted (`recipes one_gpu_sd2 --memory`)."""
+    """SD2-base on one GPU of 24 GB: 14 GiB are counted (`recipes one_gpu_sd2 --cost`)."""
     return replace(
         paper_sd2(),
         name="one_gpu_sd2",
@@ -38,7 +38,7 @@ def one_gpu_sd2() -> TrainingRecipe:
 
 
 def one_gpu_sd15() -> TrainingRecipe:
-    """SD1.5 on one GPU of 12 GB: 6.7 GiB are counted (`recipes one_gpu_sd15 --memory`)."""
+    """SD1.5 on one GPU of 12 GB: 6.7 GiB are counted (`recipes one_gpu_sd15 --cost`)."""
     return replace(
         one_gpu_sd2(),
         name="one_gpu_sd15",

@@ -1,4 +1,4 @@
-"""Memory counted without a GPU: against real tensors, PyTorch's own allocator, and arithmetic."""
+"""A step's cost counted without a GPU, against real tensors and PyTorch's own allocator."""
 
 from __future__ import annotations
 
@@ -7,49 +7,32 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from training.__main__ import main
 from training.architectures import TINY_WIDTH, architecture_of
-from training.assembly import assemble
-from training.base_models import random_base
-from training.fused_attention import use_fused_attention
-from training.loop.objective import FrozenEncoders, Objective
-from training.memory import (
-    AllocationMeter,
+from training.dataset.batches import MicroBatch
+from training.fake_tensors import AllocationMeter, count_flops, nothing_computed
+from training.loop.objective import Objective
+from training.recipes import TrainingRecipe, recipe_named, with_settings
+from training.step_cost import (
     StepMemory,
+    backpropagate,
     count_memory,
-    full_batch,
+    count_sample_flops,
     num_bytes,
     peak_of_step,
+    prepare_step,
 )
-from training.recipes import TrainingRecipe, recipe_named, with_settings
-from training.vision import vision_shape
 
 GIB = 2**30
 DEBUG = with_settings(recipe_named("debug_cpu"), ["resolution=128"])
 
 
-def step_on_real_tensors(
-    recipe: TrainingRecipe,
-) -> tuple[nn.Module, Objective, object]:
-    """Model, objective and batch of a recipe at tiny width, with values."""
-    base = random_base(recipe)
-    vision = vision_shape(recipe, base)
-    model = assemble(recipe, base, vision)
-    watched = use_fused_attention(model.unet)
-    encoders = FrozenEncoders(None, None)
-    objective = Objective(model.train(), watched, base, recipe, encoders, torch.device("cpu"))
-    return model, objective, full_batch(recipe, vision, base.latent_channels)
-
-
-def peak_of_allocator(objective: Objective, batch: object, recipe: TrainingRecipe) -> int:
+def peak_of_allocator(objective: Objective, batch: MicroBatch, recipe: TrainingRecipe) -> int:
     """The most that a forward and a backward pass hold, from PyTorch's record of allocations."""
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        mse, maps = objective(batch)  # type: ignore[arg-type]
-        (mse + recipe.map_loss_weight * maps).backward()
+    cpu = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
+        backpropagate(objective, batch, recipe)
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -60,7 +43,7 @@ def peak_of_allocator(objective: Objective, batch: object, recipe: TrainingRecip
 
 def test_the_meter_counts_what_lives_and_forgets_what_is_freed() -> None:
     meter = AllocationMeter()
-    with FakeTensorMode(), meter:
+    with nothing_computed(), meter:
         kept = torch.empty(1000, dtype=torch.float32)  # 4000 bytes, in units of 512: 4096
         view = kept.reshape(10, 100)[2:]
         freed = torch.empty(1024, dtype=torch.bfloat16)
@@ -75,16 +58,31 @@ def test_the_meter_counts_what_lives_and_forgets_what_is_freed() -> None:
 @pytest.mark.parametrize("setting", ["map_loss=balanced_l1", "gradient_checkpointing=true"])
 def test_a_step_without_values_is_counted_like_one_with_them(setting: str) -> None:
     recipe = with_settings(DEBUG, [setting])
-    model, objective, batch = step_on_real_tensors(recipe)
-    weights, peak = peak_of_step(model, objective, batch, recipe)  # type: ignore[arg-type]
+    model, objective, batch = prepare_step(recipe)
+    weights, peak = peak_of_step(model, objective, batch, recipe)
     counted = count_memory(recipe)
     assert counted.weights == weights
     assert counted.weights + counted.gradients + counted.activations == peak
 
 
+def test_arithmetic_without_values_is_that_with_them() -> None:
+    _, objective, batch = prepare_step(DEBUG)
+    once = count_flops(lambda: backpropagate(objective, batch, DEBUG)) // DEBUG.micro_batch_size
+    assert count_sample_flops(DEBUG) == once
+    again = count_sample_flops(with_settings(DEBUG, ["gradient_checkpointing=true"]))
+    assert 1.2 * once < again < 1.4 * once  # most of the forward pass once more
+
+
+def test_arithmetic_of_a_known_product() -> None:
+    layer = nn.Linear(30, 20)
+    forward = 2 * 10 * 20 * 30
+    assert count_flops(lambda: layer(torch.zeros(10, 30))) == forward
+    assert count_flops(lambda: layer(torch.zeros(10, 30)).sum().backward()) == 2 * forward
+
+
 def test_the_count_is_near_what_the_allocator_gives_out() -> None:
     recipe = dataclasses.replace(DEBUG, global_batch_size=2, resolution=256)
-    _, objective, batch = step_on_real_tensors(recipe)
+    _, objective, batch = prepare_step(recipe)
     allocated = peak_of_allocator(objective, batch, recipe)
     counted = count_memory(recipe)
     assert allocated == pytest.approx(counted.gradients + counted.activations, rel=0.03)
@@ -122,21 +120,22 @@ def test_total_and_bytes() -> None:
 
 
 def test_the_command_prints_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["recipes", "debug_cpu", "--memory", "--set", "micro_batch_size=1"])
+    main(["recipes", "debug_cpu", "--cost", "--set", "micro_batch_size=1"])
     lines = capsys.readouterr().out.splitlines()
     assert "micro-batch 1, 2 subjects" in lines[0]
-    assert [line.split()[0] for line in lines[1:]] == [
+    assert "TFLOP a sample, so 40 steps of 4 take" in lines[-1]
+    assert [line.split()[0] for line in lines[1:-1]] == [
         "weights", "gradients", "buckets", "moments", "average", "activations", "together",
     ]  # fmt: skip
-    assert all(float(line.split()[1]) >= 0 for line in lines[1:])
+    assert all(float(line.split()[1]) >= 0 for line in lines[1:-1])
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--memory"], "--memory: expected a recipe for Stable Diffusion, got none"),
-        (["tiny", "--memory"], "--memory: expected a recipe for Stable Diffusion, got tiny"),
-        (["tiny_adapter", "--memory"], "base_family: expected one of sd2, sd15, got 'tiny'"),
+        (["--cost"], "--cost: expected a recipe for Stable Diffusion, got none"),
+        (["tiny", "--cost"], "--cost: expected a recipe for Stable Diffusion, got tiny"),
+        (["tiny_adapter", "--cost"], "base_family: expected one of sd2, sd15, got 'tiny'"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(
