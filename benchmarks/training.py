@@ -29,7 +29,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from training.architectures import SD2
 from training.assembly import adapter_shape, checkpoint_activations, choose_trainable
 from training.attention import TokenMaps, use_plain_attention
-from training.base_models import BaseModel
+from training.base_model import BaseModel
 from training.dataset.batches import MicroBatch
 from training.fake_tensors import count_flops, nothing_computed
 from training.fused_attention import WatchedTokens, use_fused_attention

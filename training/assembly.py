@@ -23,7 +23,7 @@ from .adapter_files import (
     is_adapter_tensor,
     with_text_prefix,
 )
-from .base_models import BaseModel
+from .base_model import BaseModel
 from .low_rank import add_low_rank, is_low_rank, merged
 from .model import AdapterShape, SubjectDiffusionModel, build_unet
 from .recipes.configuration import TrainingRecipe

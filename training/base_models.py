@@ -7,8 +7,6 @@ base's file, or random classes of SD2's kind at tiny width for debugging.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core import tiny_base
@@ -25,46 +23,12 @@ from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.tiny_vision import VisionGeometry
 
 from .architectures import TINY_WIDTH, Architecture
+from .base_model import BaseModel, StateDict, own_text_names, resolve_prediction
 from .recipes.configuration import TrainingRecipe
-from .text import END_TOKEN
+from .single_file import read_single_file
 
-StateDict = dict[str, Tensor]
-PAD_TOKEN_IDS = {"sd2": 0, "sd15": END_TOKEN, "tiny": END_TOKEN}
 TEXT_WIDTHS = {"sd2": 1024, "sd15": 768}
-SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 _UNET_NOT_ARGUMENTS = ("in_channels", "out_channels", "attention_type")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaseModel:
-    """A text-to-image model in parts.
-
-    Attributes:
-        unet_arguments: diffusers' constructor arguments, without channels and attention type.
-        latent_channels: of the base; the trained UNet takes one more.
-        unet, text: state dicts; the text encoder's names as this transformers version has them.
-        text_config: of the text encoder.
-        load_vae: builds the autoencoder when it is needed.
-        prediction_type: epsilon or v_prediction.
-        family: sd2, sd15 or tiny. pad_token_id: what fills a prompt up to 77 tokens.
-        vision, vision_geometry: the image encoder that comes with the base (tiny), or None.
-    """
-
-    family: str
-    unet_arguments: dict[str, Any]
-    latent_channels: int
-    unet: StateDict
-    text_config: CLIPTextConfig
-    text: StateDict
-    load_vae: Callable[[], nn.Module]
-    prediction_type: str
-    vision: StateDict | None = None
-    vision_geometry: VisionGeometry | None = None
-
-    @property
-    def pad_token_id(self) -> int:
-        """The padding of this family's prompts."""
-        return PAD_TOKEN_IDS[self.family]
 
 
 def load_base(path: Path | None, recipe: TrainingRecipe) -> BaseModel:
@@ -81,8 +45,6 @@ def load_base(path: Path | None, recipe: TrainingRecipe) -> BaseModel:
     elif path.is_dir():
         base = read_diffusers_folder(path, recipe)
     else:
-        from .single_file import read_single_file
-
         base = read_single_file(path, recipe)
     width = base.unet_arguments["cross_attention_dim"]
     wanted = TEXT_WIDTHS.get(recipe.base_family, width)
@@ -172,16 +134,6 @@ def _load_kl(folder: Path) -> nn.Module:
     return vae.eval().requires_grad_(False)
 
 
-def resolve_prediction(wanted: str, stated: str | None) -> str:
-    """The prediction type: the base's own, unless it does not say or the recipe disagrees."""
-    if wanted not in ("auto", stated) and stated is not None:
-        raise ValueError(
-            f"prediction_type: expected the base's own, {stated}, got {wanted}. "
-            "Leave it at auto, or choose another base."
-        )
-    return stated or ("epsilon" if wanted == "auto" else wanted)
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a diffusers folder."""
     if not path.exists():
@@ -204,16 +156,3 @@ def read_weights(folder: Path, *stems: str) -> StateDict:
         f"--base: expected {stems[0]}.safetensors in {folder}, got "
         f"{sorted(p.name for p in folder.glob('*')) or 'nothing'}. Download the whole base."
     )
-
-
-def own_text_names(state: StateDict) -> StateDict:
-    """Text encoder's weights under the names of the installed transformers version."""
-    with torch.device("meta"):
-        tiny = CLIPTextModel(CLIPTextConfig(**TINY_WIDTH.text))
-    prefixed = any(name.startswith("text_model.") for name in tiny.state_dict())
-    plain = {
-        name.removeprefix("text_model."): tensor
-        for name, tensor in state.items()
-        if not name.endswith("position_ids") and not name.startswith("text_projection")
-    }
-    return {f"text_model.{k}": v for k, v in plain.items()} if prefixed else plain

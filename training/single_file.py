@@ -18,15 +18,14 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
 )
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import CLIPTextConfig
 
 from subject_diffusion_core.errors import CheckpointError
 
-from .base_models import BaseModel, own_text_names, resolve_prediction
+from .base_model import BaseModel, StateDict, own_text_names, resolve_prediction
 from .recipes.configuration import TrainingRecipe
 
-StateDict = dict[str, Tensor]
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 OPEN_CLIP, CLIP = "cond_stage_model.model.", "cond_stage_model.transformer.text_model."
 HEAD_DIM_SD2, HEADS_SD15, TEXT_HEAD_DIM = 64, 8, 64

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry, normalise_pixels
 
-from .base_models import BaseModel
+from .base_model import BaseModel
 from .recipes.configuration import TrainingRecipe
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -22,7 +22,8 @@ from subject_diffusion_core import checkpoint, tiny_base
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.prompts import build_chunk, build_prompt
 from training.assembly import adapter_config, adapter_from_model, build_model, choose_trainable
-from training.base_models import BaseModel, read_tiny_base
+from training.base_model import BaseModel
+from training.base_models import read_tiny_base
 from training.dataset.references import Augmentation, reference_picture
 from training.fused_attention import use_fused_attention
 from training.model import Conditioning

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.losses import cross_attention_map_loss
 
-from ..base_models import SCHEDULE, BaseModel
+from ..base_model import SCHEDULE, BaseModel
 from ..dataset.batches import MicroBatch
 from ..fused_attention import WatchedTokens
 from ..model import Conditioning

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from subject_diffusion_core.guidance import three_branch_guidance
 from subject_diffusion_core.losses import latent_size
 
-from ..base_models import SCHEDULE
+from ..base_model import SCHEDULE
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import BadSample, TrainingSample
 from ..dataset.samples import Item, SubjectDataset
