@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .adapter_loader import SubjectDiffusionAdapterLoader, register_adapter_folder
-from .apply import SubjectDiffusionApply
-from .attention_maps import SubjectDiffusionAttentionMaps
-from .box_mask import SubjectDiffusionBoxMask
-from .encode import SubjectDiffusionEncode
-from .encode_subjects import SubjectDiffusionEncodeSubjects
-from .guider import SubjectDiffusionGuider
-from .interpolate import SubjectDiffusionInterpolate
-from .layout import SubjectDiffusionLayout
-from .load_subjects import SubjectDiffusionLoadSubjects
-from .record_attention import SubjectDiffusionRecordAttention
-from .reference_view import SubjectDiffusionReferenceView
-from .save_subjects import SubjectDiffusionSaveSubjects
-from .segment import SubjectDiffusionSegment
-from .segment_loader import SubjectDiffusionSegmentLoader, register_segmenter_folder
-from .subject import SubjectDiffusionSubject
-from .subject_files import register_embeds_folders
-from .tiny_loader import SubjectDiffusionTinyLoader
+from .adapters.adapter_loader_node import SubjectDiffusionAdapterLoader, register_adapter_folder
+from .adapters.apply_node import SubjectDiffusionApply
+from .adapters.encode_node import SubjectDiffusionEncode
+from .adapters.encode_subjects_node import SubjectDiffusionEncodeSubjects
+from .adapters.guider_node import SubjectDiffusionGuider
+from .adapters.interpolate_node import SubjectDiffusionInterpolate
+from .adapters.load_subjects_node import SubjectDiffusionLoadSubjects
+from .adapters.reference_view_node import SubjectDiffusionReferenceView
+from .adapters.save_subjects_node import SubjectDiffusionSaveSubjects
+from .adapters.subject_files import register_embeds_folders
+from .attention_maps.attention_maps_node import SubjectDiffusionAttentionMaps
+from .attention_maps.record_attention_node import SubjectDiffusionRecordAttention
+from .segmentation.segment_loader_node import (
+    SubjectDiffusionSegmentLoader,
+    register_segmenter_folder,
+)
+from .segmentation.segment_node import SubjectDiffusionSegment
+from .subjects.box_mask_node import SubjectDiffusionBoxMask
+from .subjects.layout_node import SubjectDiffusionLayout
+from .subjects.subject_node import SubjectDiffusionSubject
+from .tiny.tiny_loader_node import SubjectDiffusionTinyLoader
 
 
 class SubjectDiffusionExtension(ComfyExtension):

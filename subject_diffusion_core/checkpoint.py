@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .adapter import PARTS, Adapter, StateDict, require_contract
-from .adapter_config import AdapterBlock, AdapterConfig, config_from_json, config_to_json
 from .errors import CheckpointError
-from .int8_weights import dequantize, quantize
-from .reference_import import import_reference
-from .safetensors_file import (
+from .files.adapter import PARTS, Adapter, StateDict, require_contract
+from .files.adapter_config import AdapterBlock, AdapterConfig, config_from_json, config_to_json
+from .files.int8_weights import dequantize, quantize
+from .files.reference_import import import_reference
+from .files.safetensors_file import (
     read_metadata_entry,
     read_safetensors,
     require_finite,

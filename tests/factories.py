@@ -16,11 +16,12 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.adapter import new_adapters, new_grounding_net, new_projector
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core import checkpoint
 from subject_diffusion_core.checkpoint import Adapter, AdapterBlock, AdapterConfig
-from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry
+from subject_diffusion_core.files.adapter import new_adapters, new_grounding_net, new_projector
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import TinyVision, VisionGeometry
 
 SCHEDULER = {
     "beta_start": 0.00085,

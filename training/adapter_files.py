@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from subject_diffusion_core.adapter_config import AdapterBlock
+from subject_diffusion_core.files.adapter_config import AdapterBlock
 
 from .model import SubjectDiffusionModel
 

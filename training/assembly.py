@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from subject_diffusion_core import checkpoint
-from subject_diffusion_core.adapter import Adapter
-from subject_diffusion_core.adapter_config import AdapterConfig
 from subject_diffusion_core.errors import CheckpointError
+from subject_diffusion_core.files.adapter import Adapter
+from subject_diffusion_core.files.adapter_config import AdapterConfig
 
 from .adapter_files import (
     TOKEN_TABLE,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from subject_diffusion_core.tiny_vision import VisionGeometry
+from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 from .architectures import TINY_WIDTH
 from .text import END_TOKEN

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from subject_diffusion_core import tiny_base
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.tiny_vision import VisionGeometry
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 from .architectures import TINY_WIDTH, Architecture
 from .base_model import BaseModel, StateDict, own_text_names, resolve_prediction

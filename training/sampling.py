@@ -13,10 +13,10 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.guidance import three_branch_guidance
 from subject_diffusion_core.location_mask import boxes_to_location_mask
-from subject_diffusion_core.tiny_vision import TinyVision, normalise_pixels
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import TinyVision, normalise_pixels
 
 from .model import Conditioning, ContextAdapter, PreparedConditioning, SubjectDiffusionModel
 from .text import CompactVocabulary

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry, normalise_pixels
+from subject_diffusion_core.tiny.tiny_vision import TinyVision, VisionGeometry, normalise_pixels
 
 from .base_model import BaseModel
 from .recipes.configuration import TrainingRecipe

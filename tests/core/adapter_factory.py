@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from subject_diffusion_core.adapter import (
+from subject_diffusion_core.files.adapter import (
     Adapter,
     new_adapters,
     new_grounding_net,
     new_projector,
 )
-from subject_diffusion_core.adapter_config import AdapterBlock, AdapterConfig
+from subject_diffusion_core.files.adapter_config import AdapterBlock, AdapterConfig
 
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from adapter_factory import make_adapter
 
-from subject_diffusion_core.adapter import Adapter
+from subject_diffusion_core.files.adapter import Adapter
 
 
 @pytest.fixture

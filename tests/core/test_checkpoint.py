@@ -8,9 +8,9 @@ from adapter_factory import BLOCK, make_adapter, make_config
 from safetensors.torch import save_file
 
 from subject_diffusion_core import checkpoint
-from subject_diffusion_core.adapter_config import config_to_json
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.safetensors_file import read_safetensors, write_safetensors
+from subject_diffusion_core.files.adapter_config import config_to_json
+from subject_diffusion_core.files.safetensors_file import read_safetensors, write_safetensors
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.int8_weights import dequantize, quantize
+from subject_diffusion_core.files.int8_weights import dequantize, quantize
 
 SHAPE = (8, 16, 3, 3)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from subject_diffusion_core import subject_file
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.safetensors_file import read_safetensors, write_safetensors
-from subject_diffusion_core.subject_file import SavedSubject, SubjectFile
+from subject_diffusion_core.files import subject_file
+from subject_diffusion_core.files.safetensors_file import read_safetensors, write_safetensors
+from subject_diffusion_core.files.subject_file import SavedSubject, SubjectFile
 
 
 def make_file(count=2):

@@ -5,9 +5,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from subject_diffusion_core import tiny_base
 from subject_diffusion_core.errors import CheckpointError
-from subject_diffusion_core.tiny_base import TOKEN_TABLE, TinyBase
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.tiny_base import TOKEN_TABLE, TinyBase
 
 VOCAB_SIZE, WIDTH = 200, 16
 CONFIG = {

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from subject_diffusion_core.errors import ShapeError
-from subject_diffusion_core.tiny_vision import (
+from subject_diffusion_core.tiny.tiny_vision import (
     COARSE_BLOCK,
     FINE_BLOCK,
     TinyVision,

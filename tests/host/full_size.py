@@ -22,8 +22,8 @@ from host_models import Host
 from open_clip.transformer import TextTransformer
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from subject_diffusion_core.adapter import expected_shapes
-from subject_diffusion_core.adapter_config import AdapterConfig, config_to_json
+from subject_diffusion_core.files.adapter import expected_shapes
+from subject_diffusion_core.files.adapter_config import AdapterConfig, config_to_json
 
 Shapes = Mapping[str, tuple[int, ...]]
 SD2_UNET: dict[str, Any] = {

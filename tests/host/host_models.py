@@ -20,6 +20,7 @@ from diffusers import UNet2DConditionModel
 
 from subject_diffusion_core import checkpoint
 
+ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = {
     "tiny": factories.TINY_UNET,
     "sd2": factories.SD2_LIKE_UNET,
@@ -39,14 +40,20 @@ class Base:
 
 
 class Host:
-    """The pack as ComfyUI loaded it; `host.apply` is its module `nodes.apply`, and so on."""
+    """The pack as ComfyUI loaded it; `host.apply_node` is the module of this name in `nodes/`, in
+    whatever room it stands: no name is there twice."""
 
     def __init__(self, pack: ModuleType) -> None:
         self.pack = pack
         self.tiny = factories.make_tiny_base()
 
     def __getattr__(self, name: str) -> ModuleType:
-        return importlib.import_module(f"{self.pack.__name__}.nodes.{name}")
+        found = [path.relative_to(ROOT) for path in (ROOT / "nodes").rglob(f"{name}.py")]
+        if len(found) != 1:
+            raise AttributeError(f"{name}: expected one such module in nodes/, got {len(found)}")
+        return importlib.import_module(
+            ".".join((self.pack.__name__, *found[0].with_suffix("").parts))
+        )
 
     def core(self, name: str) -> ModuleType:
         return importlib.import_module(f"{self.pack.__name__}.subject_diffusion_core.{name}")

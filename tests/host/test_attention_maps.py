@@ -24,18 +24,20 @@ def setup(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Setup:
 
 
 def paper_guider(host: Host, model: Any, conditionings: tuple[Any, Any, Any]) -> Any:
-    node = host.guider.SubjectDiffusionGuider
+    node = host.guider_node.SubjectDiffusionGuider
     return node.execute(model, *conditionings, 3.0, 1.5).args[0]
 
 
 def recorded(host: Host, model: Any, ranges: str = "0-1") -> tuple[Any, Any]:
-    return host.record_attention.SubjectDiffusionRecordAttention.execute(model, ranges).args
+    return host.record_attention_node.SubjectDiffusionRecordAttention.execute(model, ranges).args
 
 
 def with_texts(setup: Setup, prompt: str, negative: str) -> tuple[Any, tuple[Any, Any, Any]]:
     """MODEL and conditionings; prompts of any length."""
-    model, clip = setup.host.apply.apply_adapter(setup.base.model, setup.base.clip, setup.loaded)
-    node = setup.host.encode.SubjectDiffusionEncode
+    model, clip = setup.host.apply_node.apply_adapter(
+        setup.base.model, setup.base.clip, setup.loaded
+    )
+    node = setup.host.encode_node.SubjectDiffusionEncode
     return model, node.execute(
         clip, setup.vision, setup.loaded, setup.subjects, prompt, negative
     ).args
@@ -80,7 +82,7 @@ def test_the_picture_stays_the_same_bit_for_bit(setup: Setup, branches: int) -> 
 def test_stock_model_classes(host: Host, family: str, tmp_path: Path) -> None:
     base = host.make_base(family)
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     subject = host.cond.WatchedSubject(
         index=0, name="Subject 1", label="dog", box_xyxy=(0.1, 0.2, 0.5, 0.9),
         label_position=5, placeholder_position=7,
@@ -171,7 +173,7 @@ def test_an_absent_subject_has_no_map(setup: Setup) -> None:
     sample(two_branches(watched, conditionings), setup.noise, steps=6)
     assert handle.record.present.tolist() == [[True, False], [True, True]]
     assert handle.record.maps[0, 1].abs().max() == 0.0
-    panels = list(setup.host.attention_maps.panels_of(handle.record, "separate"))
+    panels = list(setup.host.attention_maps_node.panels_of(handle.record, "separate"))
     assert len(panels) == 2 * 2 * 3  # pictures, words, present subjects
     assert [panel.subject.label for panel in panels[:3]] == ["dog", "dog", "dog"]
 
@@ -239,7 +241,7 @@ def test_node_shows_every_map(setup: Setup) -> None:
     model, conditionings = setup.apply(1.0)
     watched, handle = recorded(setup.host, model, "0-0.5, 0.5-1")
     sample(two_branches(watched, conditionings), setup.noise)
-    node = setup.host.attention_maps.SubjectDiffusionAttentionMaps
+    node = setup.host.attention_maps_node.SubjectDiffusionAttentionMaps
     images, heat, ious, report = node.execute(
         handle, torch.rand(2, 64, 64, 3), "average", 0.5, 0.7
     ).args
@@ -256,7 +258,7 @@ def test_node_shows_every_map(setup: Setup) -> None:
 def test_sentences(setup: Setup) -> None:
     host = setup.host
     model, conditionings = setup.apply(1.0)
-    record = host.record_attention.SubjectDiffusionRecordAttention
+    record = host.record_attention_node.SubjectDiffusionRecordAttention
     with pytest.raises(ValueError, match=r"ranges: expected start-end pairs .* got '0.5-0.2'"):
         record.execute(model, "0.5-0.2")
     with pytest.raises(ValueError, match="got a MODEL without an adapter"):
@@ -264,7 +266,7 @@ def test_sentences(setup: Setup) -> None:
     watched, handle = recorded(host, model)
     with pytest.raises(ValueError, match="model: expected a MODEL whose attention is not yet"):
         record.execute(watched, "0-1")
-    show = host.attention_maps.SubjectDiffusionAttentionMaps
+    show = host.attention_maps_node.SubjectDiffusionAttentionMaps
     with pytest.raises(ValueError, match="attention: expected a finished sampling"):
         show.execute(handle, torch.rand(1, 64, 64, 3), "label", 0.5, 0.7)
     sample(two_branches(watched, conditionings), setup.noise)

@@ -57,7 +57,7 @@ def test_three_branches_in_one_call(
 ) -> None:
     """Different subjects, and different numbers of tokens, per branch; equal to three calls."""
     loaded = host.make_adapter(base, tmp_path, num_subjects=2)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     noise = random_noise(base, batch)
     branches = [
         host.conditioning(random_context(base, i), many_subjects(host, loaded, count, i))
@@ -66,7 +66,7 @@ def test_three_branches_in_one_call(
     separate = [one_branch(model, branch, noise) for branch in branches]
     assert relative_error(separate[0], separate[2]) > 1e-2
     shapes = unet_calls(model)
-    guider = host.guider.ThreeBranchGuider(model)
+    guider = host.guider_node.ThreeBranchGuider(model)
     guider.set_branches(*branches)
     guider.set_scales(3.0, 1.5)
     got = denoise_once(guider, noise, TIMESTEP)
@@ -91,12 +91,12 @@ def many_subjects(host: Host, loaded: Any, count: int, seed: int) -> Any:
 
 def test_guider_equals_comfyuis_dual_cfg(host: Host, base: Base, tmp_path: Path) -> None:
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     branches = [
         host.conditioning(random_context(base, i), host.branch(loaded, count, i))
         for i, count in enumerate((2, 2, 0))
     ]
-    node = host.guider.SubjectDiffusionGuider
+    node = host.guider_node.SubjectDiffusionGuider
     for scales in ((3.0, 1.5), (3.0, 1.0), (1.0, 1.0)):
         (ours,) = node.execute(model, *branches, *scales).args
         stock = stock_nodes.Guider_DualCFG(model)
@@ -109,7 +109,7 @@ def test_guider_equals_comfyuis_dual_cfg(host: Host, base: Base, tmp_path: Path)
 def test_branches_without_subjects_of_their_own(host: Host, base: Base, tmp_path: Path) -> None:
     """A negative from CLIP Text Encode counts as the branch without subjects, in the same call."""
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     context = random_context(base)
     positive = host.conditioning(context, host.branch(loaded, 2), cross_attn_controlnet=context)
     noise = random_noise(base)
@@ -128,7 +128,7 @@ def test_branches_without_subjects_of_their_own(host: Host, base: Base, tmp_path
 @pytest.mark.parametrize("options", [{}, POSITIONS], ids=["paper", "positions"])
 def test_520x776(host: Host, base: Base, tmp_path: Path, options: dict[str, Any]) -> None:
     loaded = host.make_adapter(base, tmp_path, **options)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     branch = host.conditioning(random_context(base), host.branch(loaded, 2))
     noise = random_noise(base, size=(97, 65))
     got = sample(cfg_guider(model, branch, branch), noise, steps=2)
@@ -142,7 +142,7 @@ def test_520x776(host: Host, base: Base, tmp_path: Path, options: dict[str, Any]
 def test_area_conditioning(host: Host, base: Base, tmp_path: Path, area: tuple[Any, ...]) -> None:
     """Inside an area the model sees a cut-out: boxes and mask are those of the cut-out."""
     loaded = host.make_adapter(base, tmp_path, **POSITIONS)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     context, noise = random_context(base), random_noise(base)
     height, width, top, left = 8, 10, 4, 3
     whole = host.branch(loaded, 4)
@@ -185,7 +185,7 @@ def in_area(host: Host, branch: Any, area: tuple[int, int, int, int]) -> Any:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(host: Host, base: Base, tmp_path: Path, dtype: torch.dtype) -> None:
     loaded = host.make_adapter(base, tmp_path, **POSITIONS)
-    exact, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    exact, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     branch = host.conditioning(random_context(base), host.branch(loaded, 2))
     noise = random_noise(base)
     wanted = one_branch(exact, branch, noise)
@@ -193,7 +193,7 @@ def test_half_precision(host: Host, base: Base, tmp_path: Path, dtype: torch.dty
     unet = rounded.model.model.diffusion_model.to(dtype)
     unet.dtype = dtype
     seen: set[torch.dtype] = set()
-    model, _ = host.apply.apply_adapter(rounded.model, rounded.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(rounded.model, rounded.clip, loaded)
     model.set_model_patch(lambda x, options: (seen.add(x.dtype), x)[1], "middle_patch")
     got = one_branch(model, branch, noise)
     assert seen == {dtype}
@@ -204,7 +204,7 @@ def test_keys_and_values_are_computed_once_per_run(
     host: Host, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     layer = host.core("gated_attention").GatedSelfAttention
     calls = []
     original = layer.cache_tokens
@@ -219,7 +219,7 @@ def test_keys_and_values_are_computed_once_per_run(
 def test_subject_strength(host: Host, base: Base, tmp_path: Path) -> None:
     """A subject's own strength acts on its columns, and fades continuously to nothing."""
     loaded = host.make_adapter(base, tmp_path, num_subjects=1, location_control=False)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     context, noise = random_context(base), random_noise(base)
     full, half, none = (
         one_branch(

@@ -30,7 +30,7 @@ def loaded(host: Host, base: Base, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def predict(host: Host, base: Base, loaded: Any, weights: str, strength: float = 1.0) -> Any:
-    node = host.apply.SubjectDiffusionApply
+    node = host.apply_node.SubjectDiffusionApply
     model, _ = node.execute(base.model, base.clip, loaded, strength, 0.0, 1.0, weights).args
     branch = host.conditioning(random_context(base), host.branch(loaded, 2))
     return one_branch(model, branch, random_noise(base))
@@ -78,7 +78,7 @@ def test_zero_is_a_block_without_an_adapter(host: Host, base: Base, loaded: Any)
     """Gates of zero are the layer that adds nothing."""
     got = predict(host, base, loaded, "mid=0, 0=0")
     gates = host.make_base()
-    model, _ = host.apply.apply_adapter(gates.model, gates.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(gates.model, gates.clip, loaded)
     (patcher,) = model.get_additional_models()
     modules = patcher.model
     silent = [name for name in modules.block_names if name.startswith("mid")]

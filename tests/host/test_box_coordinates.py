@@ -20,7 +20,7 @@ def encoder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 
 def encode(encoder: Encoder, subjects: tuple[Any, ...], *switch: bool) -> Any:
-    node = encoder.host.encode.SubjectDiffusionEncode
+    node = encoder.host.encode_node.SubjectDiffusionEncode
     return node.execute(
         encoder.clip, encoder.vision, encoder.loaded, subjects, "a dog", "", *switch
     ).args
@@ -45,7 +45,7 @@ def test_without_them_only_the_mask_knows_the_place(
     context, noise = random_context(base), random_noise(base)
 
     def predictions(loaded: Any) -> list[torch.Tensor]:
-        model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+        model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
         here = host.branch(loaded, 2)
         there = replace(here, subject_boxes_xyxy=here.subject_boxes_xyxy.roll(1, 0))
         return [

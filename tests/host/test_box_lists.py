@@ -28,10 +28,10 @@ def masks(*boxes: tuple[float, ...]) -> torch.Tensor:
 
 def placed(host: Host, value: Any, count: int = 2, box: Any = None) -> list[tuple[float, ...]]:
     subjects = tuple(
-        host.subjects.Subject(**{**vars(subject(host, mask=None, box=box)), "name": f"Subject {i}"})
+        host.subject.Subject(**{**vars(subject(host, mask=None, box=box)), "name": f"Subject {i}"})
         for i in range(1, count + 1)
     )
-    node = host.layout.SubjectDiffusionLayout
+    node = host.layout_node.SubjectDiffusionLayout
     return edges(node.execute(subjects, 128, 128, boxes=value)[0])
 
 

@@ -21,7 +21,7 @@ PHOTO = ROOT / "assets" / "photos" / "park.png"
 
 
 def subject(host: Host, box: Any, strength: float = 1.0) -> Any:
-    return host.subjects.Subject(
+    return host.subject.Subject(
         name="Subject 1",
         images=torch.rand(1, 8, 8, 3),
         masks=None,
@@ -33,7 +33,7 @@ def subject(host: Host, box: Any, strength: float = 1.0) -> Any:
 
 def box_mask(host: Host, boxes: list[Any], *size: int, grow: int = 0, feather: int = 0) -> Any:
     subjects = tuple(subject(host, box) for box in boxes)
-    node = host.box_mask.SubjectDiffusionBoxMask
+    node = host.box_mask_node.SubjectDiffusionBoxMask
     (mask,) = node.execute(subjects, *size, grow, feather).args
     return mask
 
@@ -74,7 +74,7 @@ def test_fractions_do_not_grow_by_rounding(host: Host) -> None:
 
 
 def test_a_subject_that_is_left_out_has_no_place(host: Host) -> None:
-    node = host.box_mask.SubjectDiffusionBoxMask
+    node = host.box_mask_node.SubjectDiffusionBoxMask
     (mask,) = node.execute((subject(host, "0,0,1,1", strength=0.0),), 16, 16, 0, 0).args
     assert not mask.any()
 
@@ -111,7 +111,7 @@ def test_outside_the_mask_the_latent_stays(
     answer as it is (DPM++ 2M); Euler's sum rounds."""
     base: Base = host.make_base(family)
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     width, height = size
     mask = box_mask(host, ["0.1,0.2,0.55,0.9"], width, height, grow=4, feather=8)
     shape = (1, base.config["in_channels"], height // 8, width // 8)

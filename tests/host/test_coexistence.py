@@ -51,7 +51,7 @@ def run(host: Host, model: Any, clip: Any, loaded: Any, base: Base) -> torch.Ten
 def test_lora_before_and_after(host: Host, tmp_path: Path, settings: tuple[float, ...]) -> None:
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
-    apply = host.apply.apply_adapter
+    apply = host.apply_node.apply_adapter
     without = run(host, *apply(base.model, base.clip, loaded, *settings), loaded, base)
     with_lora = comfy.sd.load_lora_for_models(base.model, base.clip, make_lora(), 1.0, 1.0)
     before = run(host, *apply(*with_lora, loaded, *settings), loaded, base)
@@ -66,7 +66,7 @@ def test_stock_text_keeps_a_lora(host: Host, tmp_path: Path) -> None:
     """ "Stock" is the base with the user's LoRAs, without the adapter's text encoder."""
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
-    applied = host.apply.apply_adapter(base.model, base.clip, loaded)
+    applied = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     _, clip = comfy.sd.load_lora_for_models(*applied, make_lora(), 1.0, 1.0)
     _, wanted = comfy.sd.load_lora_for_models(base.model, base.clip, make_lora(), 1.0, 1.0)
     stock = host.text_encoding.without_adapter(
@@ -85,7 +85,7 @@ def test_two_adapters_on_two_clones(
     first, second = (host.make_adapter(base, tmp_path, seed) for seed in (10, 20))
     stock = run_stock(host, base)
     applied = [
-        host.apply.apply_adapter(base.model, base.clip, loaded, *settings)
+        host.apply_node.apply_adapter(base.model, base.clip, loaded, *settings)
         for loaded in (first, second)
     ]
     results = [
@@ -106,7 +106,7 @@ def run_stock(host: Host, base: Base) -> torch.Tensor:
 def test_subjects_of_another_adapter_are_refused(host: Host, tmp_path: Path) -> None:
     base = host.make_base()
     first, second = (host.make_adapter(base, tmp_path, seed) for seed in (10, 20))
-    model, _ = host.apply.apply_adapter(base.model, base.clip, first)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, first)
     positive = host.conditioning(random_context(base), host.branch(second, 1))
     with pytest.raises(ValueError, match=r"encoded with the adapter 'adapter_10\.safetensors'"):
         sample(cfg_guider(model, positive, positive), random_noise(base))
@@ -115,7 +115,7 @@ def test_subjects_of_another_adapter_are_refused(host: Host, tmp_path: Path) -> 
 def test_nothing_stays_alive(host: Host, tmp_path: Path) -> None:
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
-    model, clip = host.apply.apply_adapter(base.model, base.clip, loaded, 1.0, 0.1, 0.9)
+    model, clip = host.apply_node.apply_adapter(base.model, base.clip, loaded, 1.0, 0.1, 0.9)
     run(host, model, clip, loaded, base)
     assert live_generations(host) == []
     (patcher,) = model.get_additional_models()
@@ -137,7 +137,7 @@ def test_a_cancelled_run_keeps_no_tables(host: Host, tmp_path: Path) -> None:
     """The guider is an output that ComfyUI keeps; what it holds must not hold memory."""
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     positive = host.conditioning(random_context(base), host.branch(loaded, 2))
     guider = cfg_guider(model, positive, positive)
 
@@ -169,7 +169,7 @@ def live_generations(host: Host) -> list[Any]:
 def test_unloading_and_loading_again(host: Host, tmp_path: Path) -> None:
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
-    model, clip = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, clip = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     before = run(host, model, clip, loaded, base)
     comfy.model_management.unload_all_models()
     assert current_models() == []

@@ -31,7 +31,7 @@ class Setup:
         self.host = host
         self.base: Base = host.make_base()
         self.loaded = host.make_adapter(self.base, folder, **POSITIONS)
-        self.model, self.clip = host.apply.apply_adapter(
+        self.model, self.clip = host.apply_node.apply_adapter(
             self.base.model, self.base.clip, self.loaded
         )
         self.vision = host.tiny_clip_vision.TinyClipVision(host.tiny)
@@ -48,9 +48,9 @@ class Setup:
     def encode(self, prompt: str) -> tuple[Any, Any, Any]:
         """Encode with a dog in a box."""
         picture = torch.rand(1, 40, 40, 3, generator=torch.Generator().manual_seed(5))
-        node = self.host.subject.SubjectDiffusionSubject
+        node = self.host.subject_node.SubjectDiffusionSubject
         (subjects,) = node.execute(picture, "dog", "0.1,0.1,0.5,0.9", 1.0).args
-        return self.host.encode.SubjectDiffusionEncode.execute(
+        return self.host.encode_node.SubjectDiffusionEncode.execute(
             self.clip, self.vision, self.loaded, subjects, prompt, ""
         ).args
 

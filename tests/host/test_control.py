@@ -63,15 +63,15 @@ class Setup:
 
     def apply(self, strength: float = 1.0) -> tuple[Any, Any, Any]:
         """MODEL, positive and negative."""
-        model, clip = self.host.apply.apply_adapter(
+        model, clip = self.host.apply_node.apply_adapter(
             self.base.model, self.base.clip, self.loaded, strength
         )
         vision = self.host.tiny_clip_vision.TinyClipVision(self.host.tiny)
         picture = self.hint[:, :40, :40]
-        node = self.host.subject.SubjectDiffusionSubject
+        node = self.host.subject_node.SubjectDiffusionSubject
         (first,) = node.execute(picture, "dog", "0.1,0.1,0.5,0.9", 1.0).args
         (both,) = node.execute(1 - picture, "cat", "0.5,0.2,1,0.9", 1.0, None, first).args
-        positive, _, negative = self.host.encode.SubjectDiffusionEncode.execute(
+        positive, _, negative = self.host.encode_node.SubjectDiffusionEncode.execute(
             clip, vision, self.loaded, both, PROMPT, NEGATIVE
         ).args
         return model, positive, negative
@@ -100,7 +100,7 @@ class FourLevels(Setup):
         self.noise = random_noise(self.base)
 
     def apply(self, strength: float = 1.0) -> tuple[Any, Any, Any]:
-        model, _ = self.host.apply.apply_adapter(
+        model, _ = self.host.apply_node.apply_adapter(
             self.base.model, self.base.clip, self.loaded, strength
         )
         if strength == 0.0:

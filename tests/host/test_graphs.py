@@ -21,11 +21,11 @@ def runner(
 ) -> Iterator[GraphRunner]:
     folder = tmp_path_factory.mktemp("weights")
     factories.save_tiny_files(folder)
-    original = host.tiny_loader.WEIGHTS
-    host.tiny_loader.WEIGHTS = folder
+    original = host.tiny_loader_node.WEIGHTS
+    host.tiny_loader_node.WEIGHTS = folder
     make_pictures(Path(folder_paths.get_input_directory()))
     yield GraphRunner()
-    host.tiny_loader.WEIGHTS = original
+    host.tiny_loader_node.WEIGHTS = original
 
 
 def test_the_subjects_reach_the_picture(runner: GraphRunner) -> None:

@@ -25,16 +25,16 @@ class Setup:
         self.vision = host.tiny_clip_vision.TinyClipVision(host.tiny)
         self.noise = random_noise(self.base, batch=2)
         image = torch.rand(1, 40, 40, 3, generator=torch.Generator().manual_seed(5))
-        node = host.subject.SubjectDiffusionSubject
+        node = host.subject_node.SubjectDiffusionSubject
         (first,) = node.execute(image, "dog", "0.1,0.1,0.5,0.9", 1.0).args
         (self.subjects,) = node.execute(1 - image, "cat", "0.5,0.2,1,0.9", 1.0, None, first).args
 
     def apply(self, *settings: float) -> tuple[Any, tuple[Any, Any, Any]]:
         """MODEL, and positive, image-only, negative."""
-        model, clip = self.host.apply.apply_adapter(
+        model, clip = self.host.apply_node.apply_adapter(
             self.base.model, self.base.clip, self.loaded, *settings
         )
-        conditionings = self.host.encode.SubjectDiffusionEncode.execute(
+        conditionings = self.host.encode_node.SubjectDiffusionEncode.execute(
             clip, self.vision, self.loaded, self.subjects, "a dog and a cat", "blurry"
         ).args
         return model, conditionings

@@ -34,7 +34,7 @@ def guiders(host: Host, base: Base, tmp_path_factory: pytest.TempPathFactory) ->
     """With a subject, and plain."""
     with torch.inference_mode():
         loaded = host.make_adapter(base, tmp_path_factory.mktemp("adapter"))
-        model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+        model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
         context = random_context(base)
         with_subject = host.conditioning(context, host.branch(loaded, 1))
         nothing = host.conditioning(context, None)
@@ -46,7 +46,7 @@ def latent() -> dict[str, torch.Tensor]:
 
 
 def strip(host: Host, guiders: tuple[Any, Any], alphas: str, sampler: str = "euler") -> Any:
-    node = host.interpolate.SubjectDiffusionInterpolate
+    node = host.interpolate_node.SubjectDiffusionInterpolate
     chosen = comfy.samplers.sampler_object(sampler)
     return node.execute(FixedNoise(), *guiders, chosen, SIGMAS, latent(), alphas)[0]["samples"]
 
@@ -64,7 +64,7 @@ def part(
 
 def cut_of(host: Host, base: Base, alpha: float) -> int:
     sampling = base.model.get_model_object("model_sampling")
-    return host.interpolate.num_subject_steps(alpha, SIGMAS, sampling)
+    return host.interpolate_node.num_subject_steps(alpha, SIGMAS, sampling)
 
 
 def test_cuts_follow_the_timesteps(host: Host, base: Base) -> None:
@@ -114,7 +114,7 @@ def test_the_common_part_runs_once(host: Host, base: Base, guiders: tuple[Any, A
     alphas = [0.0, 0.6, 0.6, 1.0]
     strip(host, tuple(counted), " ".join(map(str, alphas)))
     cuts = [cut_of(host, base, alpha) for alpha in alphas]
-    assert len(calls) == host.interpolate.total_steps(cuts, STEPS)
+    assert len(calls) == host.interpolate_node.total_steps(cuts, STEPS)
 
 
 @pytest.mark.parametrize("alphas", ["", "half", "0.5 1.5", "nan", "-0.1"])
@@ -124,13 +124,13 @@ def test_bad_alphas(host: Host, guiders: tuple[Any, Any], alphas: str) -> None:
 
 
 def test_no_steps(host: Host, guiders: tuple[Any, Any]) -> None:
-    node = host.interpolate.SubjectDiffusionInterpolate
+    node = host.interpolate_node.SubjectDiffusionInterpolate
     with pytest.raises(ValueError, match="sigmas: expected at least one step, got 0 numbers"):
         node.execute(FixedNoise(), *guiders, None, torch.zeros(0), latent(), "0.5")
 
 
 def test_noise_mask(host: Host, guiders: tuple[Any, Any]) -> None:
-    node = host.interpolate.SubjectDiffusionInterpolate
+    node = host.interpolate_node.SubjectDiffusionInterpolate
     masked = {**latent(), "noise_mask": torch.ones(1, 64, 64)}
     with pytest.raises(ValueError, match="expected a latent without a noise mask"):
         node.execute(FixedNoise(), *guiders, None, SIGMAS, masked, "0.5")

@@ -39,7 +39,7 @@ def make_case(host: Host, seed: int, mode: str) -> tuple[dict[str, Any], list[tu
         mask[:, edges[1] : edges[3], edges[0] : edges[2]] = 1
         box = [0.1, 0.2, 0.45, 0.7] if draw.random() < 0.2 else None
         subjects += (
-            host.subjects.Subject(
+            host.subject.Subject(
                 name=f"Subject {index + 1}",
                 images=torch.zeros(1, size[1], size[0], 3),
                 masks=mask,

@@ -44,7 +44,7 @@ class Setup:
         ]
 
     def apply(self, settings: tuple[float, ...] = (1.0, 0.0, 1.0)) -> Any:
-        return self.host.apply.apply_adapter(
+        return self.host.apply_node.apply_adapter(
             self.base.model, self.base.clip, self.loaded, *settings
         )[0]
 

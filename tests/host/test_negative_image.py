@@ -24,7 +24,7 @@ def encoder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 
 def encode(encoder: Encoder, subjects: tuple[Any, ...], negative: torch.Tensor | None) -> Any:
-    node = encoder.host.encode.SubjectDiffusionEncode
+    node = encoder.host.encode_node.SubjectDiffusionEncode
     arguments = (encoder.clip, encoder.vision, encoder.loaded, subjects, "a dog", "blurry")
     return node.execute(*arguments, negative_image=negative).args
 
@@ -68,12 +68,12 @@ def test_several_views_and_ranges(host: Host, encoder: Encoder) -> None:
 
 def test_both_guidances(host: Host, encoder: Encoder) -> None:
     """One UNet call of all branches, and the formulas of Guider and KSampler."""
-    model, _ = host.apply.apply_adapter(encoder.base.model, encoder.base.clip, encoder.loaded)
+    model, _ = host.apply_node.apply_adapter(encoder.base.model, encoder.base.clip, encoder.loaded)
     noise = random_noise(encoder.base)
     branches = encode(encoder, two_subjects(host), NEGATIVE)
     separate = [one_branch(model, branch, noise) for branch in branches]
     calls = unet_calls(model)
-    (guider,) = host.guider.SubjectDiffusionGuider.execute(model, *branches, 3.0, 1.5).args
+    (guider,) = host.guider_node.SubjectDiffusionGuider.execute(model, *branches, 3.0, 1.5).args
     got = denoise_once(guider, noise, TIMESTEP)
     assert relative_error(got, three_branch_guidance(*separate, 3.0, 1.5)) < 1e-4
     two = denoise_once(cfg_guider(model, branches[0], branches[2], cfg=3.0), noise, TIMESTEP)
@@ -87,7 +87,7 @@ def test_the_picture_itself_as_negative_cancels_the_subject(
     host: Host, encoder: Encoder, tmp_path: Path
 ) -> None:
     """Then the negative branch is the image-only branch, and their difference is nothing."""
-    model, _ = host.apply.apply_adapter(encoder.base.model, encoder.base.clip, encoder.loaded)
+    model, _ = host.apply_node.apply_adapter(encoder.base.model, encoder.base.clip, encoder.loaded)
     subject = make_subject(host, box="0.1,0.2,0.5,0.8")
     _, image_only, negative = encode(encoder, (subject,), subject.images)
     noise = random_noise(encoder.base)

@@ -25,7 +25,7 @@ def subjects(host: Host, *boxes: str) -> Any:
     """Subjects called a, b, c, ... in these boxes."""
     chained: Any = ()
     for label, box in zip("abc", boxes, strict=False):
-        subject = host.subject.SubjectDiffusionSubject.execute
+        subject = host.subject_node.SubjectDiffusionSubject.execute
         chained = subject(torch.rand(1, 8, 8, 3), label, box, 1.0, None, chained).args[0]
     return chained
 

@@ -141,7 +141,7 @@ def test_pixels_become_fractions(host: Host) -> None:
 def make_subject(host: Host, mask: torch.Tensor | None = None, **options: Any) -> Any:
     image = torch.rand(options.pop("views", 1), 20, 30, options.pop("channels", 3))
     inputs = {"label": "dog", "box": "0,0,1,1", "strength": 1.0, **options}
-    (subjects,) = host.subject.SubjectDiffusionSubject.execute(image, mask=mask, **inputs).args
+    (subjects,) = host.subject_node.SubjectDiffusionSubject.execute(image, mask=mask, **inputs).args
     return subjects[-1]
 
 
@@ -175,7 +175,7 @@ def test_reference_view_is_what_the_encoder_gets(host: Host, encoder: Encoder) -
             return super().encode_image(image, crop)
 
     encoder.encode(*subjects, vision=Watched(host.tiny))
-    (shown,) = host.reference_view.SubjectDiffusionReferenceView.execute(
+    (shown,) = host.reference_view_node.SubjectDiffusionReferenceView.execute(
         subjects, encoder.loaded
     ).args
     assert shown.shape == (3, 96, 96, 3)
@@ -190,11 +190,11 @@ class Encoder:
         self.host = host
         self.base = host.make_base()
         self.loaded = host.make_adapter(self.base, folder, **options)
-        _, self.clip = host.apply.apply_adapter(self.base.model, self.base.clip, self.loaded)
+        _, self.clip = host.apply_node.apply_adapter(self.base.model, self.base.clip, self.loaded)
         self.vision = host.tiny_clip_vision.TinyClipVision(host.tiny)
 
     def encode(self, *subjects: Any, prompt: str = "a dog", vision: Any = None) -> Any:
-        return self.host.encode.SubjectDiffusionEncode.execute(
+        return self.host.encode_node.SubjectDiffusionEncode.execute(
             self.clip, vision or self.vision, self.loaded, subjects, prompt, ""
         ).args
 
@@ -239,7 +239,7 @@ def test_strength_zero_removes_the_subject(host: Host, encoder: Encoder) -> None
 
 def test_errors_count_all_subjects(host: Host, encoder: Encoder) -> None:
     left_out = make_subject(host, strength=0.0)
-    node = host.subject.SubjectDiffusionSubject
+    node = host.subject_node.SubjectDiffusionSubject
     image = torch.rand(1, 8, 8, 3)
     (subjects,) = node.execute(image, "cat", "", 1.0, previous=(left_out,)).args
     with pytest.raises(ValueError, match="Subject 2 has no box"):
@@ -311,7 +311,7 @@ def test_progress_and_cancel(host: Host, encoder: Encoder) -> None:
 def test_apply_checks_the_model(host: Host, encoder: Encoder) -> None:
     other = host.make_base("sd15")
     with pytest.raises(ValueError, match=r"model: expected a tiny base with input channels 16"):
-        host.apply.apply_adapter(other.model, other.clip, encoder.loaded)
+        host.apply_node.apply_adapter(other.model, other.clip, encoder.loaded)
 
 
 def test_size_of_a_block_without_comfyuis_help(host: Host) -> None:

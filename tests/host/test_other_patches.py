@@ -48,7 +48,7 @@ class Setup:
         self.noise = random_noise(self.base)
 
     def apply(self, model: Any, strength: float = 1.0) -> Any:
-        return self.host.apply.apply_adapter(model, self.base.clip, self.loaded, strength)[0]
+        return self.host.apply_node.apply_adapter(model, self.base.clip, self.loaded, strength)[0]
 
     def run(self, model: Any, has_subjects: bool = True) -> torch.Tensor:
         context = random_context(self.base)

@@ -75,7 +75,7 @@ def test_same_noise_prediction(
 ) -> None:
     base = host.make_base(family)
     loaded = host.make_adapter(base, tmp_path, **options)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     branch = host.branch(loaded, count)
     context, noise = random_context(base), random_noise(base, batch=2)
     positive = host.conditioning(context, branch)
@@ -93,7 +93,7 @@ def test_same_noise_prediction(
 def test_odd_latent_sizes(host: Host, tmp_path: Path, options: dict[str, Any]) -> None:
     base = host.make_base("sd2")
     loaded = host.make_adapter(base, tmp_path, **options)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     branch = host.branch(loaded, 2)
     context, noise = random_context(base), random_noise(base, size=(25, 37))
     positive = host.conditioning(context, branch)

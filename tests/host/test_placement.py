@@ -16,7 +16,7 @@ def subject(host: Host, *, mask: tuple[int, int, int, int] | None, box: Any = No
     if mask is not None:
         masks = torch.zeros(1, 40, 80)
         masks[:, mask[1] : mask[3], mask[0] : mask[2]] = 1
-    return host.subjects.Subject(
+    return host.subject.Subject(
         name="Subject 1",
         images=torch.rand(1, 40, 80, 3),
         masks=masks,
@@ -27,7 +27,7 @@ def subject(host: Host, *, mask: tuple[int, int, int, int] | None, box: Any = No
 
 
 def layout(host: Host, subjects: tuple[Any, ...], *options: Any, size: int = 128) -> Any:
-    return host.layout.SubjectDiffusionLayout.execute(subjects, size, size, *options)[0]
+    return host.layout_node.SubjectDiffusionLayout.execute(subjects, size, size, *options)[0]
 
 
 def edges(subjects: tuple[Any, ...]) -> list[tuple[float, ...]]:

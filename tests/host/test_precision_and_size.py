@@ -25,7 +25,7 @@ HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 
 def predict(host: Host, base: Base, loaded: Any, seen: set[torch.dtype]) -> torch.Tensor:
     """One model call; `seen` collects the types that the gated layers get and give."""
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     (patcher,) = model.get_additional_models()
     hooks = [
         layer.register_forward_hook(lambda _m, args, out: seen.update((args[0].dtype, out.dtype)))
@@ -92,7 +92,7 @@ def test_sizes_in_steps_of_8_pixels(
     """A batch gives what its samples give alone, at any size."""
     base = host.make_base(family)
     loaded = host.make_adapter(base, tmp_path, **POSITIONS)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     positive = host.conditioning(random_context(base), host.branch(loaded, 2))
     negative = host.conditioning(random_context(base), host.branch(loaded, 0))
     noise = random_noise(base, batch=2, size=(size[1] // 8, size[0] // 8))

@@ -30,7 +30,7 @@ def base(host: Host) -> Base:
 
 
 def subject(host: Host, region: torch.Tensor | None, box: str = "", **options: Any) -> Any:
-    node = host.subject.SubjectDiffusionSubject
+    node = host.subject_node.SubjectDiffusionSubject
     image = torch.rand(1, 12, 12, 3)
     ((made,),) = node.execute(image, "dog", box, 1.0, region=region, **options).args
     return made
@@ -92,7 +92,7 @@ def test_the_region_is_the_location_mask(
 ) -> None:
     """Soft values stay; other subjects keep their rectangles."""
     loaded = host.make_adapter(base, tmp_path, mask_polarity=polarity)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     plain = host.branch(loaded, 2)
     region = disc(17 * 4, 13 * 4)[0]
     got = mask_of(host, model, with_regions(plain, region, None), (17, 13))
@@ -107,7 +107,7 @@ def test_the_region_is_the_location_mask(
 
 def test_a_rectangular_region_equals_the_box(host: Host, base: Base, tmp_path: Path) -> None:
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     box = (0.25, 0.125, 0.75, 0.5)
     plain = host.branch(loaded, 1)
     plain.subject_boxes_xyxy[0] = torch.tensor(box)
@@ -127,7 +127,7 @@ def test_a_rectangular_region_equals_the_box(host: Host, base: Base, tmp_path: P
 def test_region_in_an_area_conditioning(host: Host, base: Base, tmp_path: Path) -> None:
     """Inside an area the model sees the cut-out of the region."""
     loaded = host.make_adapter(base, tmp_path, **POSITIONS)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     height, width, top, left = 8, 10, 4, 3
     region = disc(64, 64)[0]  # four pixels a cell
     branch = with_regions(host.branch(loaded, 1), region)
@@ -159,7 +159,7 @@ def test_encode_carries_the_region_to_every_view(host: Host, tmp_path: Path) -> 
 def test_layout_draws_the_region_and_warns_of_stretching(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node = host.layout.SubjectDiffusionLayout
+    node = host.layout_node.SubjectDiffusionLayout
     made = subject(host, disc(64, 128))
     with caplog.at_level(logging.WARNING):
         with_region = node.execute((made,), 256, 128)[1]

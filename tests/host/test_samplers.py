@@ -20,7 +20,7 @@ class Setup:
         self.host = host
         self.base: Base = host.make_base()
         self.loaded = host.make_adapter(self.base, folder)
-        self.model, _ = host.apply.apply_adapter(self.base.model, self.base.clip, self.loaded)
+        self.model, _ = host.apply_node.apply_adapter(self.base.model, self.base.clip, self.loaded)
         self.noise = random_noise(self.base, size=(8, 8))
         self.branches = [
             host.conditioning(random_context(self.base, i), host.branch(self.loaded, count))
@@ -31,7 +31,7 @@ class Setup:
         return cfg_guider(model, self.branches[0], self.branches[2], cfg=2.0)
 
     def three_branches(self, model: Any) -> Any:
-        guider = self.host.guider.ThreeBranchGuider(model)
+        guider = self.host.guider_node.ThreeBranchGuider(model)
         guider.set_branches(*self.branches)
         guider.set_scales(2.0, 1.5)
         return guider

@@ -33,16 +33,16 @@ def output_folder() -> Iterator[Path]:
 
 
 def encoded(encoder: Encoder, *subjects: Any, vision: Any = None) -> tuple[Any, ...]:
-    node_class = encoder.host.encode_subjects.SubjectDiffusionEncodeSubjects
+    node_class = encoder.host.encode_subjects_node.SubjectDiffusionEncodeSubjects
     return node_class.execute(subjects, vision or encoder.vision, encoder.loaded).args[0]
 
 
 def save_and_load(host: Host, subjects: tuple[Any, ...], before: Any = None) -> tuple[Any, ...]:
-    result = host.save_subjects.SubjectDiffusionSaveSubjects.execute(
+    result = host.save_subjects_node.SubjectDiffusionSaveSubjects.execute(
         subjects, "subject_diffusion_embeds/mine"
     )
     name = Path(result.ui.as_dict()["text"][0]).name
-    return host.load_subjects.SubjectDiffusionLoadSubjects.execute(name, before).args[0]
+    return host.load_subjects_node.SubjectDiffusionLoadSubjects.execute(name, before).args[0]
 
 
 def everything(host: Host) -> tuple[Any, ...]:
@@ -79,7 +79,7 @@ def assert_equal_conditionings(host: Host, got: Any, wanted: Any) -> None:
 
 
 def test_loading_equals_encoding_bit_for_bit(host: Host, encoder: Encoder) -> None:
-    layout = host.layout.SubjectDiffusionLayout
+    layout = host.layout_node.SubjectDiffusionLayout
     subjects = everything(host)
     loaded = save_and_load(host, encoded(encoder, *subjects))
     direct, placed, inside = (
@@ -114,7 +114,7 @@ def test_layout_shows_and_places_them(host: Host, encoder: Encoder) -> None:
     mask[:, 4:16, 8:28] = 1
     subject = replace(make_subject(host, mask), box=None)
     loaded = save_and_load(host, encoded(encoder, subject))
-    node_class = host.layout.SubjectDiffusionLayout
+    node_class = host.layout_node.SubjectDiffusionLayout
     results = [node_class.execute(s, 128, 128, "reference") for s in ((subject,), loaded)]
     assert results[0][0][0].box == results[1][0][0].box
     drawn, shown = results[0][1], results[1][1]
@@ -163,14 +163,14 @@ def test_what_cannot_be_saved(host: Host, encoder: Encoder, output_folder: Path)
 
 def test_a_missing_file_names_the_folders(host: Host) -> None:
     with pytest.raises(ValueError, match=r"file_name: expected a file in .*models.*output.*, got"):
-        host.load_subjects.SubjectDiffusionLoadSubjects.execute("absent.safetensors")
+        host.load_subjects_node.SubjectDiffusionLoadSubjects.execute("absent.safetensors")
 
 
 def test_the_list_follows_the_folders(host: Host, encoder: Encoder, output_folder: Path) -> None:
     """Files that come, and folders that go while ComfyUI runs, as people clear their output."""
 
     def options() -> list[str]:
-        inputs = host.load_subjects.SubjectDiffusionLoadSubjects.INPUT_TYPES()["required"]
+        inputs = host.load_subjects_node.SubjectDiffusionLoadSubjects.INPUT_TYPES()["required"]
         return inputs["file_name"][1]["options"]
 
     assert options() == []

@@ -62,12 +62,12 @@ def sams_folder(base_folder: Path) -> Iterator[Path]:
 
 
 def load(host: Host, name: str) -> Any:
-    (segmenter,) = host.segment_loader.SubjectDiffusionSegmentLoader.execute(name).args
+    (segmenter,) = host.segment_loader_node.SubjectDiffusionSegmentLoader.execute(name).args
     return segmenter
 
 
 def segment(host: Host, segmenter: Any, image: Any, box: str, points: str, clean: Any = RAW) -> Any:
-    node_class = host.segment.SubjectDiffusionSegment
+    node_class = host.segment_node.SubjectDiffusionSegment
     return node_class.execute(image, segmenter, box, points, *clean).args
 
 

@@ -42,7 +42,7 @@ def encoded(setup: Setup, subjects: tuple[Any, ...], *settings: float) -> tuple[
 
 
 def test_node_has_the_whole_range_by_default(host: Host) -> None:
-    node = host.subject.SubjectDiffusionSubject
+    node = host.subject_node.SubjectDiffusionSubject
     image = torch.rand(1, 8, 8, 3)
     ((whole,),) = node.execute(image, "dog", "0,0,1,1", 1.0).args
     ((part,),) = node.execute(image, "dog", "0,0,1,1", 1.0, start_percent=0.2, end_percent=0.7).args

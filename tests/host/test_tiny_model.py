@@ -10,10 +10,10 @@ import torch
 from host_models import Host, relative_error
 
 from subject_diffusion_core import checkpoint
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.prompts import build_chunk, build_prompt
 from subject_diffusion_core.text_fusion import fuse_placeholder_embeddings
-from subject_diffusion_core.tiny_vision import TinyVision, normalise_pixels
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import TinyVision, normalise_pixels
 
 SPECIAL = {"start_token_id": 49406, "end_token_id": 49407, "pad_token_id": 49407}
 
@@ -61,7 +61,7 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
     """Template, placeholder positions, projection and the retrained text encoder, all together."""
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
-    _, clip = host.apply.apply_adapter(base.model, base.clip, loaded)
+    _, clip = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     prompt = "a sks picture of things"
     views = [
         host.vision.SubjectViews(
@@ -70,7 +70,7 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
         for _ in labels
     ]
     subjects = tuple(
-        host.subjects.Subject(
+        host.subject.Subject(
             name=label,
             images=torch.rand(1, 8, 8, 3),
             masks=None,
@@ -117,12 +117,12 @@ def _training_text(adapter, clip, prompt, labels, views) -> torch.Tensor:
 def test_loader_node(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factories.save_tiny_files(tmp_path)
     monkeypatch.setattr(host.tiny_loader, "WEIGHTS", tmp_path)
-    outputs = host.tiny_loader.SubjectDiffusionTinyLoader.execute().args
+    outputs = host.tiny_loader_node.SubjectDiffusionTinyLoader.execute().args
     assert len(outputs) == 5
     assert outputs[4].config.base_family == "tiny"
-    before = host.tiny_loader.SubjectDiffusionTinyLoader.fingerprint_inputs()
+    before = host.tiny_loader_node.SubjectDiffusionTinyLoader.fingerprint_inputs()
     factories.save_tiny_files(tmp_path)
-    assert host.tiny_loader.SubjectDiffusionTinyLoader.fingerprint_inputs() != before
+    assert host.tiny_loader_node.SubjectDiffusionTinyLoader.fingerprint_inputs() != before
 
 
 def test_unfit_unet_weights_are_refused(host: Host) -> None:

@@ -18,9 +18,10 @@ from host_models import BOXES, Base, Host, cfg_guider, random_context, random_no
 from test_parity import TIMESTEP, host_prediction
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.prompts import build_chunk, build_prompt
+from subject_diffusion_core.tiny import tiny_base
 from training.assembly import adapter_config, adapter_from_model, build_model, choose_trainable
 from training.base_model import BaseModel
 from training.base_models import read_tiny_base
@@ -142,7 +143,7 @@ def both_predictions(
     x = noise * sigma / (sigma**2 + 1) ** 0.5
     timesteps = torch.full((2,), TIMESTEP)
     wanted = model(x, timesteps, conditioning_for(branch, recipe, noise))
-    applied, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    applied, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     positive = host.conditioning(context, branch)
     got = host_prediction(base, cfg_guider(applied, positive, positive), noise)
     stock = [host.conditioning(context, None)] * 2
@@ -199,17 +200,17 @@ def test_fused_text(host: Host, tmp_path: Path, switch: bool, text_encoder: str)
     path = export(model, base, recipe, vision, tmp_path / "adapter.safetensors")
     loaded = host.adapter_types.load_adapter(path)
     bases = host.make_base("tiny")
-    _, clip = host.apply.apply_adapter(bases.model, bases.clip, loaded)
+    _, clip = host.apply_node.apply_adapter(bases.model, bases.clip, loaded)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)
     mask = np.zeros((60, 80), bool)
     mask[10:50, 20:70] = True
     picture, alpha = torch.from_numpy(image)[None] / 255, torch.from_numpy(mask)[None].float()
-    (subjects,) = host.subject.SubjectDiffusionSubject.execute(
+    (subjects,) = host.subject_node.SubjectDiffusionSubject.execute(
         picture, "dog", "0,0,1,1", 1.0, mask=alpha
     ).args
     encoder = host.tiny_clip_vision.TinyClipVision(host.tiny)
-    positive = host.encode.SubjectDiffusionEncode.execute(
+    positive = host.encode_node.SubjectDiffusionEncode.execute(
         clip, encoder, loaded, subjects, "a dog on a beach", ""
     ).args[0]
     reference = reference_picture(

@@ -28,7 +28,7 @@ def reorder(subject: Any, order: list[int]) -> Any:
 
 
 def predictions(host: Host, encoder: Encoder, *subjects: Any) -> list[torch.Tensor]:
-    model, _ = host.apply.apply_adapter(encoder.base.model, encoder.base.clip, encoder.loaded)
+    model, _ = host.apply_node.apply_adapter(encoder.base.model, encoder.base.clip, encoder.loaded)
     noise = random_noise(encoder.base)
     results = []
     for subject in subjects:

@@ -12,7 +12,8 @@ import torch
 from bench_work import write_tables, write_work
 from tiny_tables import write_weights
 
-from subject_diffusion_core import checkpoint, tiny_base
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
 from training.__main__ import main
 from training.ablation.variant_training import VariantTraining, stage_for
 from training.ablation.variants import VARIANTS

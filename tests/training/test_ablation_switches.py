@@ -9,8 +9,9 @@ import pytest
 import torch
 from tiny_tables import batch_maker, small_recipe
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.tiny_vision import TinyVision
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.tiny_vision import TinyVision
 from training.ablation.variant_training import cut_grounding
 from training.ablation.variants import BY_NAME, VARIANTS, Variant
 from training.model import Conditioning, SubjectDiffusionModel

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from training.tiny.block_pca import MAX_LATENT_STD, blocks, fit_basis, install_basis
 
 

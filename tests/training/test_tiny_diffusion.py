@@ -9,8 +9,9 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from tiny_tables import batch_maker, small_recipe
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.tiny_vision import TinyVision
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.tiny_vision import TinyVision
 from training.attention import use_plain_attention
 from training.model import SubjectDiffusionModel
 from training.tiny.autoencoder import build_autoencoder

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.tiny_vision import TinyVision
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.tiny_vision import TinyVision
 from training.model import SubjectDiffusionModel
 from training.sampling import GenerationRequest, SubjectRequest
 from training.text import CompactVocabulary, encode_words

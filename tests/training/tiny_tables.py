@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.tiny_vision import TinyVision
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.tiny_vision import TinyVision
 from training.tiny.autoencoder import build_autoencoder
 from training.tiny.batches import BatchMaker, corpus_vocabulary
 from training.tiny.build import build_model

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.adapter_config import AdapterConfig
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.files.adapter_config import AdapterConfig
+from subject_diffusion_core.tiny import tiny_base
 
 from ..data.storage import write_json
 from ..model import AdapterShape, SubjectDiffusionModel

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
 from ..data.library import Library
 from ..data.storage import save_array

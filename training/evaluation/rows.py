@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
 from ..data.compose import compose
 from ..data.library import Library

@@ -13,8 +13,8 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.losses import cross_attention_map_loss
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
 from ..base_model import SCHEDULE, BaseModel
 from ..dataset.batches import MicroBatch

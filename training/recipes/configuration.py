@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from subject_diffusion_core.adapter_config import AdapterConfig
+from subject_diffusion_core.files.adapter_config import AdapterConfig
 
 MAP_LOSSES = ("balanced_l1", "l1", "off")
 MAX_SUBJECTS = 8

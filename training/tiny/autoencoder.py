@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
-from subject_diffusion_core.tiny_vision import FINE_BLOCK, TinyVision
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import FINE_BLOCK, TinyVision
 
 from ..data.shards import read_shards
 from ..data.split import assert_split

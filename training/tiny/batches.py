@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subject_diffusion_core.adapter_config import AdapterConfig
+from subject_diffusion_core.files.adapter_config import AdapterConfig
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
 

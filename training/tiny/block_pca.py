@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from subject_diffusion_core.block_autoencoder import BLOCK_SIZE, BLOCK_VALUES, BlockAutoencoder
+from subject_diffusion_core.tiny.block_autoencoder import BLOCK_SIZE, BLOCK_VALUES, BlockAutoencoder
 
 MAX_LATENT_STD = 1.3
 CHUNK = 256

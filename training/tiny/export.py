@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from subject_diffusion_core import tiny_base
-from subject_diffusion_core.adapter import Adapter
-from subject_diffusion_core.adapter_config import AdapterConfig
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
-from subject_diffusion_core.tiny_vision import TinyVision
+from subject_diffusion_core.files.adapter import Adapter
+from subject_diffusion_core.files.adapter_config import AdapterConfig
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import TinyVision
 
 from ..adapter_files import (
     TOKEN_TABLE,

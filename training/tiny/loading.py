@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.adapter_config import AdapterConfig
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
-from subject_diffusion_core.tiny_base import TinyBase
-from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.files.adapter_config import AdapterConfig
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_base import TinyBase
+from subject_diffusion_core.tiny.tiny_vision import TinyVision, VisionGeometry
 
 from ..sampling import TinySampler
 from ..text import CompactVocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from subject_diffusion_core.tiny_vision import VisionGeometry
+from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 
 @dataclass(frozen=True, kw_only=True)

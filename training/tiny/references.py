@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from subject_diffusion_core.reference_image import prepare_reference
-from subject_diffusion_core.tiny_vision import TinyVision, normalise_pixels
+from subject_diffusion_core.tiny.tiny_vision import TinyVision, normalise_pixels
 
 from ..runs import atomic_path, save_state
 

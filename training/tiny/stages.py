@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
 from ..data.build import build
 from ..data.sources import package_versions

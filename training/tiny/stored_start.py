@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from subject_diffusion_core import checkpoint, tiny_base
-from subject_diffusion_core.adapter import Adapter
-from subject_diffusion_core.tiny_base import TinyBase
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.files.adapter import Adapter
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.tiny_base import TinyBase
 
 from ..data.storage import write_json
 from ..text import CompactVocabulary

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import torch
 
-from subject_diffusion_core.tiny_vision import TinyVision, VisionGeometry, fold_efficientnet_lite0
+from subject_diffusion_core.tiny.tiny_vision import (
+    TinyVision,
+    VisionGeometry,
+    fold_efficientnet_lite0,
+)
 
 
 def load_vision(geometry: VisionGeometry, statistics: Path | None = None) -> TinyVision:

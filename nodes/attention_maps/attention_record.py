@@ -1,0 +1,139 @@
+# Shapes: R ranges, S subjects, B pictures, h, w a layer's map, H, W the latent's.
+"""Cross-attention of the subjects' words, summed up during one sampling run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from comfy_api.latest import io
+
+from ...subject_diffusion_core.attention_maps import resize_maps
+from ..host.cond import Frame, WatchedSubject
+
+AttentionType = io.Custom("SUBJECT_DIFFUSION_ATTENTION")
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionRecord:
+    """What a finished run leaves behind, on the CPU.
+
+    Attributes:
+        ranges: start and end in percent 0..1 of the sampling, R of them.
+        subjects: S of them, in the order of the list that was encoded.
+        maps: (R, S, B, 2, H, W) mean probability in 0..1 of the label's last token and of the
+            placeholder.
+        present: (R, S) bool, False where no step of the range had the subject; its maps are 0.
+    """
+
+    ranges: tuple[Range, ...]
+    subjects: tuple[WatchedSubject, ...]
+    maps: torch.Tensor
+    present: torch.Tensor
+
+
+class AttentionHandle:
+    """Where Attention Maps finds the latest run of the MODEL that Record Attention gave out."""
+
+    def __init__(self) -> None:
+        self._record: AttentionRecord | None = None
+
+    def keep(self, record: AttentionRecord | None) -> None:
+        self._record = record
+
+    @property
+    def record(self) -> AttentionRecord | None:
+        """None before the first run, during a run and after a cancelled one."""
+        return self._record
+
+
+@dataclass(eq=False)
+class _Sum:
+    """Maps of equal size, added up over layers and steps."""
+
+    maps: torch.Tensor
+    count: int
+
+
+class AttentionRecorder:
+    """The sums of one run: their number depends on ranges, subjects and sizes, not on the steps.
+
+    Safe between threads, as newer versions of ComfyUI run the branches in several.
+    """
+
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        self._ranges = tuple(ranges)
+        self._lock = threading.Lock()
+        self._subjects: dict[int, WatchedSubject] = {}
+        self._sums: dict[tuple[int, int, Frame], dict[torch.Size, _Sum]] = {}
+
+    def add(
+        self, ranges: Sequence[int], subject: WatchedSubject, frame: Frame, maps: torch.Tensor
+    ) -> None:
+        """Maps (B, 2, h, w) of one layer at one step, which belongs to these ranges."""
+        with self._lock:
+            self._subjects[subject.index] = subject
+            for number in ranges:
+                sums = self._sums.setdefault((number, subject.index, frame), {})
+                if maps.shape in sums:
+                    total = sums[maps.shape]
+                    total.maps += maps.to(total.maps.device)
+                    total.count += 1
+                else:
+                    sums[maps.shape] = _Sum(maps.clone(), 1)
+
+    def finish(self, height: int, width: int) -> AttentionRecord | None:
+        """The means over layers and steps in the latent's size H, W; None if nothing came."""
+        with self._lock:
+            if not self._sums:
+                return None
+            subjects = [subject for _, subject in sorted(self._subjects.items())]
+            batch = max(shape[0] for sums in self._sums.values() for shape in sums)
+            maps = torch.zeros(len(self._ranges), len(subjects), batch, 2, height, width)
+            counts = torch.zeros_like(maps)
+            for (number, index, frame), sums in self._sums.items():
+                slot = [subject.index for subject in subjects].index(index)
+                top, bottom, left, right = _cells(frame, height, width)
+                for shape, total in sums.items():
+                    part = (number, slot, slice(shape[0]), slice(None))
+                    area = (*part, slice(top, bottom), slice(left, right))
+                    resized = resize_maps(total.maps.float().cpu(), bottom - top, right - left)
+                    maps[area] += resized
+                    counts[area] += total.count
+            return AttentionRecord(
+                ranges=self._ranges,
+                subjects=tuple(subjects),
+                maps=maps / counts.clamp(min=1.0),
+                present=counts.flatten(2).amax(-1) > 0,
+            )
+
+
+def _cells(frame: Frame, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of a frame in latent cells; frames are cut at whole cells."""
+    x1, y1, x2, y2 = frame
+    return round(y1 * height), round(y2 * height), round(x1 * width), round(x2 * width)
+
+
+def parse_ranges(text: str) -> list[Range]:
+    """ "start-end" pairs in 0..1, separated by commas; empty means the whole sampling.
+
+    >>> parse_ranges("0-0.5, 0.5-1")
+    [(0.0, 0.5), (0.5, 1.0)]
+    """
+    ranges = []
+    for part in text.split(",") if text.strip() else ["0-1"]:
+        start, _, end = part.partition("-")
+        try:
+            bounds = (float(start), float(end))
+        except ValueError:
+            bounds = (1.0, 0.0)
+        if not 0.0 <= bounds[0] < bounds[1] <= 1.0:
+            raise ValueError(
+                "ranges: expected start-end pairs from 0 to 1 such as '0-0.5, 0.5-1', got "
+                f"{text!r}. Correct them."
+            )
+        ranges.append(bounds)
+    return ranges

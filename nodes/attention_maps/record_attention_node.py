@@ -1,0 +1,230 @@
+# Shapes: B samples of a UNet call, Q latent positions, L text tokens, H heads, K width of a head.
+"""Record Attention: what Attention Maps shows, collected while a MODEL samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_patcher
+import comfy.patcher_extension
+import torch
+from comfy_api.latest import io
+
+from ...subject_diffusion_core.attention_maps import token_column_probabilities
+from ..adapters.adapter_types import require_adapter
+from ..adapters.subject_diffusion.unet_patches import CallSubjects, latent_size_of_block
+from ..host.cond import COND_KEY, WatchedText
+from ..host.unet_geometry import Location
+from .attention_record import (
+    AttentionHandle,
+    AttentionRecorder,
+    AttentionType,
+    Range,
+    parse_ranges,
+)
+
+NODE_NAME = "Subject-Diffusion Record Attention"
+RECORD_KEY = "subject_diffusion_attention"
+
+
+class SubjectDiffusionRecordAttention(io.ComfyNode):
+    """MODEL -> the same MODEL, which leaves its subjects' attention in `attention`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SubjectDiffusionRecordAttention",
+            display_name=NODE_NAME,
+            category="Subject-Diffusion",
+            description="Looks at the model's cross-attention while it samples, for Attention "
+            "Maps. The picture stays the same, bit for bit.",
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL output of Subject-Diffusion Apply."),
+                io.String.Input(
+                    "ranges",
+                    default="0-1",
+                    tooltip="Parts of the sampling, start-end in 0..1. Each gets maps of its own, "
+                    "e.g. 0-0.33, 0.33-0.66, 0.66-1.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="MODEL", tooltip="For the sampler or the guider."),
+                AttentionType.Output(
+                    display_name="attention",
+                    tooltip="For Attention Maps: the latest sampling with this MODEL.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, ranges: str) -> io.NodeOutput:
+        require_adapter(model, "MODEL", NODE_NAME)
+        if model.get_attachment(RECORD_KEY) is not None:
+            raise ValueError(
+                "model: expected a MODEL whose attention is not yet recorded, got one that "
+                f"another {NODE_NAME} made. Use one per MODEL."
+            )
+        handle = AttentionHandle()
+        model = model.clone()
+        attach_recorder(model, handle, parse_ranges(ranges))
+        return io.NodeOutput(model, handle)
+
+
+def attach_recorder(model: Any, handle: AttentionHandle, ranges: Sequence[Range]) -> None:
+    """Wrappers and one additive patch; all that a run collects hangs on that run's own options."""
+    wrappers = comfy.patcher_extension.WrappersMP
+    model.set_attachments(RECORD_KEY, handle)
+    model.add_wrapper_with_key(
+        wrappers.SAMPLER_SAMPLE, RECORD_KEY, make_sampler_wrapper(handle, ranges)
+    )
+    model.add_wrapper_with_key(wrappers.DIFFUSION_MODEL, RECORD_KEY, watch_model_call)
+    model.set_model_attn2_patch(record_cross_attention)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RecordedRun:
+    """A sampling run: its recorder, and start and end sigma of every range."""
+
+    recorder: AttentionRecorder
+    sigma_ranges: tuple[Range, ...]
+
+    def ranges_at(self, sigma: float) -> tuple[int, ...]:
+        """Indices of the ranges that a step belongs to: start >= sigma > end."""
+        return tuple(
+            index for index, (start, end) in enumerate(self.sigma_ranges) if start >= sigma > end
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RecordedCall:
+    """One UNet call of a run: the UNet that computes it, and the ranges that it counts for."""
+
+    recorder: AttentionRecorder
+    unet: Any
+    ranges: tuple[int, ...]
+
+
+def make_sampler_wrapper(handle: AttentionHandle, ranges: Sequence[Range]) -> Callable[..., Any]:
+    """A wrapper for SAMPLER_SAMPLE: a fresh recorder for the run, its means for the handle."""
+
+    def sampler_sample(
+        executor: Any,
+        guider: Any,
+        sigmas: Any,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        recorder = AttentionRecorder(ranges)
+        run = RecordedRun(
+            recorder=recorder,
+            sigma_ranges=tuple(
+                (sampling.percent_to_sigma(start), sampling.percent_to_sigma(end))
+                for start, end in ranges
+            ),
+        )
+        options = comfy.model_patcher.create_model_options_clone(extra_args["model_options"])
+        options.setdefault("transformer_options", {})[RECORD_KEY] = run
+        handle.keep(None)
+        samples = executor(
+            guider,
+            sigmas,
+            {**extra_args, "model_options": options},
+            callback,
+            noise,
+            *args,
+            **kwargs,
+        )
+        handle.keep(recorder.finish(noise.shape[-2], noise.shape[-1]))
+        return samples
+
+    return sampler_sample
+
+
+def watch_model_call(
+    executor: Any,
+    x: torch.Tensor,
+    timesteps: Any = None,
+    context: Any = None,
+    y: Any = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """A wrapper for DIFFUSION_MODEL: decides once per call whether its layers are recorded."""
+    options = dict(transformer_options or {})
+    run: RecordedRun | None = options.pop(RECORD_KEY, None)
+    sigmas = options.get("sigmas")
+    if run is not None and sigmas is not None:
+        ranges = run.ranges_at(float(sigmas.flatten()[0]))
+        if ranges:
+            options[RECORD_KEY] = RecordedCall(
+                recorder=run.recorder, unet=executor.class_obj, ranges=ranges
+            )
+    return executor(x, timesteps, context, y, control, options, **kwargs)
+
+
+def record_cross_attention(
+    n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, extra_options: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """An attn2_patch: looks at what goes into a layer, and hands it on as it is."""
+    recorded: RecordedCall | None = extra_options.get(RECORD_KEY)
+    subjects: CallSubjects | None = extra_options.get(COND_KEY)
+    if recorded is None or subjects is None or "block" not in extra_options:
+        return n, context, value
+    location = (*extra_options["block"], extra_options.get("block_index", 0))
+    layer = cross_attention_at(recorded.unet, location)
+    size = latent_size_of_block(extra_options, n.shape[1])
+    start = 0
+    for framed, count in subjects.parts:
+        if framed.text is not None:
+            rows = slice(start, start + count)
+            maps = [
+                token_maps(layer, query, key, framed.text, size)
+                for query, key in zip(n[rows], context[rows], strict=True)
+            ]
+            for subject, of_subject in zip(
+                framed.text.subjects, torch.stack(maps, dim=1), strict=True
+            ):
+                recorded.recorder.add(recorded.ranges, subject, framed.frame, of_subject)
+        start += count
+    return n, context, value
+
+
+def token_maps(
+    layer: Any, x: torch.Tensor, context: torch.Tensor, text: WatchedText, size: tuple[int, int]
+) -> torch.Tensor:
+    """How much every position looks at every subject's words, mean over heads.
+
+    Args:
+        layer: a CrossAttention of ComfyUI; its own fused attention is not touched.
+        x: (Q, width) what its queries are made of.
+        context: (L, text width) what its keys are made of. ComfyUI repeats a text as often as it
+            takes to fit beside longer ones, and every repetition has its share.
+        size: h, w with h * w = Q.
+
+    Returns:
+        (S, 2, h, w): of each subject's label and placeholder.
+    """
+    pairs = [(s.label_position, s.placeholder_position) for s in text.subjects]
+    positions = torch.tensor(pairs, device=x.device).reshape(1, -1)
+    query, key = (
+        projection(tokens[None]).unflatten(-1, (layer.heads, layer.dim_head)).transpose(1, 2)
+        for projection, tokens in ((layer.to_q, x), (layer.to_k, context))
+    )
+    columns = token_column_probabilities(query, key, positions)[0].mean(dim=0)  # (Q, 2 S)
+    repetitions = context.shape[0] // text.num_tokens
+    return (repetitions * columns).T.reshape(len(pairs), 2, *size)
+
+
+def cross_attention_at(unet: Any, location: Location) -> Any:
+    """The cross-attention layer of a transformer block."""
+    kind, number, index = location
+    block = unet.middle_block if kind == "middle" else getattr(unet, f"{kind}_blocks")[number]
+    (transformer,) = [part for part in block if hasattr(part, "transformer_blocks")]
+    return transformer.transformer_blocks[index].attn2

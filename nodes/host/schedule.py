@@ -1,0 +1,96 @@
+"""Start and end percent: weight differences that switch in mid-run, and conditionings that switch
+with them.
+
+ComfyUI's weight hooks with keyframes do the switching, the mechanism behind its "Set CLIP Hooks"
+node. One HookGroup is shared by all conditionings of a run, so their branches still run in one UNet
+call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.hooks
+
+from ..adapters.adapter_types import AppliedAdapter
+from .generation import next_sigma_above
+from .weight_diffs import Patches
+
+RANGE_MARK = "subject_diffusion_range"
+Conditioning = list[list[Any]]
+Entry = dict[str, Any]
+
+
+def add_scheduled_patches(model: Any, patches: Patches, applied: AppliedAdapter) -> Any:
+    """Register differences on the MODEL that act between start and end; returns the hook."""
+    hook = comfy.hooks.WeightHook(strength_model=applied.strength, strength_clip=0.0)
+    hook.need_weight_init = False
+    hook.hook_keyframe = _keyframes(applied.start_percent, applied.end_percent)
+    model.add_hook_patches(hook, patches, applied.strength)
+    return hook
+
+
+def _keyframes(start_percent: float, end_percent: float) -> Any:
+    steps = [(0.0, 0.0)] if start_percent > 0.0 else []
+    steps.append((start_percent, 1.0))
+    if end_percent < 1.0:
+        steps.append((end_percent, 0.0))
+    keyframes = comfy.hooks.HookKeyframeGroup()
+    for percent, strength in steps:
+        # by default every keyframe is held for a step, also one that no step falls into
+        keyframes.add(comfy.hooks.HookKeyframe(strength, start_percent=percent, guarantee_steps=0))
+    return keyframes
+
+
+class HookBinder:
+    """Adds one hook to all entries of a run; equal groups stay one object, so branches batch."""
+
+    def __init__(self, hook: Any) -> None:
+        # a clone for this run: ComfyUI's keyframes remember the last sigma they saw, across runs
+        self._hook = hook.clone()
+        self._hook.hook_keyframe = hook.hook_keyframe.clone()
+        self._groups: dict[int, Any] = {}
+
+    def group_for(self, existing: Any | None) -> Any:
+        """The group to use instead of `existing`, an entry's own HookGroup or None."""
+        if id(existing) not in self._groups:
+            group = comfy.hooks.HookGroup()
+            group.add(self._hook)
+            self._groups[id(existing)] = (
+                group if existing is None else existing.clone_and_combine(group)
+            )
+        return self._groups[id(existing)]
+
+
+def limit_to_range(
+    conditioning: Conditioning, start_percent: float, end_percent: float
+) -> Conditioning:
+    """The same conditioning, in force between two percentages only."""
+    limited = []
+    for tensor, values in conditioning:
+        start = max(start_percent, values.get("clip_start_percent", 0.0))
+        end = min(end_percent, values.get("clip_end_percent", 1.0))
+        if start < end:
+            bounds = {"clip_start_percent": start, "clip_end_percent": end, RANGE_MARK: True}
+            limited.append([tensor, {**values, **bounds}])
+    return limited
+
+
+def sigma_bounds(entry: Entry, model_sampling: Any) -> Entry:
+    """Exact bounds of an entry that `limit_to_range` made.
+
+    ComfyUI's ranges include both of their ends, so a step that falls on a boundary would use the
+    entries of both sides. The end is moved by one float32 number: each step belongs to exactly one
+    entry.
+    """
+    if RANGE_MARK not in entry:
+        return entry
+    bounded = dict(entry)
+    start = max(bounded.pop("clip_start_percent"), bounded.pop("start_percent", 0.0))
+    clip_end, user_end = bounded.pop("clip_end_percent"), bounded.pop("end_percent", 1.0)
+    end_sigma = model_sampling.percent_to_sigma(min(clip_end, user_end))
+    if clip_end < 1.0 and clip_end <= user_end:
+        end_sigma = next_sigma_above(end_sigma)
+    bounded["timestep_start"] = model_sampling.percent_to_sigma(start)
+    bounded["timestep_end"] = end_sigma
+    return bounded

@@ -1,0 +1,163 @@
+# Shapes: H, W size of a picture in pixels, K points.
+"""segment-anything under ComfyUI's memory management. The package is imported when it is used."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from ...subject_diffusion_core.errors import CheckpointError
+from ..host.patchers import wrap_in_patcher
+from .sam_geometry import DECODER_HEADS, SamGeometry, StateDict, read_sam_geometry
+
+LOAD_ERRORS = (
+    pickle.UnpicklingError,
+    SafetensorError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    EOFError,
+)
+# Mean and standard deviation of the colours, 0..255, that all published models were trained with.
+PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+class Segmenter:
+    """A segment-anything model, loaded and unloaded by ComfyUI like every other model."""
+
+    def __init__(self, name: str, geometry: SamGeometry, sam: nn.Module) -> None:
+        self.name = name
+        self.geometry = geometry
+        self._load_device = comfy.model_management.get_torch_device()
+        offload_device = comfy.model_management.unet_offload_device()
+        # ComfyUI writes an attribute `device` on its models, which is a property of Sam
+        self._holder = nn.ModuleDict({"sam": sam.to(offload_device)})
+        self.patcher = wrap_in_patcher(self._holder, self._load_device, offload_device)
+
+    def segment(
+        self, picture: torch.Tensor, box: np.ndarray | None, points: np.ndarray | None
+    ) -> torch.Tensor:
+        """The mask that fits best.
+
+        Args:
+            picture: (H, W, 3) in 0..1.
+            box: (4,) x1, y1, x2, y2 in pixels, or None.
+            points: (K, 3) x, y in pixels and 1 = on the subject, 0 = beside it; or None.
+
+        Returns:
+            (H, W) bool, True on the subject.
+        """
+        comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
+        predictor = import_segment_anything().SamPredictor(self._holder["sam"])
+        pixels = (picture.float().cpu().clamp(0, 1) * 255).round().byte().numpy()
+        predictor.set_image(pixels)
+        # one point may mean a thing or a part of it: take the best of several answers
+        is_ambiguous = box is None and points is not None and len(points) == 1
+        masks, scores, _ = predictor.predict(
+            point_coords=None if points is None else points[:, :2],
+            point_labels=None if points is None else points[:, 2].astype(int),
+            box=box,
+            multimask_output=is_ambiguous,
+        )
+        return torch.from_numpy(masks[int(scores.argmax())])
+
+
+def load_segmenter(path: str) -> Segmenter:
+    """Read a checkpoint (.pth or .safetensors); its keys say which size it is."""
+    import_segment_anything()
+    state = _read_weights(path)
+    name = Path(path).name
+    geometry = read_sam_geometry(state, name)
+    sam = build_sam(geometry)
+    try:
+        sam.load_state_dict(state)
+    except RuntimeError as error:
+        problem = str(error).splitlines()[1].strip()
+        raise CheckpointError(
+            f"{name}: expected the weights of segment-anything {geometry.name}, got others "
+            f"({problem[:200]}). Choose another file from models/sams."
+        ) from None
+    return Segmenter(name, geometry, sam.eval().requires_grad_(False))
+
+
+def build_sam(geometry: SamGeometry) -> nn.Module:
+    """The package's own classes at the size of the checkpoint, untrained."""
+    modeling = import_segment_anything().modeling
+    grid, image_size, width = geometry.grid, geometry.image_size, geometry.embed_dim
+    return modeling.Sam(
+        image_encoder=modeling.ImageEncoderViT(
+            img_size=image_size,
+            patch_size=geometry.patch_size,
+            embed_dim=geometry.width,
+            depth=geometry.depth,
+            num_heads=geometry.num_heads,
+            mlp_ratio=geometry.mlp_ratio,
+            out_chans=width,
+            norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=geometry.window_size,
+            global_attn_indexes=geometry.global_blocks,
+        ),
+        prompt_encoder=modeling.PromptEncoder(
+            embed_dim=width,
+            image_embedding_size=(grid, grid),
+            input_image_size=(image_size, image_size),
+            mask_in_chans=geometry.mask_channels,
+        ),
+        mask_decoder=modeling.MaskDecoder(
+            transformer_dim=width,
+            transformer=modeling.TwoWayTransformer(
+                depth=geometry.decoder_depth,
+                embedding_dim=width,
+                num_heads=DECODER_HEADS,
+                mlp_dim=geometry.decoder_mlp_dim,
+            ),
+            num_multimask_outputs=geometry.num_masks,
+            iou_head_depth=geometry.iou_depth,
+            iou_head_hidden_dim=geometry.iou_hidden_dim,
+        ),
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
+    )
+
+
+def import_segment_anything() -> ModuleType:
+    """The package, or a sentence that says how to get it."""
+    try:
+        import segment_anything
+    except ImportError:
+        raise ValueError(
+            "segmenter: expected the Python package segment-anything, got none. Install it into "
+            "ComfyUI's Python with `python -m pip install segment-anything` and restart ComfyUI."
+        ) from None
+    return segment_anything
+
+
+def _read_weights(path: str) -> StateDict:
+    """Tensors only: a pickle that holds anything else is refused."""
+    name = Path(path).name
+    try:
+        state: Any = comfy.utils.load_torch_file(path, safe_load=True)
+    except LOAD_ERRORS as error:
+        first_line = (str(error).splitlines() or [""])[0][:160]
+        raise CheckpointError(
+            f"{name}: expected an intact .safetensors or .pth file that holds tensors only, got "
+            f"one that does not load ({type(error).__name__}: {first_line}). Download it again."
+        ) from None
+    is_state = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
+    if not is_state:
+        raise CheckpointError(
+            f"{name}: expected named tensors, got {type(state).__name__}. Choose another file from "
+            "models/sams."
+        )
+    return state

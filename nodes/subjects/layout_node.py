@@ -1,0 +1,132 @@
+"""Layout: where the subjects stand, checked and drawn."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..adapters.adapter_types import SubjectsType
+from ..host.node_warnings import box_warnings, show_warnings
+from .box_lists import assign_boxes
+from .layout_preview import draw_layout
+from .layout_report import report_layout
+from .layout_text import apply_layout, parse_layout
+from .placement import MODES, place_subjects
+from .subject import Subject, Subjects
+
+STRETCH_LIMIT = 1.03
+
+
+class SubjectDiffusionLayout(io.ComfyNode):
+    """Subjects and a picture size -> subjects with boxes in 0..1, and a drawing of them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SubjectDiffusionLayout",
+            display_name="Subject-Diffusion Layout",
+            category="Subject-Diffusion",
+            description="Draw where the subjects will stand. Turns boxes in pixels into "
+            "fractions, and finds places for subjects without a box.",
+            inputs=[
+                SubjectsType.Input("subjects", tooltip="From Subject nodes."),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=16,
+                    max=16384,
+                    step=8,
+                    tooltip="Width of the picture to generate, in pixels.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=512,
+                    min=16,
+                    max=16384,
+                    step=8,
+                    tooltip="Height of the picture to generate, in pixels.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=MODES[0],
+                    optional=True,
+                    tooltip="Where subjects without a box stand. given: each needs one. reference: "
+                    "where they are in their own pictures. random: anywhere.",
+                ),
+                io.Int.Input(
+                    "place_seed",
+                    default=0,
+                    min=0,
+                    max=2**31 - 1,
+                    optional=True,
+                    tooltip="Another number gives other random places.",
+                ),
+                io.AnyType.Input(
+                    "boxes",
+                    optional=True,
+                    tooltip="A box for each subject, in order: text, lists, dictionaries, bounding "
+                    "boxes of other nodes, or masks. They replace boxes written in Subject.",
+                ),
+                io.String.Input(
+                    "layout",
+                    default="",
+                    optional=True,
+                    tooltip="What the editor writes: JSON with a box and a strength per subject. "
+                    "A box here takes the place of the subject's own. Empty: nothing changes.",
+                ),
+            ],
+            outputs=[
+                SubjectsType.Output(
+                    display_name="subjects", tooltip="The same subjects, boxes as fractions."
+                ),
+                io.Image.Output(
+                    display_name="preview", tooltip="The boxes with labels and small pictures."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        subjects: Subjects,
+        width: int,
+        height: int,
+        mode: str = MODES[0],
+        place_seed: int = 0,
+        boxes: Any = None,
+        layout: str = "",
+    ) -> io.NodeOutput:
+        in_fractions = tuple(
+            replace(subject, box=subject.box.to_relative(width, height, subject.name))
+            if subject.box is not None
+            else subject
+            for subject in apply_layout(assign_boxes(subjects, boxes), parse_layout(layout))
+        )
+        for subject in subjects:
+            _warn_about_stretching(subject, width, height)
+        placed = place_subjects(in_fractions, mode, place_seed, width, height)
+        show_warnings(box_warnings(placed))
+        preview = draw_layout(placed, width, height)
+        return io.NodeOutput(placed, preview, ui=report_layout(placed, width, height))
+
+
+def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:
+    """A region is laid over the whole picture, whatever its own proportions are."""
+    if subject.region is None:
+        return
+    region_height, region_width = subject.region.shape
+    stretch = (region_width / region_height) / (width / height)
+    if not 1 / STRETCH_LIMIT < stretch < STRETCH_LIMIT:
+        logging.warning(
+            "%s's region is %dx%d and will be stretched to the picture's %dx%d. Draw it in the "
+            "proportions of the picture.",
+            subject.name,
+            region_width,
+            region_height,
+            width,
+            height,
+        )
