@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core import checkpoint
@@ -24,16 +22,19 @@ class LoadedAdapter:
     Attributes:
         name: the file's name, for messages.
         adapter: configuration and weights.
-        fingerprint: tells adapters apart, also when the same file is loaded twice.
     """
 
     name: str
     adapter: checkpoint.Adapter
-    fingerprint: str
 
     @property
     def config(self) -> checkpoint.AdapterConfig:
         return self.adapter.config
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells adapters apart, also when the same file is loaded twice."""
+        return self.adapter.fingerprint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,8 +66,7 @@ class AppliedAdapter:
 
 def load_adapter(path: str | Path) -> LoadedAdapter:
     """Read and check an adapter file."""
-    adapter = checkpoint.load(path)
-    return LoadedAdapter(name=Path(path).name, adapter=adapter, fingerprint=_fingerprint(adapter))
+    return LoadedAdapter(name=Path(path).name, adapter=checkpoint.load(path))
 
 
 def applied_adapter(patcher: Any) -> AppliedAdapter | None:
@@ -83,12 +83,3 @@ def require_adapter(patcher: Any, kind: str, node: str) -> AppliedAdapter:
             f"an adapter. Put a Subject-Diffusion Apply node before {node} and connect its {kind}."
         )
     return applied
-
-
-def _fingerprint(adapter: checkpoint.Adapter) -> str:
-    digest = hashlib.sha256(repr(adapter.config).encode())
-    for part in (adapter.grounding, adapter.mlp):
-        for name, tensor in sorted(part.items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
