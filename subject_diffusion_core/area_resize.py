@@ -36,7 +36,8 @@ def area_resize(
 
     Args:
         images: (..., H, W) float.
-        frame: x1, y1, x2, y2 in 0..1 of the images, the part that the result shows.
+        frame: x1, y1, x2, y2 in 0..1 of the images, the part that the result shows; what it shows
+            beyond them is 0.
 
     Returns:
         (..., height, width): every cell is the mean of what lies under it.
@@ -55,7 +56,8 @@ def area_resize(
 def _averaging_matrix(
     size_in: int, size_out: int, extent: tuple[float, float], like: torch.Tensor
 ) -> torch.Tensor:
-    """(size_out, size_in), rows sum to 1: the weight of each input pixel in each output cell."""
+    """(size_out, size_in): the share of each output cell that each input pixel covers; rows of
+    cells inside the images sum to 1."""
     edges = torch.arange(size_in + 1, device=like.device, dtype=torch.float64) / size_in
     edges = (edges - extent[0]) / (extent[1] - extent[0])
     weights = interval_coverage(edges[:-1], edges[1:], size_out).transpose(0, 1)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from .area_resize import area_resize, interval_coverage
+from .area_resize import WHOLE, area_resize, interval_coverage
 from .errors import require_shape
 
 MaskPolarity = Literal["inside", "outside"]
@@ -70,6 +70,45 @@ def box_coverage(subject_boxes_xyxy: torch.Tensor, height: int, width: int) -> t
     rows = interval_coverage(y1, y2, height)
     columns = interval_coverage(x1, x2, width)
     return rows.unsqueeze(-1) * columns.unsqueeze(-2)
+
+
+def mask_in_box_coverage(
+    mask: torch.Tensor,
+    box_xyxy: torch.Tensor,
+    height: int,
+    width: int,
+    frame: tuple[float, float, float, float] = WHOLE,
+) -> torch.Tensor:
+    """Lay a subject's own segmentation into its box: every cell holds the exact share of it that
+    the subject covers.
+
+    The mask fills the box, whatever its proportions: boxes of training are the bounding boxes of
+    their segmentations. A mask of ones gives `box_coverage`.
+
+    Args:
+        mask: (H, W) in 0..1, 1 = subject, cropped to the subject's bounding box.
+        box_xyxy: (4,) in 0..1 of the generated image; parts outside are cut off.
+        height, width: h and w of the latent.
+        frame: x1, y1, x2, y2 in 0..1 of the generated image, the part that the latent shows.
+
+    Returns:
+        (h, w) in 0..1, in the dtype of the mask; zeros outside of the box.
+
+    >>> mask = torch.tensor([[1.0, 0.0]])
+    >>> mask_in_box_coverage(mask, torch.tensor([0.5, 0.0, 1.0, 1.0]), height=1, width=4)
+    tensor([[0., 0., 1., 0.]])
+    """
+    require_shape("mask", mask, ("H", "W"), "Pass one subject's mask")
+    require_shape("box_xyxy", box_xyxy, (4,), "Pass the box of the same subject")
+    x1, y1, x2, y2 = box_xyxy.tolist()
+    if x2 <= x1 or y2 <= y1:
+        return mask.new_zeros(height, width)
+    left, top, right, bottom = frame
+    frame_of_mask = (
+        (left - x1) / (x2 - x1), (top - y1) / (y2 - y1),
+        (right - x1) / (x2 - x1), (bottom - y1) / (y2 - y1),
+    )  # fmt: skip
+    return area_resize(mask, height, width, frame_of_mask).clamp(0, 1)
 
 
 def unite_subjects(

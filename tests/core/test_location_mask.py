@@ -3,7 +3,12 @@ import torch
 
 from subject_diffusion_core.area_resize import area_resize
 from subject_diffusion_core.errors import ShapeError
-from subject_diffusion_core.location_mask import boxes_to_location_mask, masks_to_location_mask
+from subject_diffusion_core.location_mask import (
+    box_coverage,
+    boxes_to_location_mask,
+    mask_in_box_coverage,
+    masks_to_location_mask,
+)
 
 YES = torch.tensor([[True]])
 
@@ -99,3 +104,61 @@ def test_wrong_number_of_flags():
 def test_gradient():
     boxes = torch.tensor([[[0.11, 0.23, 0.68, 0.91]]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda b: boxes_to_location_mask(b, YES, 3, 4), boxes)
+
+
+def test_a_mask_fills_its_box_by_hand():
+    mask = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    box = torch.tensor([0.25, 0.0, 0.75, 1.0])
+    wanted = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
+    assert torch.allclose(mask_in_box_coverage(mask, box, 2, 4), wanted)
+    assert torch.allclose(mask_in_box_coverage(mask, box, 1, 2), torch.tensor([[0.5, 0.25]]))
+
+
+def test_a_mask_in_its_box_seen_through_a_frame():
+    mask = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    box = torch.tensor([0.25, 0.0, 0.75, 1.0])
+    left_half, lower_half = (0.0, 0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 1.0)
+    seen = mask_in_box_coverage(mask, box, 1, 2, left_half)
+    assert torch.allclose(seen, torch.tensor([[0.0, 1.0]]))
+    seen = mask_in_box_coverage(mask, box, 1, 4, lower_half)
+    assert torch.allclose(seen, torch.tensor([[0.0, 1.0, 1.0, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (0.13, 0.21, 0.77, 0.94),
+        (0.0, 0.0, 1.0, 1.0),
+        (0.5, 0.5, 0.501, 0.502),
+        (-0.3, 0.2, 0.4, 1.6),
+        (0.6, 0.1, 0.6, 0.9),
+        (0.9, 0.1, 0.2, 0.9),
+    ],
+)
+@pytest.mark.parametrize("frame", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.3, 0.55, 0.97)])
+def test_a_full_mask_is_its_box(box, frame):
+    box = torch.tensor(box)
+    left, top, right, bottom = frame
+    origin = torch.tensor([left, top, left, top])
+    size = torch.tensor([right - left, bottom - top, right - left, bottom - top])
+    for height, width in ((7, 9), (64, 48), (1, 1)):
+        drawn = mask_in_box_coverage(torch.ones(5, 3), box, height, width, frame)
+        wanted = box_coverage(((box - origin) / size)[None, None], height, width)[0, 0]
+        assert torch.allclose(drawn, wanted, atol=1e-5)
+
+
+def test_the_picture_s_mask_is_the_cropped_mask_in_its_bounding_box():
+    """Training draws the first, a host the second."""
+    picture = torch.zeros(30, 40)
+    crop = (torch.rand(18, 15) > 0.4).float()
+    picture[3:21, 6:21] = crop
+    box = torch.tensor([6 / 40, 3 / 30, 21 / 40, 21 / 30])
+    drawn = masks_to_location_mask(picture[None, None], YES, 7, 9)[0, 0]
+    assert torch.allclose(mask_in_box_coverage(crop, box, 7, 9), drawn, atol=1e-5)
+
+
+def test_a_mask_in_a_box_of_another_shape():
+    with pytest.raises(ShapeError, match=r"mask: expected shape \(H, W\), got \(1, 2, 2\)"):
+        mask_in_box_coverage(torch.ones(1, 2, 2), torch.zeros(4), 2, 2)
+    with pytest.raises(ShapeError, match=r"box_xyxy: expected shape \(4\), got \(1, 4\)"):
+        mask_in_box_coverage(torch.ones(2, 2), torch.zeros(1, 4), 2, 2)
