@@ -75,8 +75,7 @@ def _to_saved(subject: Subject) -> subject_file.SavedSubject:
     assert subject.embeds is not None
     mask = None if subject.masks is None else subject.masks[0]
     return subject_file.SavedSubject(
-        patch_embeds=subject.embeds.views.patch_embeds,
-        image_embeds=subject.embeds.views.image_embeds,
+        embeds=vars(subject.embeds.views),
         thumbnail=subject_file.make_thumbnail(subject.images[0], mask),
         region=subject.region,
         label=subject.label,
@@ -101,7 +100,12 @@ def _from_saved(
     pixels = saved.thumbnail.float() / 255
     mask = pixels[..., 3]
     is_whole = bool((mask == 1).all())
-    views = SubjectViews(patch_embeds=saved.patch_embeds, image_embeds=saved.image_embeds)
+    if set(saved.embeds) != {"patch_embeds", "image_embeds"}:
+        raise ValueError(
+            f"{name}: expected patch_embeds and image_embeds in its file, got "
+            f"{', '.join(saved.embeds)}. Load it with the adapter that it was encoded for."
+        )
+    views = SubjectViews(**saved.embeds)
     return Subject(
         name=name,
         images=pixels[None, ..., :3],

@@ -86,7 +86,7 @@ class Adapter:
         for name, tensor in sorted(self.tensors().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
             numbers = tensor.detach().cpu().contiguous().flatten()
-            digest.update(numbers.view(torch.uint8).numpy())
+            digest.update(numbers.view(torch.uint8).numpy().data)
         return digest.hexdigest()[:32]
 
 

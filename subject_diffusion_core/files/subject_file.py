@@ -1,6 +1,10 @@
 # Shapes: V views of one subject, P patch tokens, C their width, E width of the image embedding,
 #         H, W any size.
-"""Files of encoded subjects: what the image encoder said of them, so that it need not run again."""
+"""Files of encoded subjects: what the image encoder said of them, so that it need not run again.
+
+Format version 1 holds patch_embeds and image_embeds, version 2 any tensors and the pictures; what
+fits into version 1 is written as such, for older readers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from .safetensors_file import (
 )
 
 METADATA_KEY = "subject_diffusion_subjects"
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
 THUMBNAIL_SIZE = 128
 _HASHED_NUMBERS = 4096
 _ADVICE = "Encode and save the subjects again."
@@ -35,16 +39,19 @@ class SavedSubject:
     """One subject as the file holds it.
 
     Attributes:
-        patch_embeds: (V, P, C) patch tokens before the encoder's last norm.
-        image_embeds: (V, E) pooled and projected.
+        embeds: name -> (V, ...) floating point. Subject-Diffusion's are patch_embeds (V, P, C),
+            patch tokens before the encoder's last norm, and image_embeds (V, E), pooled and
+            projected.
+        pictures: (V, H, W, 4) uint8, the views and their masks, for methods that need pixels; or
+            None.
         thumbnail: (H, W, 4) uint8, the first view on white and its mask, see `make_thumbnail`.
         region: (H, W) in 0..1 of the generated picture, or None.
         label, strength, start_percent, end_percent: the subject's settings.
         box: as users write it, {"x1": ..} in 0..1 or {"x": .., "width": ..} in pixels, or None.
     """
 
-    patch_embeds: torch.Tensor
-    image_embeds: torch.Tensor
+    embeds: Mapping[str, torch.Tensor]
+    pictures: torch.Tensor | None = None
     thumbnail: torch.Tensor
     region: torch.Tensor | None
     label: str
@@ -82,40 +89,21 @@ def load(path: str | os.PathLike[str]) -> SubjectFile:
         version = description["format_version"]
     except (ValueError, TypeError, KeyError):
         version, description = None, {}
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         raise CheckpointError(
-            f"{path}: expected a file of subjects of format version {FORMAT_VERSION}, got version "
+            f"{path}: expected a file of subjects of format version 1 or 2, got version "
             f"{version!r}. Update this node pack, or encode and save the subjects again."
         )
-    try:
-        return _from_parts(description, tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: expected the tensors and settings of its subjects, got a file that lacks "
-            f"some of them or has others ({error}). {_ADVICE}"
-        ) from error
+    return _from_parts(path, description, tensors)
 
 
 def save(path: str | os.PathLike[str], file: SubjectFile) -> None:
     """Check and write a file atomically."""
-    tensors: dict[str, torch.Tensor] = {}
-    for index, subject in enumerate(file.subjects):
-        tensors[f"{index}.patch_embeds"] = subject.patch_embeds
-        tensors[f"{index}.image_embeds"] = subject.image_embeds
-        tensors[f"{index}.thumbnail"] = subject.thumbnail
-        if subject.region is not None:
-            tensors[f"{index}.region"] = subject.region
+    description, tensors = _describe(file), _tensors(file)
     require_finite(str(path), tensors, "Look at the subjects' pictures, and encode them again.")
-    num_patches, patch_dim = file.subjects[0].patch_embeds.shape[1:]
-    description = {
-        "format_version": FORMAT_VERSION,
-        "encoder_hash": file.encoder_hash,
-        "reference_size": file.reference_size,
-        "num_patches": num_patches,
-        "patch_dim": patch_dim,
-        "image_embed_dim": file.subjects[0].image_embeds.shape[-1],
-        "subjects": [{name: getattr(s, name) for name in _SETTINGS} for s in file.subjects],
-    }
+    _from_parts(path, description, dict(tensors))
+    if _is_plain(description):
+        description = _to_plain(description)
     write_safetensors(path, tensors, {METADATA_KEY: json.dumps(description)})
 
 
@@ -154,44 +142,145 @@ def make_thumbnail(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tens
     return (small.movedim(0, -1) * 255).round().clamp(0, 255).byte()
 
 
-def _from_parts(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SubjectFile:
-    """Raises KeyError, TypeError or ValueError if something does not fit."""
-    sizes = [description[name] for name in ("num_patches", "patch_dim", "image_embed_dim")]
-    subjects = tuple(
-        _read_subject(index, settings, tensors, sizes)
-        for index, settings in enumerate(description["subjects"])
+def _describe(file: SubjectFile) -> dict[str, Any]:
+    """The description in format version 2: shapes of all embeddings and pictures."""
+    subjects = [
+        {
+            **{name: getattr(subject, name) for name in _SETTINGS},
+            "embeds": {name: list(tensor.shape) for name, tensor in subject.embeds.items()},
+            "pictures": None if subject.pictures is None else list(subject.pictures.shape),
+        }
+        for subject in file.subjects
+    ]
+    return {
+        "format_version": 2,
+        "encoder_hash": file.encoder_hash,
+        "reference_size": file.reference_size,
+        "subjects": subjects,
+    }
+
+
+def _is_plain(description: Mapping[str, Any]) -> bool:
+    """Whether format version 1 can say it."""
+    first, *others = (
+        ({name: shape[1:] for name, shape in subject["embeds"].items()}, subject["pictures"])
+        for subject in description["subjects"]
     )
-    if not subjects or tensors:
-        raise ValueError(f"{len(subjects)} subjects, {len(tensors)} tensors of no subject")
-    return SubjectFile(
-        encoder_hash=str(description["encoder_hash"]),
-        reference_size=int(description["reference_size"]),
-        subjects=subjects,
-    )
+    dimensions = {name: len(shape) for name, shape in first[0].items()}
+    is_of_kind = dimensions == {"patch_embeds": 2, "image_embeds": 1} and first[1] is None
+    return is_of_kind and all(other == first for other in others)
+
+
+def _to_plain(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Format version 2 -> 1."""
+    shapes = description["subjects"][0]["embeds"]
+    _, num_patches, patch_dim = shapes["patch_embeds"]
+    return {
+        "format_version": 1,
+        "encoder_hash": description["encoder_hash"],
+        "reference_size": description["reference_size"],
+        "num_patches": num_patches,
+        "patch_dim": patch_dim,
+        "image_embed_dim": shapes["image_embeds"][-1],
+        "subjects": [{name: s[name] for name in _SETTINGS} for s in description["subjects"]],
+    }
+
+
+def _from_plain(
+    description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """Format version 1 -> 2; version 1 does not say how many views a subject has."""
+    patch_shape = [description["num_patches"], description["patch_dim"]]
+    subjects = []
+    for index, settings in enumerate(description["subjects"]):
+        views = len(tensors[f"{index}.patch_embeds"])
+        embeds = {
+            "patch_embeds": [views, *patch_shape],
+            "image_embeds": [views, description["image_embed_dim"]],
+        }
+        subjects.append({**settings, "embeds": embeds, "pictures": None})
+    return {**description, "subjects": subjects}
+
+
+def _tensors(file: SubjectFile) -> dict[str, torch.Tensor]:
+    """All tensors under their names in the file."""
+    tensors: dict[str, torch.Tensor] = {}
+    for index, subject in enumerate(file.subjects):
+        own = {"thumbnail": subject.thumbnail}
+        optional = {"region": subject.region, "pictures": subject.pictures}
+        own |= {name: tensor for name, tensor in optional.items() if tensor is not None}
+        tensors |= {f"{index}.{name}": tensor for name, tensor in {**subject.embeds, **own}.items()}
+    return tensors
+
+
+def _from_parts(
+    path: str | os.PathLike[str], description: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> SubjectFile:
+    """Takes everything out of `tensors`."""
+    try:
+        if description["format_version"] == 1:
+            description = _from_plain(description, tensors)
+        subjects = tuple(
+            _read_subject(index, settings, tensors)
+            for index, settings in enumerate(description["subjects"])
+        )
+        if not subjects or tensors:
+            raise ValueError(f"{len(subjects)} subjects, {len(tensors)} tensors of no subject")
+        return SubjectFile(
+            encoder_hash=str(description["encoder_hash"]),
+            reference_size=int(description["reference_size"]),
+            subjects=subjects,
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: expected the tensors and settings of its subjects, got a file that lacks "
+            f"some of them or has others ({error}). {_ADVICE}"
+        ) from error
 
 
 def _read_subject(
-    index: int, settings: dict[str, Any], tensors: dict[str, torch.Tensor], sizes: list[int]
+    index: int, settings: Mapping[str, Any], tensors: dict[str, torch.Tensor]
 ) -> SavedSubject:
-    """Takes the subject's tensors out of `tensors`; sizes are P, C, E."""
-    patches = tensors.pop(f"{index}.patch_embeds")
-    embeds = tensors.pop(f"{index}.image_embeds")
-    thumbnail = tensors.pop(f"{index}.thumbnail")
-    region = tensors.pop(f"{index}.region", None)
-    wanted = [(len(patches), sizes[0], sizes[1]), (len(patches), sizes[2])]
-    if [tuple(patches.shape), tuple(embeds.shape)] != wanted or len(patches) == 0:
-        raise ValueError(f"subject {index + 1} has embeddings of another shape")
-    if thumbnail.ndim != 3 or thumbnail.shape[-1] != 4 or thumbnail.dtype != torch.uint8:
-        raise ValueError(f"subject {index + 1} has no thumbnail")
-    if region is not None and region.ndim != 2:
-        raise ValueError(f"subject {index + 1} has a region of another shape")
+    """Takes the subject's tensors out of `tensors`; raises LookupError, TypeError, ValueError or
+    AttributeError if something does not fit."""
+    shapes, pictures_shape = settings["embeds"], settings["pictures"]
     numbers = {name: float(settings[name]) for name in ("strength", "start_percent", "end_percent")}
-    return SavedSubject(
-        patch_embeds=patches,
-        image_embeds=embeds,
-        thumbnail=thumbnail,
-        region=region,
+    subject = SavedSubject(
+        embeds={name: tensors.pop(f"{index}.{name}") for name in shapes},
+        pictures=None if pictures_shape is None else tensors.pop(f"{index}.pictures"),
+        thumbnail=tensors.pop(f"{index}.thumbnail"),
+        region=tensors.pop(f"{index}.region", None),
         label=str(settings["label"]),
         box=settings["box"],
         **numbers,
     )
+    for name, fits in _fits(subject, shapes, pictures_shape).items():
+        if not fits:
+            raise ValueError(f"subject {index + 1} has {name}")
+    return subject
+
+
+def _fits(
+    subject: SavedSubject, shapes: Mapping[str, list[int]], pictures_shape: list[int] | None
+) -> dict[str, bool]:
+    """What is wrong with the subject unless the tensors are as described and of the same views."""
+    embeds, pictures = subject.embeds, subject.pictures
+    views = {shape[0] for shape in shapes.values()}
+    are_embeds = all(
+        t.is_floating_point() and list(t.shape) == shapes[n] for n, t in embeds.items()
+    )
+    are_pictures = pictures is None or (
+        list(pictures.shape) == pictures_shape
+        and _are_pixels(pictures, 4)
+        and len(pictures) in views
+    )
+    return {
+        "embeddings of another shape": are_embeds and len(views) == 1 and 0 not in views,
+        "pictures of another shape": are_pictures,
+        "no thumbnail": _are_pixels(subject.thumbnail, 3),
+        "a region of another shape": subject.region is None or subject.region.ndim == 2,
+    }
+
+
+def _are_pixels(tensor: torch.Tensor, ndim: int) -> bool:
+    return tensor.ndim == ndim and tensor.shape[-1] == 4 and tensor.dtype == torch.uint8
