@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from .adapters.adapter_loader_node import SubjectDiffusionAdapterLoader, register_adapter_folder
+from .adapters.adapter_loader_node import ADAPTERS, SubjectDiffusionAdapterLoader
 from .adapters.apply_node import SubjectDiffusionApply
 from .adapters.encode_node import SubjectDiffusionEncode
 from .adapters.encode_subjects_node import SubjectDiffusionEncodeSubjects
@@ -13,12 +14,12 @@ from .adapters.interpolate_node import SubjectDiffusionInterpolate
 from .adapters.load_subjects_node import SubjectDiffusionLoadSubjects
 from .adapters.reference_view_node import SubjectDiffusionReferenceView
 from .adapters.save_subjects_node import SubjectDiffusionSaveSubjects
-from .adapters.subject_files import register_embeds_folders
+from .adapters.subject_files import SUBJECT_FILES
 from .attention_maps.attention_maps_node import SubjectDiffusionAttentionMaps
 from .attention_maps.record_attention_node import SubjectDiffusionRecordAttention
 from .segmentation.segment_loader_node import (
+    SEGMENTERS,
     SubjectDiffusionSegmentLoader,
-    register_segmenter_folder,
 )
 from .segmentation.segment_node import SubjectDiffusionSegment
 from .subjects.box_mask_node import SubjectDiffusionBoxMask
@@ -31,9 +32,9 @@ class SubjectDiffusionExtension(ComfyExtension):
     """The nodes; their ids, inputs and outputs are frozen, as saved workflows depend on them."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        register_adapter_folder()
-        register_segmenter_folder()
-        register_embeds_folders()
+        ADAPTERS.register()
+        SEGMENTERS.register()
+        SUBJECT_FILES.register(folder_paths.get_output_directory())  # where Save Subjects puts them
         return [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,

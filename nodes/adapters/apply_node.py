@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import comfy.patcher_extension
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
-from ..host.sampling_setup import make_outer_sample_wrapper, null_branch
-from ..host.schedule import add_scheduled_patches
-from ..host.unet_geometry import UnetGeometry, read_unet_geometry, require_matching_base
-from ..host.weight_diffs import text_encoder_diffs, unet_weight_diffs
-from .adapter_types import (
-    ATTACHMENT_KEY,
-    AdapterType,
-    AppliedAdapter,
-    LoadedAdapter,
-    applied_adapter,
-)
+from ..host.comfy_types import AdapterType, Clip, Model
 from .block_weights import parse_block_weights
-from .subject_diffusion.adapter_modules import build_adapter_patcher
-from .subject_diffusion.unet_patches import (
-    make_diffusion_model_wrapper,
-    make_input_block_patch,
-    make_middle_patch,
-)
+from .family import ATTACHMENT_KEY, AppliedAdapter, LoadedAdapter, applied_adapter
 
 NODE_NAME = "Subject-Diffusion Apply"
 
@@ -92,8 +74,8 @@ class SubjectDiffusionApply(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        clip: Any,
+        model: Model,
+        clip: Clip,
         adapter: LoadedAdapter,
         strength: float,
         start_percent: float,
@@ -108,34 +90,28 @@ class SubjectDiffusionApply(io.ComfyNode):
 
 
 def apply_adapter(
-    model: Any,
-    clip: Any,
+    model: Model,
+    clip: Clip,
     adapter: LoadedAdapter,
     strength: float = 1.0,
     start_percent: float = 0.0,
     end_percent: float = 1.0,
     block_weights: str = "",
-) -> tuple[Any, Any]:
+) -> tuple[Model, Clip]:
     """Clones of MODEL and CLIP that carry the adapter; the originals stay as they are."""
-    weights = parse_block_weights(block_weights, [b.name for b in adapter.config.adapter_blocks])
+    weights = parse_block_weights(block_weights, adapter.block_names)
     require_finite_numbers(
         NODE_NAME, strength=strength, start_percent=start_percent, end_percent=end_percent
     )
-    geometry = read_unet_geometry(model)
-    require_matching_base(geometry, adapter.config, adapter.name)
-    for patcher, kind in ((model, "model"), (clip.patcher, "clip")):
-        if applied_adapter(patcher) is not None:
-            raise ValueError(
-                f"{kind}: expected a {kind.upper()} without a Subject-Diffusion adapter, got one "
-                f"that has '{applied_adapter(patcher).loaded.name}'. Use one Subject-Diffusion "
-                "Apply node per MODEL."
-            )
+    adapter.require_base(model)
+    _require_unused(model, "model")
+    _require_unused(clip.patcher, "clip")
     applied = AppliedAdapter(
         loaded=adapter,
         strength=strength,
         start_percent=start_percent,
         end_percent=end_percent,
-        text_patches=text_encoder_diffs(clip, adapter),
+        text_patches=adapter.text_patches(clip),
         block_strengths={name: strength * weight for name, weight in weights.items()},
     )
     model, clip = model.clone(), clip.clone()
@@ -143,31 +119,14 @@ def apply_adapter(
     clip.patcher.set_attachments(ATTACHMENT_KEY, applied)
     if applied.is_active:
         clip.add_patches(applied.text_patches, strength)
-        _attach_to_model(model, geometry, applied)
+        adapter.attach(model, applied)
     return model, clip
 
 
-def _attach_to_model(model: Any, geometry: UnetGeometry, applied: AppliedAdapter) -> None:
-    loaded, strength = applied.loaded, applied.strength
-    patcher = build_adapter_patcher(loaded, model)
-    modules = patcher.model
-    diffs = unet_weight_diffs(model, geometry, loaded)
-    hook = None
-    if applied.is_always_on:
-        model.add_patches(diffs, strength)
-    else:
-        hook = add_scheduled_patches(model, diffs, applied)
-    block_names = {geometry.blocks[name].location: name for name in modules.block_names}
-    null = null_branch(loaded.config, loaded.fingerprint)
-    wrappers = comfy.patcher_extension.WrappersMP
-    model.set_additional_models(ATTACHMENT_KEY, [patcher])
-    model.add_wrapper_with_key(
-        wrappers.OUTER_SAMPLE, ATTACHMENT_KEY, make_outer_sample_wrapper(applied, hook)
-    )
-    model.add_wrapper_with_key(
-        wrappers.DIFFUSION_MODEL, ATTACHMENT_KEY, make_diffusion_model_wrapper(modules, null)
-    )
-    model.set_model_patch(
-        make_middle_patch(modules, block_names, applied.block_strengths), "middle_patch"
-    )
-    model.set_model_input_block_patch(make_input_block_patch(strength))
+def _require_unused(patcher: Model, kind: str) -> None:
+    there = applied_adapter(patcher)
+    if there is not None:
+        raise ValueError(
+            f"{kind}: expected a {kind.upper()} without a Subject-Diffusion adapter, got one "
+            f"that has '{there.loaded.name}'. Use one Subject-Diffusion Apply node per MODEL."
+        )

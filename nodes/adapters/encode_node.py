@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 import torch
 from comfy_api.latest import io
 
-from ..host.cond import COND_KEY, BranchSubjects, SubjectCond, WatchedSubject, WatchedText
-from ..host.node_warnings import box_warnings, label_warnings, show_warnings
-from ..host.sampling_setup import null_branch
-from ..host.schedule import Conditioning, limit_to_range
+from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
+from ..host.node_warnings import show_warnings
+from ..host.schedule import limit_to_range
 from ..subjects.periods import split_into_periods
-from ..subjects.subject import Subject, Subjects, active_subjects, require_relative_boxes
-from .adapter_types import (
-    AdapterType,
-    AppliedAdapter,
-    LoadedAdapter,
-    SubjectsType,
-    require_adapter,
-)
-from .subject_diffusion.subject_branches import EncodedSubject, build_branch
-from .subject_diffusion.text_encoding import (
-    FusedText,
-    encode_fused_text,
-    encode_text,
-    without_adapter,
-)
-from .subject_encoding import encode_subjects
-from .vision import SubjectViews, encode_pictures
+from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
+from ..subjects.subject_warnings import box_warnings, label_warnings
+from .family import AppliedAdapter, Branches, EncodeRequest, LoadedAdapter, require_adapter
+from .image_encoding import encode_pictures, encode_subjects
+from .texts import TextEncoder
 
 NODE_NAME = "Subject-Diffusion Encode"
 
@@ -104,8 +91,8 @@ class SubjectDiffusionEncode(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        clip: Any,
-        clip_vision: Any,
+        clip: Clip,
+        clip_vision: ClipVision,
         adapter: LoadedAdapter,
         subjects: Subjects,
         prompt: str,
@@ -114,146 +101,89 @@ class SubjectDiffusionEncode(io.ComfyNode):
         negative_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         applied = require_adapter(clip.patcher, "CLIP", NODE_NAME)
-        if applied.loaded.fingerprint != adapter.fingerprint:
-            raise ValueError(
-                f"adapter: expected '{applied.loaded.name}', which is on the CLIP, got "
-                f"'{adapter.name}'. Connect the same adapter to {NODE_NAME} and Subject-Diffusion "
-                "Apply."
-            )
+        _require_same_adapter(applied, adapter)
         subjects = active_subjects(subjects)
-        require_relative_boxes(subjects)
+        if adapter.needs_boxes:
+            require_relative_boxes(subjects)
         show_warnings(_warnings(subjects, prompt, negative_image, applied))
-        stock = _stock_texts(clip, applied, (prompt, negative_prompt))
+
+        # texts as the base reads them; all at once, as the CLIP's weights change after them
+        texts = TextEncoder(clip)
+        stock_encoder = texts.without(applied.text_patches)
+        stock_positive = stock_encoder.encode(prompt)
+        stock_negative = stock_encoder.encode(negative_prompt)
         if not applied.is_active:
-            return io.NodeOutput(stock[prompt], stock[negative_prompt], stock[negative_prompt])
-        encoded = encode_subjects(clip_vision, subjects, adapter.config)
-        avoided = _encode_negative(clip_vision, negative_image, adapter)
-        pieces = _make_pieces(
-            clip, prompt, negative_prompt, encoded, avoided, applied, box_coordinates
+            return io.NodeOutput(stock_positive, stock_negative, stock_negative)
+
+        # subjects and texts as the adapter reads them
+        subjects = encode_subjects(clip_vision, subjects, adapter)
+        request = EncodeRequest(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            negative_embeds=None
+            if negative_image is None
+            else encode_pictures(clip_vision, negative_image[..., :3], None, adapter),
+            box_coordinates=box_coordinates,
         )
+        pieces = list(_encode_periods(texts, request, subjects, applied))
         return io.NodeOutput(
-            _join(pieces.positive, stock[prompt], applied),
-            _join(pieces.image_only, stock[negative_prompt], applied),
-            _join(pieces.negative, stock[negative_prompt], applied),
+            _join([(branches.positive, *when) for branches, *when in pieces], stock_positive),
+            _join([(branches.image_only, *when) for branches, *when in pieces], stock_negative),
+            _join([(branches.negative, *when) for branches, *when in pieces], stock_negative),
         )
 
 
-class Piece(NamedTuple):
-    """One branch during a part of the sampling."""
-
-    text: Conditioning
-    subjects: BranchSubjects
-    start: float
-    end: float
-    watched: WatchedText | None = None
-
-
-class BranchPieces(NamedTuple):
-    """The three branches, each from the adapter's start to its end."""
-
-    positive: list[Piece]
-    image_only: list[Piece]
-    negative: list[Piece]
-
-
-def _make_pieces(
-    clip: Any,
-    prompt: str,
-    negative_prompt: str,
-    encoded: list[EncodedSubject],
-    avoided: SubjectViews | None,
-    applied: AppliedAdapter,
-    box_coordinates: bool,
-) -> BranchPieces:
-    """Subjects come and go during the sampling: a piece for each set of them.
-
-    `avoided` is the negative image, which stands in every subject's place in the negative branch.
-    """
-    loaded = applied.loaded
-    start, end = applied.start_percent, applied.end_percent
-    ranges = [(subject.start_percent, subject.end_percent) for subject, _ in encoded]
-    negative_text = encode_text(clip, negative_prompt)
-    pieces = BranchPieces([], [], [])
-    made: dict[tuple[int, ...], tuple[FusedText, BranchSubjects, BranchSubjects]] = {}
-    for period in split_into_periods(ranges, start, end):
+def _encode_periods(
+    texts: TextEncoder, request: EncodeRequest, subjects: Subjects, applied: AppliedAdapter
+) -> Iterator[tuple[Branches, float, float]]:
+    """Subjects come and go during the sampling: the branches for each set of them, with start and
+    end, from the adapter's start to its end."""
+    encode = applied.loaded.branch_encoder(texts, request)
+    ranges = [(subject.start_percent, subject.end_percent) for subject in subjects]
+    made: dict[tuple[int, ...], Branches] = {}
+    for period in split_into_periods(ranges, applied.start_percent, applied.end_percent):
         if period.present not in made:
-            present = [encoded[index] for index in period.present]
-            subjects = tuple(subject for subject, _ in present)
-            views = [views for _, views in present]
-            fused = encode_fused_text(clip, prompt, subjects, views, loaded)
-            avoiding = [EncodedSubject(subject, avoided or views) for subject, views in present]
-            made[period.present] = (
-                fused,
-                build_branch(present, loaded, box_coordinates),
-                build_branch(avoiding, loaded, box_coordinates),
-            )
-        fused, branch, negative = made[period.present]
-        bounds = (period.start, period.end)
-        watched = _watch(fused, subjects=[(i, encoded[i].subject) for i in period.present])
-        pieces.positive.append(Piece(fused.conditioning, branch, *bounds, watched))
-        pieces.image_only.append(Piece(negative_text, branch, *bounds))
-        pieces.negative.append(Piece(negative_text, negative, *bounds))
-    if avoided is None:
-        null = null_branch(loaded.config, loaded.fingerprint)
-        return pieces._replace(negative=[Piece(negative_text, null, start, end)])
-    return pieces
+            made[period.present] = encode([(index, subjects[index]) for index in period.present])
+        yield made[period.present], period.start, period.end
 
 
-def _watch(fused: FusedText, subjects: list[tuple[int, Subject]]) -> WatchedText:
-    """Which tokens to look at, for Record Attention."""
-    boxes = require_relative_boxes([subject for _, subject in subjects])
-    watched = tuple(
-        WatchedSubject(
-            index=index,
-            name=subject.name,
-            label=subject.label,
-            box_xyxy=box.edges,
-            label_position=label_position,
-            placeholder_position=placeholder_position,
-        )
-        for (index, subject), box, label_position, placeholder_position in zip(
-            subjects, boxes, fused.label_positions, fused.placeholder_positions, strict=True
-        )
-    )
-    return WatchedText(subjects=watched, num_tokens=fused.conditioning[0][0].shape[1])
-
-
-def _stock_texts(
-    clip: Any, applied: AppliedAdapter, texts: tuple[str, ...]
-) -> dict[str, Conditioning]:
-    """All stock encodings at once, as the CLIP's weights change between them and the adapter's."""
-    stock = without_adapter(clip, applied)
-    return {text: encode_text(stock, text) for text in dict.fromkeys(texts)}
-
-
-def _join(pieces: list[Piece], stock: Conditioning, applied: AppliedAdapter) -> Conditioning:
+def _join(pieces: list[tuple[Conditioning, float, float]], stock: Conditioning) -> Conditioning:
     """One branch: the adapter's encodings while it is on, the stock encoding otherwise."""
-    joined: Conditioning = []
-    for piece in pieces:
-        extra = {
-            "model_conds": {COND_KEY: SubjectCond(piece.subjects, text=piece.watched)},
-            # a ControlNet never saw fused text or the retrained text encoder
-            "cross_attn_controlnet": stock[0][0],
-        }
-        inside = [[tensor, {**values, **extra}] for tensor, values in piece.text]
-        is_whole = piece.start <= 0.0 and piece.end >= 1.0
-        joined += inside if is_whole else limit_to_range(inside, piece.start, piece.end)
-    if applied.is_always_on:
-        return joined
-    return [
-        *limit_to_range(stock, 0.0, applied.start_percent),
-        *joined,
-        *limit_to_range(stock, applied.end_percent, 1.0),
-    ]
+    merged = _merge_equal(pieces)
+    (_, start, _), (_, _, end) = merged[0], merged[-1]
+    joined = limit_to_range(stock, 0.0, start) if start > 0.0 else []
+    for conditioning, first, last in merged:
+        # a ControlNet never saw fused text or the retrained text encoder
+        inside = [
+            [tensor, {**values, "cross_attn_controlnet": stock[0][0]}]
+            for tensor, values in conditioning
+        ]
+        is_whole = first <= 0.0 and last >= 1.0
+        joined += inside if is_whole else limit_to_range(inside, first, last)
+    return joined + (limit_to_range(stock, end, 1.0) if end < 1.0 else [])
 
 
-def _encode_negative(
-    clip_vision: Any, negative_image: torch.Tensor | None, adapter: LoadedAdapter
-) -> SubjectViews | None:
-    """The negative image through the vision encoder; a batch of them are views of one thing."""
-    if negative_image is None:
-        return None
-    return encode_pictures(clip_vision, negative_image[..., :3], None, adapter.config)
+def _merge_equal(
+    pieces: list[tuple[Conditioning, float, float]],
+) -> list[tuple[Conditioning, float, float]]:
+    """Neighbours with the same conditioning become one."""
+    merged = pieces[:1]
+    for conditioning, first, last in pieces[1:]:
+        before, start, _ = merged[-1]
+        if conditioning is before:
+            merged[-1] = (before, start, last)
+        else:
+            merged.append((conditioning, first, last))
+    return merged
+
+
+def _require_same_adapter(applied: AppliedAdapter, adapter: LoadedAdapter) -> None:
+    if not applied.loaded.is_same(adapter):
+        raise ValueError(
+            f"adapter: expected '{applied.loaded.name}', which is on the CLIP, got "
+            f"'{adapter.name}'. Connect the same adapter to {NODE_NAME} and Subject-Diffusion "
+            "Apply."
+        )
 
 
 def _warnings(
@@ -261,14 +191,14 @@ def _warnings(
 ) -> list[str]:
     """What will not work as a user may expect."""
     warnings = label_warnings(subjects, prompt) + box_warnings(subjects)
-    config = applied.loaded.config
+    adapter = applied.loaded
     ranges = [(subject.start_percent, subject.end_percent) for subject in subjects]
     periods = split_into_periods(ranges, applied.start_percent, applied.end_percent)
     most = max(len(period.present) for period in periods)
-    if most > config.num_subjects:
+    if most > adapter.num_subjects:
         warnings.append(
-            f"{most} subjects at once, but the adapter '{applied.loaded.name}' was trained with up "
-            f"to {config.num_subjects}: they may blend or lose likeness. Use fewer for better ones."
+            f"{most} subjects at once, but the adapter '{adapter.name}' was trained with up to "
+            f"{adapter.num_subjects}: they may blend or lose likeness. Use fewer for better ones."
         )
     if negative_image is not None and not subjects:
         warnings.append("negative_image has no effect without subjects, in whose places it stands.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
+from ..host.comfy_types import AdapterType, ClipVision, SubjectsType
 from ..subjects.subject import Subjects
-from .adapter_types import AdapterType, LoadedAdapter, SubjectsType
-from .subject_encoding import with_embeds
+from .family import LoadedAdapter
+from .image_encoding import encode_subjects
 
 
 class SubjectDiffusionEncodeSubjects(io.ComfyNode):
@@ -38,5 +37,7 @@ class SubjectDiffusionEncodeSubjects(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, subjects: Subjects, clip_vision: Any, adapter: LoadedAdapter) -> io.NodeOutput:
-        return io.NodeOutput(with_embeds(clip_vision, subjects, adapter.config))
+    def execute(
+        cls, subjects: Subjects, clip_vision: ClipVision, adapter: LoadedAdapter
+    ) -> io.NodeOutput:
+        return io.NodeOutput(encode_subjects(clip_vision, subjects, adapter, keep=True))

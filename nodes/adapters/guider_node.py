@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
-from .adapter_types import require_adapter
+from .family import require_adapter
 
 NODE_NAME = "Subject-Diffusion Guider"
 

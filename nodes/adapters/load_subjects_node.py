@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
-import folder_paths
 from comfy_api.latest import io
 
+from ..host.comfy_types import SubjectsType
 from ..subjects.subject import Subjects
-from .adapter_types import SubjectsType
-from .subject_files import FOLDER, list_files, read_subjects
+from .subject_files import FOLDER, SUBJECT_FILES, list_files, read_subjects
 
 
 class SubjectDiffusionLoadSubjects(io.ComfyNode):
@@ -45,21 +42,12 @@ class SubjectDiffusionLoadSubjects(io.ComfyNode):
         cls, file_name: str, previous: Subjects | None = None
     ) -> tuple[int, int] | None:
         """Load again when the file changes."""
-        path = folder_paths.get_full_path(FOLDER, file_name)
-        if path is None:
-            return None
-        stat = os.stat(path)
-        return (stat.st_mtime_ns, stat.st_size)
+        return SUBJECT_FILES.stamp(file_name)
 
     @classmethod
     def execute(cls, file_name: str, previous: Subjects | None = None) -> io.NodeOutput:
         before = previous or ()
-        path = folder_paths.get_full_path(FOLDER, file_name)
+        path = SUBJECT_FILES.find(file_name)
         if path is None:
-            folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
-            found = ", ".join(list_files()) or "nothing"
-            raise ValueError(
-                f"file_name: expected a file in {folders}, got '{file_name}'. There is {found}; "
-                "put the file there and reload the page."
-            )
+            raise ValueError(f"file_name: {SUBJECT_FILES.missing(file_name, list_files())}")
         return io.NodeOutput((*before, *read_subjects(path, len(before))))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..host.comfy_types import AdapterType, SubjectsType
 from ..subjects.subject import Subjects
-from .adapter_types import AdapterType, LoadedAdapter, SubjectsType
-from .vision import reference_pictures
+from .family import LoadedAdapter
+from .image_encoding import reference_pictures
 
 
 class SubjectDiffusionReferenceView(io.ComfyNode):
@@ -36,7 +37,7 @@ class SubjectDiffusionReferenceView(io.ComfyNode):
 
     @classmethod
     def execute(cls, subjects: Subjects, adapter: LoadedAdapter) -> io.NodeOutput:
-        size = adapter.config.reference_size
+        size = adapter.reference_size
         pictures = [
             picture
             for subject in subjects

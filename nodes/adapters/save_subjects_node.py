@@ -7,8 +7,8 @@ import os
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..host.comfy_types import SubjectsType
 from ..subjects.subject import Subjects
-from .adapter_types import SubjectsType
 from .subject_files import EXTENSION, FOLDER, write_subjects
 
 

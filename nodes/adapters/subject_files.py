@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import folder_paths
 
 from ...subject_diffusion_core.files import subject_file
+from ..host.model_folders import ModelFolder
 from ..subjects.boxes import CORNER_KEYS, PIXEL_KEYS, Box, parse_box
 from ..subjects.subject import Subject, SubjectEmbeds, Subjects, checked_region, subject_name
-from .vision import SubjectViews
 
-FOLDER = "subject_diffusion_embeds"
-EXTENSION = ".safetensors"
-
-
-def register_embeds_folders() -> None:
-    """models/subject_diffusion_embeds, and the same folder in output, where Save puts them."""
-    for parent in (folder_paths.models_dir, folder_paths.get_output_directory()):
-        folder_paths.add_model_folder_path(FOLDER, os.path.join(parent, FOLDER))
-    _, extensions = folder_paths.folder_names_and_paths[FOLDER]
-    extensions.add(EXTENSION)
+SUBJECT_FILES = ModelFolder(
+    name="subject_diffusion_embeds", extensions=(".safetensors",), content="the file"
+)
+FOLDER, (EXTENSION,) = SUBJECT_FILES.name, SUBJECT_FILES.extensions
 
 
 def list_files() -> list[str]:
@@ -75,7 +68,7 @@ def _to_saved(subject: Subject) -> subject_file.SavedSubject:
     assert subject.embeds is not None
     mask = None if subject.masks is None else subject.masks[0]
     return subject_file.SavedSubject(
-        embeds=vars(subject.embeds.views),
+        embeds=subject.embeds.tensors,
         thumbnail=subject_file.make_thumbnail(subject.images[0], mask),
         region=subject.region,
         label=subject.label,
@@ -100,12 +93,6 @@ def _from_saved(
     pixels = saved.thumbnail.float() / 255
     mask = pixels[..., 3]
     is_whole = bool((mask == 1).all())
-    if set(saved.embeds) != {"patch_embeds", "image_embeds"}:
-        raise ValueError(
-            f"{name}: expected patch_embeds and image_embeds in its file, got "
-            f"{', '.join(saved.embeds)}. Load it with the adapter that it was encoded for."
-        )
-    views = SubjectViews(**saved.embeds)
     return Subject(
         name=name,
         images=pixels[None, ..., :3],
@@ -117,6 +104,8 @@ def _from_saved(
         end_percent=saved.end_percent,
         region=None if saved.region is None else checked_region(saved.region, name),
         embeds=SubjectEmbeds(
-            views=views, encoder_hash=file.encoder_hash, reference_size=file.reference_size
+            tensors=saved.embeds,
+            encoder_hash=file.encoder_hash,
+            reference_size=file.reference_size,
         ),
     )

@@ -10,8 +10,9 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.attention_maps import map_box_iou, normalize_maps, resize_maps
-from ..host.cond import WatchedSubject
-from .attention_record import AttentionHandle, AttentionRecord, AttentionType, Range
+from ..host.comfy_types import AttentionType
+from ..host.sampling_run import WatchedSubject
+from .attention_record import AttentionHandle, AttentionRecord, Range
 from .heat_overlay import draw_heat
 
 TOKENS = ("average", "label", "placeholder", "separate")

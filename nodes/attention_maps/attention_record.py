@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from comfy_api.latest import io
 
 from ...subject_diffusion_core.attention_maps import resize_maps
-from ..host.cond import Frame, WatchedSubject
+from ..host.sampling_run import Frame, WatchedSubject
 
-AttentionType = io.Custom("SUBJECT_DIFFUSION_ATTENTION")
 Range = tuple[float, float]
 
 

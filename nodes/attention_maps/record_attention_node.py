@@ -13,20 +13,16 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.attention_maps import token_column_probabilities
-from ..adapters.adapter_types import require_adapter
-from ..adapters.subject_diffusion.unet_patches import CallSubjects, latent_size_of_block
-from ..host.cond import COND_KEY, WatchedText
-from ..host.unet_geometry import Location
-from .attention_record import (
-    AttentionHandle,
-    AttentionRecorder,
-    AttentionType,
-    Range,
-    parse_ranges,
-)
+from ..adapters.family import ATTACHMENT_KEY, require_adapter
+from ..host.attention_terms import AttentionCall, attach_attention_term
+from ..host.comfy_types import AttentionType, Executor, Model, Options
+from ..host.sampling_run import BranchCall, WatchedText
+from ..host.unet_geometry import latent_size_of_block
+from .attention_record import AttentionHandle, AttentionRecorder, Range, parse_ranges
 
 NODE_NAME = "Subject-Diffusion Record Attention"
 RECORD_KEY = "subject_diffusion_attention"
+LAYERS_KEY = "subject_diffusion_attention_layers"
 
 
 class SubjectDiffusionRecordAttention(io.ComfyNode):
@@ -59,7 +55,7 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, ranges: str) -> io.NodeOutput:
+    def execute(cls, model: Model, ranges: str) -> io.NodeOutput:
         require_adapter(model, "MODEL", NODE_NAME)
         if model.get_attachment(RECORD_KEY) is not None:
             raise ValueError(
@@ -72,15 +68,16 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
         return io.NodeOutput(model, handle)
 
 
-def attach_recorder(model: Any, handle: AttentionHandle, ranges: Sequence[Range]) -> None:
-    """Wrappers and one additive patch; all that a run collects hangs on that run's own options."""
+def attach_recorder(model: Model, handle: AttentionHandle, ranges: Sequence[Range]) -> None:
+    """Wrappers, and a term of the cross-attention that adds nothing; all that a run collects hangs
+    on that run's own options."""
     wrappers = comfy.patcher_extension.WrappersMP
     model.set_attachments(RECORD_KEY, handle)
     model.add_wrapper_with_key(
         wrappers.SAMPLER_SAMPLE, RECORD_KEY, make_sampler_wrapper(handle, ranges)
     )
     model.add_wrapper_with_key(wrappers.DIFFUSION_MODEL, RECORD_KEY, watch_model_call)
-    model.set_model_attn2_patch(record_cross_attention)
+    attach_attention_term(model, LAYERS_KEY, "attn2", record_cross_attention)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,10 +96,9 @@ class RecordedRun:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedCall:
-    """One UNet call of a run: the UNet that computes it, and the ranges that it counts for."""
+    """One UNet call of a run, and the ranges that it counts for."""
 
     recorder: AttentionRecorder
-    unet: Any
     ranges: tuple[int, ...]
 
 
@@ -110,7 +106,7 @@ def make_sampler_wrapper(handle: AttentionHandle, ranges: Sequence[Range]) -> Ca
     """A wrapper for SAMPLER_SAMPLE: a fresh recorder for the run, its means for the handle."""
 
     def sampler_sample(
-        executor: Any,
+        executor: Executor,
         guider: Any,
         sigmas: Any,
         extra_args: dict[str, Any],
@@ -147,13 +143,13 @@ def make_sampler_wrapper(handle: AttentionHandle, ranges: Sequence[Range]) -> Ca
 
 
 def watch_model_call(
-    executor: Any,
+    executor: Executor,
     x: torch.Tensor,
     timesteps: Any = None,
     context: Any = None,
     y: Any = None,
     control: Any = None,
-    transformer_options: dict[str, Any] | None = None,
+    transformer_options: Options | None = None,
     **kwargs: Any,
 ) -> Any:
     """A wrapper for DIFFUSION_MODEL: decides once per call whether its layers are recorded."""
@@ -163,68 +159,48 @@ def watch_model_call(
     if run is not None and sigmas is not None:
         ranges = run.ranges_at(float(sigmas.flatten()[0]))
         if ranges:
-            options[RECORD_KEY] = RecordedCall(
-                recorder=run.recorder, unet=executor.class_obj, ranges=ranges
-            )
+            options[RECORD_KEY] = RecordedCall(recorder=run.recorder, ranges=ranges)
     return executor(x, timesteps, context, y, control, options, **kwargs)
 
 
-def record_cross_attention(
-    n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, extra_options: dict[str, Any]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """An attn2_patch: looks at what goes into a layer, and hands it on as it is."""
-    recorded: RecordedCall | None = extra_options.get(RECORD_KEY)
-    subjects: CallSubjects | None = extra_options.get(COND_KEY)
-    if recorded is None or subjects is None or "block" not in extra_options:
-        return n, context, value
-    location = (*extra_options["block"], extra_options.get("block_index", 0))
-    layer = cross_attention_at(recorded.unet, location)
-    size = latent_size_of_block(extra_options, n.shape[1])
+def record_cross_attention(attention: AttentionCall) -> None:
+    """An attention term that only looks."""
+    recorded: RecordedCall | None = attention.options.get(RECORD_KEY)
+    call: BranchCall | None = attention.options.get(ATTACHMENT_KEY)
+    if recorded is None or call is None:
+        return
+    size = latent_size_of_block(attention.options, attention.query.shape[1])
+    query, key = (attention.split_heads(x) for x in (attention.query, attention.key))
     start = 0
-    for framed, count in subjects.parts:
-        if framed.text is not None:
-            rows = slice(start, start + count)
-            maps = [
-                token_maps(layer, query, key, framed.text, size)
-                for query, key in zip(n[rows], context[rows], strict=True)
-            ]
-            for subject, of_subject in zip(
-                framed.text.subjects, torch.stack(maps, dim=1), strict=True
-            ):
-                recorded.recorder.add(recorded.ranges, subject, framed.frame, of_subject)
-        start += count
-    return n, context, value
+    for part in call.parts:
+        rows = slice(start, start + part.batch_size)
+        start += part.batch_size
+        if part.text is None:
+            continue
+        maps = [
+            token_maps(of_sample[None], keys[None], part.text, size)
+            for of_sample, keys in zip(query[rows], key[rows], strict=True)
+        ]
+        for subject, of_subject in zip(part.text.subjects, torch.stack(maps, dim=1), strict=True):
+            recorded.recorder.add(recorded.ranges, subject, part.frame, of_subject)
 
 
 def token_maps(
-    layer: Any, x: torch.Tensor, context: torch.Tensor, text: WatchedText, size: tuple[int, int]
+    query: torch.Tensor, key: torch.Tensor, text: WatchedText, size: tuple[int, int]
 ) -> torch.Tensor:
     """How much every position looks at every subject's words, mean over heads.
 
     Args:
-        layer: a CrossAttention of ComfyUI; its own fused attention is not touched.
-        x: (Q, width) what its queries are made of.
-        context: (L, text width) what its keys are made of. ComfyUI repeats a text as often as it
-            takes to fit beside longer ones, and every repetition has its share.
+        query: (1, H, Q, K) of one sample.
+        key: (1, H, L, K) of its text. ComfyUI repeats a text as often as it takes to fit beside
+            longer ones, and every repetition has its share.
         size: h, w with h * w = Q.
 
     Returns:
         (S, 2, h, w): of each subject's label and placeholder.
     """
     pairs = [(s.label_position, s.placeholder_position) for s in text.subjects]
-    positions = torch.tensor(pairs, device=x.device).reshape(1, -1)
-    query, key = (
-        projection(tokens[None]).unflatten(-1, (layer.heads, layer.dim_head)).transpose(1, 2)
-        for projection, tokens in ((layer.to_q, x), (layer.to_k, context))
-    )
+    positions = torch.tensor(pairs, device=query.device).reshape(1, -1)
     columns = token_column_probabilities(query, key, positions)[0].mean(dim=0)  # (Q, 2 S)
-    repetitions = context.shape[0] // text.num_tokens
+    repetitions = key.shape[2] // text.num_tokens
     return (repetitions * columns).T.reshape(len(pairs), 2, *size)
-
-
-def cross_attention_at(unet: Any, location: Location) -> Any:
-    """The cross-attention layer of a transformer block."""
-    kind, number, index = location
-    block = unet.middle_block if kind == "middle" else getattr(unet, f"{kind}_blocks")[number]
-    (transformer,) = [part for part in block if hasattr(part, "transformer_blocks")]
-    return transformer.transformer_blocks[index].attn2

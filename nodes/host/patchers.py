@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import comfy.model_patcher
+import comfy.ops
 import torch
 from torch import nn
+
+from .comfy_types import Model
 
 
 def wrap_in_patcher(
     model: nn.Module, load_device: torch.device, offload_device: torch.device
-) -> Any:
+) -> Model:
     """A ModelPatcher around the model, of the class that this ComfyUI uses for its own models.
 
     Newer versions choose between two classes when they start, so it is looked up at every call.
@@ -19,4 +20,31 @@ def wrap_in_patcher(
     patcher_class = getattr(
         comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher
     )
-    return patcher_class(model, load_device=load_device, offload_device=offload_device)
+    patcher: Model = patcher_class(model, load_device=load_device, offload_device=offload_device)
+    return patcher
+
+
+def with_manual_cast(module: nn.Module) -> nn.Module:
+    """Exchange linear layers and layer norms for ComfyUI's, which cast weights to the input."""
+    for name, child in module.named_children():
+        replacement = _manual_cast_layer(child)
+        if replacement is None:
+            with_manual_cast(child)
+            continue
+        replacement.weight, replacement.bias = child.weight, child.bias
+        setattr(module, name, replacement.eval())
+    return module
+
+
+def _manual_cast_layer(layer: nn.Module) -> nn.Module | None:
+    operations = comfy.ops.manual_cast
+    with torch.device("meta"):
+        if type(layer) is nn.Linear:
+            linear: nn.Module = operations.Linear(
+                layer.in_features, layer.out_features, bias=layer.bias is not None
+            )
+            return linear
+        if type(layer) is nn.LayerNorm:
+            norm: nn.Module = operations.LayerNorm(layer.normalized_shape, eps=layer.eps)
+            return norm
+    return None

@@ -11,22 +11,21 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.hooks
+import numpy as np
 
-from ..adapters.adapter_types import AppliedAdapter
-from .generation import next_sigma_above
-from .weight_diffs import Patches
+from .comfy_types import Conditioning, Entry, Model, Patches
 
 RANGE_MARK = "subject_diffusion_range"
-Conditioning = list[list[Any]]
-Entry = dict[str, Any]
 
 
-def add_scheduled_patches(model: Any, patches: Patches, applied: AppliedAdapter) -> Any:
+def add_scheduled_patches(
+    model: Model, patches: Patches, strength: float, start_percent: float, end_percent: float
+) -> Any:
     """Register differences on the MODEL that act between start and end; returns the hook."""
-    hook = comfy.hooks.WeightHook(strength_model=applied.strength, strength_clip=0.0)
+    hook = comfy.hooks.WeightHook(strength_model=strength, strength_clip=0.0)
     hook.need_weight_init = False
-    hook.hook_keyframe = _keyframes(applied.start_percent, applied.end_percent)
-    model.add_hook_patches(hook, patches, applied.strength)
+    hook.hook_keyframe = _keyframes(start_percent, end_percent)
+    model.add_hook_patches(hook, patches, strength)
     return hook
 
 
@@ -94,3 +93,8 @@ def sigma_bounds(entry: Entry, model_sampling: Any) -> Entry:
     bounded["timestep_start"] = model_sampling.percent_to_sigma(start)
     bounded["timestep_end"] = end_sigma
     return bounded
+
+
+def next_sigma_above(sigma: float) -> float:
+    """The next float32: ComfyUI compares sigmas as float32, and its ranges include both ends."""
+    return float(np.nextafter(np.float32(sigma), np.float32(np.inf)))

@@ -8,7 +8,7 @@ from typing import Any
 import comfy.model_sampling
 import comfy.utils
 
-from ...subject_diffusion_core.checkpoint import AdapterConfig
+from .comfy_types import Model, Options
 
 _QUERY_WEIGHT = ".attn1.to_q.weight"
 Location = tuple[str, int, int]
@@ -45,7 +45,7 @@ class UnetGeometry:
     blocks: dict[str, BlockGeometry]
 
 
-def read_unet_geometry(model: Any) -> UnetGeometry:
+def read_unet_geometry(model: Model) -> UnetGeometry:
     """Read the geometry of a MODEL (a ModelPatcher)."""
     config = getattr(getattr(model.model, "model_config", None), "unet_config", {})
     names = comfy.utils.unet_to_diffusers(config)
@@ -71,24 +71,41 @@ def read_unet_geometry(model: Any) -> UnetGeometry:
     )
 
 
-def require_matching_base(geometry: UnetGeometry, config: AdapterConfig, adapter_name: str) -> None:
-    """One clear sentence unless the MODEL is a base that the adapter fits."""
-    checks = [
-        ("input channels", config.latent_channels, geometry.in_channels),
-        ("text width", config.cross_attention_dim, geometry.cross_attention_dim),
-        ("prediction", config.prediction_type, geometry.prediction_type),
-    ]
-    for block in config.adapter_blocks:
-        found = geometry.blocks.get(block.name)
-        width = None if found is None else found.query_dim
-        checks.append((f"width of {block.name}", block.query_dim, width))
-    for what, wanted, got in checks:
-        if wanted != got:
-            raise ValueError(
-                f"model: expected a {config.base_family} base with {what} {_show(wanted)} for the "
-                f"adapter '{adapter_name}', got {_show(got)}. Load the base model that this "
-                "adapter was trained on."
-            )
+def latent_size_of_block(extra_options: Options, num_positions: int) -> tuple[int, int]:
+    """Height and width of the activations in a block with `num_positions` = h * w.
+
+    ComfyUI tells them; where it does not, they follow from the latent's size: every level of the
+    UNet halves it, rounding up.
+    """
+    shape = extra_options.get("activations_shape")
+    if shape is not None and shape[-2] * shape[-1] == num_positions:
+        return shape[-2], shape[-1]
+    height, width = extra_options["original_shape"][-2:]
+    while height * width > num_positions:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    if height * width != num_positions:
+        raise ValueError(
+            f"latent: expected a size whose halves give {num_positions} positions, got "
+            f"{tuple(extra_options['original_shape'][-2:])}. Turn off other nodes that change the "
+            "size inside the UNet."
+        )
+    return height, width
+
+
+def location_of_block(extra_options: Options) -> Location | None:
+    """The transformer block that a patch is called from; None outside of the UNet's blocks."""
+    if "block" not in extra_options:
+        return None
+    kind, number = extra_options["block"]
+    return kind, number, extra_options.get("block_index", 0)
+
+
+def transformer_block_at(unet: Any, location: Location) -> Any:
+    """The transformer block itself, with `attn1` and `attn2`."""
+    kind, number, index = location
+    block = unet.middle_block if kind == "middle" else getattr(unet, f"{kind}_blocks")[number]
+    (transformer,) = [part for part in block if hasattr(part, "transformer_blocks")]
+    return transformer.transformer_blocks[index]
 
 
 def _read_block(unet: Any, path: str) -> BlockGeometry:
@@ -104,16 +121,10 @@ def _read_block(unet: Any, path: str) -> BlockGeometry:
     )
 
 
-def _prediction_type(model: Any) -> str:
+def _prediction_type(model: Model) -> str:
     sampling = model.get_model_object("model_sampling")
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
         return "v_prediction"
     if isinstance(sampling, comfy.model_sampling.EPS):
         return "epsilon"
     return type(sampling).__name__
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "no such block"
-    return str(value)

@@ -7,57 +7,25 @@ there; a difference against the unpatched base adds up with it in any order.
 
 from __future__ import annotations
 
-from typing import Any
+import uuid
+from collections.abc import Mapping
 
 import torch
 
-from ..adapters.adapter_types import LoadedAdapter
-from .unet_geometry import UnetGeometry
+from .comfy_types import Clip, Model, Patches
 
-Patches = dict[str, tuple[str, tuple[torch.Tensor]]]
-CONV_IN_WEIGHT = "conv_in.weight"
-_FUSER = ".fuser."
 _TEXT_ENCODER_ANCHOR = "transformer.text_model.final_layer_norm.weight"
 
 
-def unet_weight_diffs(model: Any, geometry: UnetGeometry, loaded: LoadedAdapter) -> Patches:
-    """Differences for cross-attention K/V and conv_in (without the mask channel)."""
-    targets = {}
-    for name, weight in loaded.adapter.unet.items():
-        if _FUSER in name:
-            continue
-        if name == CONV_IN_WEIGHT:
-            weight = weight[:, : loaded.config.latent_channels]
-        targets[geometry.parameters[name]] = weight
-    return _differences(model, targets, loaded, "model")
-
-
-def text_encoder_diffs(clip: Any, loaded: LoadedAdapter) -> Patches:
-    """Differences for the text encoder; empty if the adapter did not train it."""
-    prefix = text_encoder_prefix(clip)
-    targets = {prefix + name: weight for name, weight in loaded.adapter.text_encoder.items()}
-    return _differences(clip.patcher, targets, loaded, "clip")
-
-
-def text_encoder_prefix(clip: Any) -> str:
-    """Prefix of the CLIP text model's parameters, for example "clip_h.transformer."."""
-    found = [
-        name.removesuffix(_TEXT_ENCODER_ANCHOR.removeprefix("transformer."))
-        for name in clip.patcher.model_state_dict()
-        if name.endswith(_TEXT_ENCODER_ANCHOR)
-    ]
-    if len(found) != 1:
-        raise ValueError(
-            f"clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got {len(found)}. "
-            "Connect the CLIP of the base model that the adapter was trained on."
-        )
-    return found[0]
-
-
-def _differences(
-    patcher: Any, targets: dict[str, torch.Tensor], loaded: LoadedAdapter, argument: str
+def weight_differences(
+    patcher: Model, targets: Mapping[str, torch.Tensor], owner: str, argument: str
 ) -> Patches:
-    """Target minus *unpatched* base, for every parameter."""
+    """Target minus *unpatched* base, for every parameter.
+
+    Args:
+        targets: absolute weights under the names that they have in the patcher's model.
+        owner: name of the adapter, and `argument` of the node's input, for the error.
+    """
     base = patcher.get_key_patches() if targets else {}
     patches: Patches = {}
     for name, target in targets.items():
@@ -66,7 +34,7 @@ def _differences(
         if found is None or got != tuple(target.shape):
             raise ValueError(
                 f"{argument}: expected '{name}' of shape {tuple(target.shape)} for the adapter "
-                f"'{loaded.name}', got {got or 'no such weight'}. Load the base model that this "
+                f"'{owner}', got {got or 'no such weight'}. Load the base model that this "
                 "adapter was trained on."
             )
         weight, convert = found
@@ -81,3 +49,31 @@ def _storage_dtype(base_dtype: torch.dtype) -> torch.dtype:
     if base_dtype in (torch.float32, torch.float16, torch.bfloat16):
         return base_dtype
     return torch.float16
+
+
+def text_encoder_prefix(clip: Clip) -> str:
+    """Prefix of the CLIP text model's parameters, for example "clip_h.transformer."."""
+    found = [
+        name.removesuffix(_TEXT_ENCODER_ANCHOR.removeprefix("transformer."))
+        for name in clip.patcher.model_state_dict()
+        if name.endswith(_TEXT_ENCODER_ANCHOR)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"clip: expected one CLIP text encoder (Stable Diffusion 1 or 2), got {len(found)}. "
+            "Connect the CLIP of the base model that the adapter was trained on."
+        )
+    return found[0]
+
+
+def without_patches(clip: Clip, patches: Patches) -> Clip:
+    """The same CLIP, with its LoRAs, but without these patches."""
+    stock = clip.clone()
+    for name, entries in list(stock.patcher.patches.items()):
+        kept = [entry for entry in entries if entry[1] is not patches.get(name)]
+        if kept:
+            stock.patcher.patches[name] = kept
+        else:
+            del stock.patcher.patches[name]
+    stock.patcher.patches_uuid = uuid.uuid4()
+    return stock

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
-import folder_paths
 from comfy_api.latest import io
 
+from ..host.comfy_types import SegmenterType
+from ..host.model_folders import ModelFolder
 from .sam_model import load_segmenter
 
-FOLDER = "sams"
-EXTENSIONS = (".safetensors", ".pth", ".pt")
-SegmenterType = io.Custom("SUBJECT_DIFFUSION_SEGMENTER")
-
-
-def register_segmenter_folder() -> None:
-    """Make models/sams known to ComfyUI, beside what other packs and the user configured."""
-    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
-    _, extensions = folder_paths.folder_names_and_paths[FOLDER]
-    if isinstance(extensions, set):  # another pack may have registered the folder in its own way
-        extensions.update(EXTENSIONS)
+SEGMENTERS = ModelFolder(
+    name="sams",
+    extensions=(".safetensors", ".pth", ".pt"),
+    content="a checkpoint of segment-anything",
+)
 
 
 class SubjectDiffusionSegmentLoader(io.ComfyNode):
@@ -36,7 +29,7 @@ class SubjectDiffusionSegmentLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "segmenter_name",
-                    options=folder_paths.get_filename_list(FOLDER),
+                    options=SEGMENTERS.file_names(),
                     tooltip="A checkpoint in models/sams. Its content says which size it is.",
                 )
             ],
@@ -46,20 +39,8 @@ class SubjectDiffusionSegmentLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, segmenter_name: str) -> tuple[int, int] | None:
         """Load again when the file changes."""
-        path = folder_paths.get_full_path(FOLDER, segmenter_name)
-        if path is None:
-            return None
-        stat = os.stat(path)
-        return (stat.st_mtime_ns, stat.st_size)
+        return SEGMENTERS.stamp(segmenter_name)
 
     @classmethod
     def execute(cls, segmenter_name: str) -> io.NodeOutput:
-        path = folder_paths.get_full_path(FOLDER, segmenter_name)
-        if path is None:
-            folders = ", ".join(folder_paths.get_folder_paths(FOLDER))
-            found = ", ".join(folder_paths.get_filename_list(FOLDER)) or "nothing"
-            raise ValueError(
-                f"segmenter_name: expected a file in {folders}, got '{segmenter_name}'. There is "
-                f"{found}; put a checkpoint of segment-anything there and reload the page."
-            )
-        return io.NodeOutput(load_segmenter(path))
+        return io.NodeOutput(load_segmenter(SEGMENTERS.require(segmenter_name, "segmenter_name")))

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..host.comfy_types import SegmenterType
 from ..subjects.boxes import parse_box
 from .mask_cleaning import fill_holes as without_holes
 from .mask_cleaning import largest_component as largest_piece
 from .points import parse_points
 from .sam_model import Segmenter
-from .segment_loader_node import SegmenterType
 
 
 class SubjectDiffusionSegment(io.ComfyNode):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
-from ..adapters.adapter_types import SubjectsType
+from ..host.comfy_types import SubjectsType
 from .boxes import Box
 from .subject import Subjects, active_subjects, require_relative_boxes
 

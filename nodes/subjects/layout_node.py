@@ -8,14 +8,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..adapters.adapter_types import SubjectsType
-from ..host.node_warnings import box_warnings, show_warnings
+from ..host.comfy_types import SubjectsType
+from ..host.node_warnings import show_warnings
 from .box_lists import assign_boxes
 from .layout_preview import draw_layout
 from .layout_report import report_layout
 from .layout_text import apply_layout, parse_layout
 from .placement import MODES, place_subjects
 from .subject import Subject, Subjects
+from .subject_warnings import box_warnings
 
 STRETCH_LIMIT = 1.03
 

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ...subject_diffusion_core.errors import require_finite_numbers, require_finite_tensor
-from ..adapters.vision import SubjectViews
 from .boxes import Box
 
 PLACEHOLDER_MASK_SIZE = (64, 64)
+# What an image encoder says of a subject: name -> (V, ...), a row for every view.
+Embeds = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,12 +22,12 @@ class SubjectEmbeds:
     """What an image encoder said of a subject, kept with it.
 
     Attributes:
-        views: of every picture of the subject.
-        encoder_hash: which encoder that was.
+        tensors: of every picture of the subject; their names are those of the adapter's family.
+        encoder_hash: which encoder that was; empty if they do not outlive the run.
         reference_size: side of the pictures that it saw, in pixels.
     """
 
-    views: SubjectViews
+    tensors: Embeds
     encoder_hash: str
     reference_size: int
 
@@ -62,6 +63,12 @@ class Subject:
     @property
     def is_active(self) -> bool:
         return self.strength > 0.0 and self.start_percent < self.end_percent
+
+    @property
+    def place(self) -> Box:
+        """Its box, of which `require_relative_boxes` has made sure."""
+        assert self.box is not None and self.box.unit == "relative"
+        return self.box
 
 
 Subjects = tuple[Subject, ...]

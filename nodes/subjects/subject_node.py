@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
-from ..adapters.adapter_types import SubjectsType
+from ..host.comfy_types import SubjectsType
 from .boxes import box_around, parse_box
 from .subject import Subjects, checked_region, make_subject, subject_name
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.tiny import tiny_base
-from ..adapters.adapter_types import AdapterType, load_adapter
+from ..adapters.registry import load_adapter
+from ..host.comfy_types import AdapterType
 from .tiny_clip_vision import TinyClipVision
 from .tiny_model import build_clip, build_model, build_vae
 

@@ -41,7 +41,7 @@ class Base:
 
 class Host:
     """The pack as ComfyUI loaded it; `host.apply_node` is the module of this name in `nodes/`, in
-    whatever room it stands: no name is there twice."""
+    whatever room it stands, outside of the families' own folders if there are several."""
 
     def __init__(self, pack: ModuleType) -> None:
         self.pack = pack
@@ -49,11 +49,10 @@ class Host:
 
     def __getattr__(self, name: str) -> ModuleType:
         found = [path.relative_to(ROOT) for path in (ROOT / "nodes").rglob(f"{name}.py")]
-        if len(found) != 1:
-            raise AttributeError(f"{name}: expected one such module in nodes/, got {len(found)}")
-        return importlib.import_module(
-            ".".join((self.pack.__name__, *found[0].with_suffix("").parts))
-        )
+        if not found:
+            raise AttributeError(f"{name}: expected a module in nodes/, got none of this name")
+        path = ".".join(min(found, key=lambda file: len(file.parts)).with_suffix("").parts)
+        return importlib.import_module(f"{self.pack.__name__}.{path}")
 
     def core(self, name: str) -> ModuleType:
         return importlib.import_module(f"{self.pack.__name__}.subject_diffusion_core.{name}")
@@ -85,7 +84,18 @@ class Host:
         adapter = make_adapter_for(base, seed, **options)
         path = folder / f"adapter_{seed}.safetensors"
         checkpoint.save(path, adapter)
-        return self.adapter_types.load_adapter(path)
+        return self.registry.load_adapter(path)
+
+    def encode_text(self, clip: Any, text: str) -> Any:
+        """The stock encoding of a text."""
+        return self.texts.TextEncoder(clip).encode(text)
+
+    def subject_tokens(self, clip: Any, prompt: Any, embeds: Any, placeholder_token_id: int) -> Any:
+        """Tokens of prompt and suffixes, with the subjects' positions."""
+        texts = self.texts.TextEncoder(clip)
+        return self.fused_text.SubjectTokenizer(texts, placeholder_token_id).tokenize(
+            prompt, embeds
+        )
 
     def branch(self, loaded: Any, count: int, seed: int = 0, strength: float = 1.0) -> Any:
         """Random subjects in fixed boxes, padded to the adapter's slots."""
@@ -95,8 +105,8 @@ class Host:
         boxes, valid = torch.zeros(slots, 4), torch.zeros(slots, dtype=torch.bool)
         for index in range(count):
             boxes[index], valid[index] = torch.tensor(BOXES[index]), True
-        return self.cond.BranchSubjects(
-            fingerprint=loaded.fingerprint,
+        return self.branches.BranchSubjects(
+            adapter=loaded.adapter,
             patch_embeds=torch.randn(
                 slots, config.num_patches, config.patch_dim, generator=generator
             ),
@@ -108,7 +118,9 @@ class Host:
     def conditioning(self, context: torch.Tensor, branch: Any | None, **values: Any) -> Any:
         """A CONDITIONING of one entry."""
         if branch is not None:
-            values["model_conds"] = {self.cond.COND_KEY: self.cond.SubjectCond(branch)}
+            values["model_conds"] = {
+                self.family.ATTACHMENT_KEY: self.sampling_run.BranchCond(value=branch)
+            }
         return [[context, {"pooled_output": None, **values}]]
 
 

@@ -83,13 +83,13 @@ def test_stock_model_classes(host: Host, family: str, tmp_path: Path) -> None:
     base = host.make_base(family)
     loaded = host.make_adapter(base, tmp_path)
     model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
-    subject = host.cond.WatchedSubject(
+    subject = host.sampling_run.WatchedSubject(
         index=0, name="Subject 1", label="dog", box_xyxy=(0.1, 0.2, 0.5, 0.9),
         label_position=5, placeholder_position=7,
     )  # fmt: skip
-    text = host.cond.WatchedText(subjects=(subject,), num_tokens=77)
-    cond = host.cond.SubjectCond(host.branch(loaded, 1), text=text)
-    values = {"pooled_output": None, "model_conds": {host.cond.COND_KEY: cond}}
+    text = host.sampling_run.WatchedText(subjects=(subject,), num_tokens=77)
+    cond = host.sampling_run.BranchCond(value=host.branch(loaded, 1), text=text)
+    values = {"pooled_output": None, "model_conds": {host.family.ATTACHMENT_KEY: cond}}
     positive = [[random_context(base), values]]
     negative = host.conditioning(random_context(base, seed=4), None)
     noise = random_noise(base, size=(16, 24))
@@ -135,9 +135,7 @@ def test_positions_are_those_of_the_suffixes(setup: Setup) -> None:
     clip = setup.base.clip
     for prompt in ("a dog and a cat", LONG_PROMPT):
         template = setup.host.core("prompts").build_prompt(prompt, ["dog", "fire truck"])
-        made = setup.host.text_tokens.subject_tokens(
-            clip, template, [torch.zeros(48), torch.ones(48)], 48136
-        )
+        made = setup.host.subject_tokens(clip, template, [torch.zeros(48), torch.ones(48)], 48136)
         flat = [token for chunk in made.tokens["l"] for token, _ in chunk]
         words = [flat[position] for position in made.label_positions]
         assert words == [clip.tokenize(word)["l"][0][1][0] for word in ("dog", "truck")]
@@ -181,7 +179,7 @@ def test_an_absent_subject_has_no_map(setup: Setup) -> None:
 def test_an_area_has_its_own_part_of_the_map(setup: Setup) -> None:
     model, (positive, _, negative) = setup.apply(1.0)
     ((tensor, values),) = positive
-    everywhere = setup.host.text_encoding.encode_text(setup.base.clip, "a forest")
+    everywhere = setup.host.encode_text(setup.base.clip, "a forest")
     right_half = [[tensor, {**values, "area": (16, 8, 0, 8), "strength": 1.0}]]
     watched, handle = recorded(setup.host, model)
     sample(cfg_guider(watched, right_half + everywhere, negative, cfg=3.0), setup.noise)

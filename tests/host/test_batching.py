@@ -80,8 +80,8 @@ def many_subjects(host: Host, loaded: Any, count: int, seed: int) -> Any:
     slots = max(count, config.num_subjects) if count else 0
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(slots, 2, generator=generator) * 0.5
-    return host.cond.BranchSubjects(
-        fingerprint=loaded.fingerprint,
+    return host.branches.BranchSubjects(
+        adapter=loaded.adapter,
         patch_embeds=torch.randn(slots, config.num_patches, config.patch_dim, generator=generator),
         subject_boxes_xyxy=torch.cat((corners, corners + 0.4), dim=1),
         subject_valid=torch.arange(slots) < count,
@@ -173,8 +173,8 @@ def in_area(host: Host, branch: Any, area: tuple[int, int, int, int]) -> Any:
         ),
         dim=1,
     )
-    return host.cond.BranchSubjects(
-        fingerprint=branch.fingerprint,
+    return host.branches.BranchSubjects(
+        adapter=branch.adapter,
         patch_embeds=branch.patch_embeds,
         subject_boxes_xyxy=framed,
         subject_valid=(framed[:, 0] < framed[:, 2]) & (framed[:, 1] < framed[:, 3]),

@@ -42,7 +42,7 @@ def make_lora() -> dict[str, torch.Tensor]:
 
 def run(host: Host, model: Any, clip: Any, loaded: Any, base: Base) -> torch.Tensor:
     """Encode a text and sample with two subjects."""
-    text = host.text_encoding.encode_text(clip, "a dog")[0][0]
+    text = host.encode_text(clip, "a dog")[0][0]
     positive = host.conditioning(text, host.branch(loaded, 2))
     return sample(cfg_guider(model, positive, positive), random_noise(base))
 
@@ -69,10 +69,9 @@ def test_stock_text_keeps_a_lora(host: Host, tmp_path: Path) -> None:
     applied = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     _, clip = comfy.sd.load_lora_for_models(*applied, make_lora(), 1.0, 1.0)
     _, wanted = comfy.sd.load_lora_for_models(base.model, base.clip, make_lora(), 1.0, 1.0)
-    stock = host.text_encoding.without_adapter(
-        clip, host.adapter_types.applied_adapter(clip.patcher)
-    )
-    encode = host.text_encoding.encode_text
+    applied_adapter = host.family.applied_adapter(clip.patcher)
+    stock = host.weight_diffs.without_patches(clip, applied_adapter.text_patches)
+    encode = host.encode_text
     assert torch.equal(encode(stock, "a dog")[0][0], encode(wanted, "a dog")[0][0])
     assert not torch.equal(encode(clip, "a dog")[0][0], encode(wanted, "a dog")[0][0])
 
@@ -162,7 +161,7 @@ def current_models() -> list[Any]:
 
 def live_generations(host: Host) -> list[Any]:
     gc.collect()
-    kind = host.generation.Generation
+    kind = host.sampling_run.SamplingRun
     return [thing for thing in gc.get_objects() if type(thing) is kind]
 
 

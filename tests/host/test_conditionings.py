@@ -58,12 +58,12 @@ class Setup:
         """Chunks of (token, weight) with a placeholder of zeros for a dog."""
         template = self.host.core("prompts").build_prompt(prompt, ["dog"], "sks")
         embeds = [torch.zeros(48)]
-        made = self.host.text_tokens.subject_tokens(self.clip, template, embeds, 48136)
+        made = self.host.subject_tokens(self.clip, template, embeds, 48136)
         (chunks,) = made.tokens.values()
         return chunks
 
     def stock(self, prompt: str) -> torch.Tensor:
-        return self.host.text_encoding.encode_text(self.base.clip, prompt)[0][0]
+        return self.host.encode_text(self.base.clip, prompt)[0][0]
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ class Setup:
 
     def plain(self) -> list[Any]:
         """Positive and negative of CLIP Text Encode."""
-        encode = self.host.text_encoding.encode_text
+        encode = self.host.encode_text
         return [encode(self.base.clip, text) for text in (PROMPT, NEGATIVE)]
 
     def controlled(self, control: Any, positive: Any, negative: Any) -> tuple[Any, Any]:

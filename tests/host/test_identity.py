@@ -67,7 +67,7 @@ def test_off_is_stock(setup: Setup, settings: tuple[float, ...], make_guider: An
     got = sample(make_guider(model, conditionings), setup.noise, STEPS)
     wanted = sample(make_guider(setup.base.model, conditionings), setup.noise, STEPS)
     assert torch.equal(got, wanted)
-    plain = setup.host.text_encoding.encode_text(setup.base.clip, "a dog and a cat")
+    plain = setup.host.encode_text(setup.base.clip, "a dog and a cat")
     assert torch.equal(conditionings[0][0][0], plain[0][0])
 
 
@@ -88,7 +88,7 @@ def test_outside_the_range_is_stock(setup: Setup, steps: slice, make_guider: Any
     start, end = (percent_after(sigmas, index, sampling) for index in (3, 4))
     model, conditionings = setup.apply(1.0, start, end)
     plain = [
-        setup.host.text_encoding.encode_text(setup.base.clip, text)
+        setup.host.encode_text(setup.base.clip, text)
         for text in ("a dog and a cat", "blurry", "blurry")
     ]
     sampler = comfy.samplers.sampler_object("euler")
@@ -117,7 +117,7 @@ def test_the_range_switches_in_mid_run(setup: Setup) -> None:
     model, scheduled = setup.apply(1.0, start, end)
     always_on, inside = setup.apply(1.0)
     plain = [
-        setup.host.text_encoding.encode_text(setup.base.clip, text)
+        setup.host.encode_text(setup.base.clip, text)
         for text in ("a dog and a cat", "blurry", "blurry")
     ]
     got = trajectory(three_branches(model, scheduled), setup.noise, sigmas)

@@ -45,7 +45,7 @@ def test_the_negative_stands_in_every_subjects_place(host: Host, encoder: Encode
     branch = branch_of(host, avoiding[2])
     wanted = branch_of(host, encode(encoder, (make_subject(host),), None)[0]).patch_embeds
     assert branch_of(host, plain[2]).is_null
-    alone = host.vision.encode_pictures(encoder.vision, NEGATIVE, None, encoder.loaded.config)
+    alone = host.image_encoding.encode_pictures(encoder.vision, NEGATIVE, None, encoder.loaded)
     assert branch.subject_valid.tolist() == [True, True, False, False]
     assert torch.equal(branch.patch_embeds[:2], alone.patch_embeds.expand(2, -1, -1))
     assert branch.patch_embeds.shape == wanted.shape
@@ -59,7 +59,7 @@ def test_several_views_and_ranges(host: Host, encoder: Encoder) -> None:
     views = torch.cat((NEGATIVE, 1 - NEGATIVE))
     _, _, negative = encode(encoder, (first, replace(second, start_percent=0.5)), views)
     counts = [
-        int(values["model_conds"][host.cond.COND_KEY].branch.subject_valid.sum())
+        int(values["model_conds"][host.family.ATTACHMENT_KEY].value.subject_valid.sum())
         for _, values in negative
     ]
     assert counts == [2, 4]

@@ -45,7 +45,7 @@ def subjects(host: Host, *boxes: str) -> Any:
     ],
 )
 def test_boxes(host: Host, boxes: list[str], wanted: list[str]) -> None:
-    got = host.node_warnings.box_warnings(subjects(host, *boxes))
+    got = host.subject_warnings.box_warnings(subjects(host, *boxes))
     assert len(got) == len(wanted)
     for sentence, pattern in zip(got, wanted, strict=True):
         assert re.match(pattern, sentence), sentence
@@ -53,14 +53,14 @@ def test_boxes(host: Host, boxes: list[str], wanted: list[str]) -> None:
 
 def test_subjects_without_a_usable_box_are_left_alone(host: Host) -> None:
     pixels = '{"x": 0, "y": 0, "width": 2, "height": 2}'
-    assert host.node_warnings.box_warnings(subjects(host, "", pixels, "0,0,0.5,0.5")) == []
+    assert host.subject_warnings.box_warnings(subjects(host, "", pixels, "0,0,0.5,0.5")) == []
 
 
 def test_labels(host: Host) -> None:
     chained = subjects(host, "", "")
-    (sentence,) = host.node_warnings.label_warnings(chained, "A picture")
+    (sentence,) = host.subject_warnings.label_warnings(chained, "A picture")
     assert sentence.startswith("Subject 2: its label 'b' is not in the prompt; ")
-    assert host.node_warnings.label_warnings(chained, "  ") == []
+    assert host.subject_warnings.label_warnings(chained, "  ") == []
 
 
 async def run_and_listen(server: ComfyServer, graph: dict[str, Any]) -> dict[str, str]:

@@ -206,7 +206,7 @@ def encoder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 
 def branch_of(host: Host, conditioning: Any) -> Any:
-    return conditioning[0][1]["model_conds"][host.cond.COND_KEY].branch
+    return conditioning[0][1]["model_conds"][host.family.ATTACHMENT_KEY].value
 
 
 def test_branches(host: Host, encoder: Encoder) -> None:
@@ -216,7 +216,7 @@ def test_branches(host: Host, encoder: Encoder) -> None:
     assert branch is branch_of(host, image_only)
     assert branch_of(host, negative).is_null
     assert torch.equal(image_only[0][0], negative[0][0])
-    stock = host.text_encoding.encode_text(encoder.base.clip, "a dog")[0][0]
+    stock = host.encode_text(encoder.base.clip, "a dog")[0][0]
     assert torch.equal(positive[0][1]["cross_attn_controlnet"], stock)
 
 
@@ -315,7 +315,7 @@ def test_apply_checks_the_model(host: Host, encoder: Encoder) -> None:
 
 
 def test_size_of_a_block_without_comfyuis_help(host: Host) -> None:
-    size = host.unet_patches.latent_size_of_block
+    size = host.unet_geometry.latent_size_of_block
     options = {"original_shape": [1, 4, 65, 97]}
     for wanted in ((65, 97), (33, 49), (17, 25), (9, 13)):
         assert size(options, wanted[0] * wanted[1]) == wanted

@@ -57,7 +57,8 @@ def with_regions(branch: Any, *regions: torch.Tensor | None) -> Any:
 
 def mask_of(host: Host, model: Any, branch: Any, size: tuple[int, int], frame: Any = None) -> Any:
     (patcher,) = model.get_additional_models()
-    framed = host.cond.FramedBranch(branch, frame or host.cond.WHOLE_PICTURE)
+    run = host.sampling_run
+    framed = run.BranchCond(value=branch, frame=frame or run.WHOLE_PICTURE)
     return patcher.model.location_mask(framed, *size)
 
 

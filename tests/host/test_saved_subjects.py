@@ -67,8 +67,8 @@ def assert_equal_conditionings(host: Host, got: Any, wanted: Any) -> None:
         assert len(one) == len(other)
         for (tensor, values), (other_tensor, other_values) in zip(one, other, strict=True):
             assert torch.equal(tensor, other_tensor)
-            key = host.cond.COND_KEY
-            mine, theirs = (v["model_conds"][key].branch for v in (values, other_values))
+            key = host.family.ATTACHMENT_KEY
+            mine, theirs = (v["model_conds"][key].value for v in (values, other_values))
             for name, value in vars(theirs).items():
                 if torch.is_tensor(value):
                     assert torch.equal(getattr(mine, name), value), name

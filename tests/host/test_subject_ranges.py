@@ -126,7 +126,8 @@ def test_nobody_left_is_the_prompt_alone(setup: Setup) -> None:
     late = replace(first, start_percent=0.6)
     _, (positive, image_only, negative) = encoded(setup, (late,), 1.0)
     branches = [
-        values["model_conds"][setup.host.cond.COND_KEY].branch.is_null for _, values in positive
+        values["model_conds"][setup.host.family.ATTACHMENT_KEY].value.is_null
+        for _, values in positive
     ]
     assert branches == [True, False]
     assert len(image_only) == 2 and len(negative) == 1

@@ -24,7 +24,7 @@ def test_placeholders_and_weights(host: Host) -> None:
     build_prompt = host.core("prompts").build_prompt
     prompt = build_prompt("sks and a (big:1.3) sks", ["dog (old)", "cat"])
     embeds = [torch.full((48,), 1.0), torch.full((48,), 2.0)]
-    tokens = host.text_tokens.subject_tokens(clip, prompt, embeds, 48136).tokens["l"]
+    tokens = host.subject_tokens(clip, prompt, embeds, 48136).tokens["l"]
     assert len(tokens) == 1 and len(tokens[0]) == 77
     positions = placeholder_positions(tokens)
     assert [tokens[row][column][0][0].item() for row, column in positions] == [1.0, 2.0]
@@ -42,7 +42,7 @@ def test_long_prompts_keep_suffixes_whole(host: Host) -> None:
     build_prompt = host.core("prompts").build_prompt
     for length in (66, 69, 70, 71, 75, 76, 150):
         prompt = build_prompt(" ".join(["word"] * length), ["dog"])
-        tokens = host.text_tokens.subject_tokens(clip, prompt, [torch.ones(48)], 48136).tokens["l"]
+        tokens = host.subject_tokens(clip, prompt, [torch.ones(48)], 48136).tokens["l"]
         assert all(len(chunk) == 77 for chunk in tokens)
         ((row, column),) = placeholder_positions(tokens)
         suffix = [clip.tokenizer.clip_l.inv_vocab[t] for t, _ in tokens[row][column - 4 : column]]

@@ -39,7 +39,7 @@ def test_text_encoder(host: Host) -> None:
     reference = factories.make_text_encoder(2)
     ids = [token for token, _ in clip.tokenize(text)["l"][0]]
     wanted = reference(torch.tensor([ids])).last_hidden_state
-    got = host.text_encoding.encode_text(clip, text)[0][0]
+    got = host.encode_text(clip, text)[0][0]
     assert relative_error(got, wanted) < 1e-5
 
 
@@ -63,13 +63,7 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
     loaded = host.make_adapter(base, tmp_path)
     _, clip = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     prompt = "a sks picture of things"
-    views = [
-        host.vision.SubjectViews(
-            patch_embeds=torch.zeros(1, 144, 200), image_embeds=torch.randn(1, 400)
-        )
-        for _ in labels
-    ]
-    subjects = tuple(
+    subjects = [
         host.subject.Subject(
             name=label,
             images=torch.rand(1, 8, 8, 3),
@@ -77,16 +71,20 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
             label=label,
             box=None,
             strength=1.0,
+            embeds=host.subject.SubjectEmbeds(
+                tensors={"image_embeds": torch.randn(1, 400)}, encoder_hash="", reference_size=96
+            ),
         )
         for label in labels
-    )
-    got = host.text_encoding.encode_fused_text(clip, prompt, subjects, views, loaded).conditioning[
-        0
-    ][0]
+    ]
+    texts = host.texts.TextEncoder(clip)
+    encoder = host.fused_text.FusedTextEncoder(texts, loaded.adapter, loaded.name)
+    got = encoder.encode(prompt, subjects).conditioning[0][0]
+    views = [subject.embeds.tensors for subject in subjects]
     adapter = checkpoint.load(tmp_path / "adapter_10.safetensors")
     wanted = _training_text(adapter, base.clip, prompt, labels, views)
     assert relative_error(got, wanted) < 1e-5
-    plain = host.text_encoding.encode_text(clip, build_prompt(prompt, labels).text)[0][0]
+    plain = host.encode_text(clip, build_prompt(prompt, labels).text)[0][0]
     assert relative_error(plain, wanted) > 1e-2
 
 
@@ -99,7 +97,7 @@ def _training_text(adapter, clip, prompt, labels, views) -> torch.Tensor:
         placeholder_token_id=adapter.config.placeholder_token_id,
         **SPECIAL,
     )
-    projected = adapter.build_projector()(torch.cat([view.image_embeds for view in views]))
+    projected = adapter.build_projector()(torch.cat([view["image_embeds"] for view in views]))
     encoder = factories.make_text_encoder(210)
     valid = torch.ones(1, len(labels), dtype=torch.bool)
     table = next(m for n, m in encoder.named_modules() if n.endswith("token_embedding"))

@@ -114,8 +114,8 @@ def branch_of(host: Host, loaded: Any, count: int) -> Any:
     boxes[:count] = torch.tensor(MORE_BOXES[:count])
     generator = torch.Generator().manual_seed(0)
     patches = torch.randn(slots, config.num_patches, config.patch_dim, generator=generator)
-    return host.cond.BranchSubjects(
-        fingerprint=loaded.fingerprint,
+    return host.branches.BranchSubjects(
+        adapter=loaded.adapter,
         patch_embeds=patches,
         subject_boxes_xyxy=boxes,
         subject_valid=valid,
@@ -133,7 +133,7 @@ def both_predictions(
     base = host.make_base(family)
     small = small_base(base, family)
     model = trained_model(small, recipe, VISION)
-    loaded = host.adapter_types.load_adapter(
+    loaded = host.registry.load_adapter(
         export(model, small, recipe, VISION, folder / "adapter.safetensors")
     )
     branch = branch_of(host, loaded, count)
@@ -198,7 +198,7 @@ def test_fused_text(host: Host, tmp_path: Path, switch: bool, text_encoder: str)
     vision = vision_shape(recipe, base)
     model = trained_model(base, recipe, vision)
     path = export(model, base, recipe, vision, tmp_path / "adapter.safetensors")
-    loaded = host.adapter_types.load_adapter(path)
+    loaded = host.registry.load_adapter(path)
     bases = host.make_base("tiny")
     _, clip = host.apply_node.apply_adapter(bases.model, bases.clip, loaded)
     rng = np.random.default_rng(0)

@@ -1,192 +1,191 @@
-# Shapes: B samples of a UNet call, U different branches in it, T grounding tokens, D their width, Q
-#         latent positions,
-#         d block width, h, w size of the latent.
-"""The adapter inside ComfyUI's UNet: additive patches, the model class stays stock.
+# Shapes: B samples of a UNet call, U parts (branches) in it, T grounding tokens, D their width, Q
+#         latent positions, d block width, h, w size of the latent.
+"""The adapter inside ComfyUI's UNet: its own modules, run by ComfyUI's memory management, and
+additive patches, so that the model class stays stock.
 
-The DIFFUSION_MODEL wrapper takes the subjects of the call and puts what the patches need into a
-copy of `transformer_options`. The patches hold no state, so several threads may run them.
+The patches hold no state, so several threads may run them: what a run computes once hangs on the
+`BranchCall` that they find in `transformer_options`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+import comfy.ops
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from ....subject_diffusion_core.area_resize import area_resize
 from ....subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
-from ....subject_diffusion_core.gated_attention import CachedGroundingTokens
-from ...host.cond import COND_KEY, WHOLE_PICTURE, BranchSubjects, FramedBranch, MergedSubjects
-from ...host.generation import Generation
-from ...host.unet_geometry import Location
-from .adapter_modules import AdapterModules
+from ....subject_diffusion_core.checkpoint import Adapter
+from ....subject_diffusion_core.gated_attention import CachedGroundingTokens, GatedSelfAttention
+from ....subject_diffusion_core.location_mask import (
+    box_coverage,
+    mask_in_box_coverage,
+    unite_subjects,
+)
+from ...host.comfy_types import Options
+from ...host.patchers import with_manual_cast
+from ...host.sampling_run import BranchCall, BranchCond
+from ...host.unet_geometry import Location, latent_size_of_block, location_of_block
+from ..family import ATTACHMENT_KEY
+
+CONV_IN_WEIGHT = "conv_in.weight"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CallTables:
-    """What a set of branches needs at every step of a run.
+class GroundingTables(NamedTuple):
+    """What the gated layers need of a set of branches at every step of a run.
 
     Attributes:
-        branches: kept alive, as their ids are in the key of the table.
         cached_tokens: block name -> keys and values, batch U.
         token_bias: (U, T) for the attention logits, or None if all are zero.
-        mask_features: (U, channels, h, w), the mask channel's share of conv_in's output, or None.
     """
 
-    branches: tuple[FramedBranch, ...]
     cached_tokens: dict[str, CachedGroundingTokens]
     token_bias: torch.Tensor | None
-    mask_features: torch.Tensor | None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CallSubjects:
-    """The subjects of one UNet call, as the patches find them in transformer_options.
+class AdapterModules(nn.Module):
+    """Grounding net, gated layers and the mask channel's kernel of one adapter."""
 
-    Attributes:
-        tables: of the U different branches.
-        rows: (B,) long, which of the U branches each sample belongs to.
-        parts: the U branches, each with its number of samples.
-    """
+    def __init__(self, adapter: Adapter, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.config = adapter.config
+        blocks = adapter.build_adapters()
+        self.block_names = tuple(blocks)
+        self.grounding = with_manual_cast(adapter.build_grounding_net())
+        self.gated_layers = with_manual_cast(nn.ModuleList(blocks.values())).to(dtype)
+        self.mask_conv = self._build_mask_conv(adapter, dtype)
+        self.requires_grad_(False)
 
-    tables: CallTables
-    rows: torch.Tensor
-    parts: tuple[tuple[FramedBranch, int], ...]
+    @property
+    def has_mask_channel(self) -> bool:
+        return self.mask_conv is not None
 
+    def gated_layer(self, block_name: str) -> GatedSelfAttention:
+        layer: GatedSelfAttention = self.gated_layers[self.block_names.index(block_name)]
+        return layer
 
-def make_diffusion_model_wrapper(
-    modules: AdapterModules, null: BranchSubjects
-) -> Callable[..., Any]:
-    """A wrapper for DIFFUSION_MODEL; `null` stands for calls that say nothing of subjects."""
+    def grounding_tables(self, call: BranchCall, x: torch.Tensor) -> GroundingTables:
+        tokens, bias = _stack([self.grounding_tokens(part) for part in call.parts])
+        return GroundingTables(
+            cached_tokens={
+                name: self.gated_layer(name).cache_tokens(tokens.to(x)) for name in self.block_names
+            },
+            token_bias=None if bias is None else bias.to(x),
+        )
 
-    def diffusion_model(
-        executor: Any,
-        x: torch.Tensor,
-        timesteps: Any = None,
-        context: Any = None,
-        y: Any = None,
-        control: Any = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        options = dict(transformer_options or {})
-        merged = kwargs.pop(COND_KEY, None) or _null_call(null, x)
-        generation = merged.generation or Generation((x.shape[-2], x.shape[-1]))
-        sigmas = options.get("sigmas")
-        if sigmas is None or generation.is_active(float(sigmas.flatten()[0])):
-            options[COND_KEY] = _call_subjects(modules, merged, generation, x)
-        return executor(x, timesteps, context, y, control, options, **kwargs)
+    def mask_features(self, call: BranchCall, h: torch.Tensor) -> torch.Tensor:
+        """(U, channels, h, w): the mask channel's share of conv_in's output h."""
+        assert self.mask_conv is not None
+        masks = [self.location_mask(part, h.shape[-2], h.shape[-1]) for part in call.parts]
+        features: torch.Tensor = self.mask_conv(torch.cat(masks).to(h))
+        return features
 
-    return diffusion_model
+    def grounding_tokens(self, part: BranchCond) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (1, T, D) and their attention bias (1, T) of one branch, in float32."""
+        branch, config = part.value, self.config
+        if branch.is_null:
+            tokens = self.grounding.null_tokens(config.num_subjects, config.null_rule)
+            return tokens, tokens.new_zeros(tokens.shape[:2])
+        boxes, valid = branch.subjects_in(part.frame)
+        # where the raw parameters lie: ComfyUI does not move them when it loads a model in parts
+        device = self.grounding.null_image_feature.device
+        tokens = self.grounding(
+            branch.patch_embeds[None].to(device),
+            valid[None].to(device),
+            boxes[None].to(device),
+            use_boxes=branch.box_coordinates,
+        )
+        strengths = torch.where(valid, branch.token_strengths, 1.0)
+        bias = strengths.log().repeat_interleave(config.num_patches)
+        return tokens, bias[None].to(tokens)
+
+    def location_mask(self, part: BranchCond, height: int, width: int) -> torch.Tensor:
+        """(1, 1, h, w); all zeros for a branch without subjects."""
+        branch, frame = part.value, part.frame
+        if branch.is_null:
+            return torch.zeros(1, 1, height, width)
+        boxes, valid = branch.subjects_in(frame)
+        coverage = box_coverage(boxes[None], height, width)
+        for slot, mask in enumerate(branch.subject_masks):
+            if mask is not None:
+                box = branch.subject_boxes_xyxy[slot]
+                coverage[0, slot] = mask_in_box_coverage(mask, box, height, width, frame)
+        for slot, region in enumerate(branch.subject_regions):
+            if region is not None:
+                coverage[0, slot] = area_resize(region, height, width, frame)
+        return unite_subjects(coverage, valid[None], self.config.mask_polarity)
+
+    def _build_mask_conv(self, adapter: Adapter, dtype: torch.dtype) -> nn.Module | None:
+        """The kernel of conv_in's extra channel as a convolution of its own."""
+        weight = adapter.unet.get(CONV_IN_WEIGHT)
+        if weight is None or not self.config.location_control:
+            return None
+        kernel = weight[:, self.config.latent_channels :]
+        conv: nn.Module = comfy.ops.manual_cast.Conv2d(
+            1, kernel.shape[0], kernel.shape[-1], padding=kernel.shape[-1] // 2, bias=False
+        )
+        conv.weight = nn.Parameter(kernel.to(dtype).clone(), requires_grad=False)
+        return conv
 
 
 def make_middle_patch(
     modules: AdapterModules, block_names: dict[Location, str], strengths: dict[str, float]
-) -> Callable[..., torch.Tensor]:
+) -> Callable[[torch.Tensor, Options], torch.Tensor]:
     """The gated layers, between self- and cross-attention of the blocks in `block_names`,
     each with its strength."""
     embedder = BoxFourierEmbedder(modules.config.num_freqs, modules.config.temperature)
 
-    def middle_patch(x: torch.Tensor, extra_options: dict[str, Any]) -> torch.Tensor:
-        call: CallSubjects | None = extra_options.get(COND_KEY)
-        if call is None or "block" not in extra_options:
+    def positions_of(call: BranchCall, x: torch.Tensor, options: Options) -> torch.Tensor:
+        assert call.run is not None
+        height, width = latent_size_of_block(options, x.shape[1])
+        return call.run.once(
+            ("positions", height, width, x.dtype, x.device),
+            lambda: cell_position_features(height, width, embedder, x.device).to(x.dtype),
+        )
+
+    def middle_patch(x: torch.Tensor, extra_options: Options) -> torch.Tensor:
+        call: BranchCall | None = extra_options.get(ATTACHMENT_KEY)
+        location = location_of_block(extra_options)
+        if call is None or location not in block_names:
             return x
-        kind, number = extra_options["block"]
-        name = block_names.get((kind, number, extra_options.get("block_index", 0)))
-        if name is None:
-            return x
-        tables, positions = call.tables, None
-        if modules.config.query_positions:
-            height, width = latent_size_of_block(extra_options, x.shape[1])
-            positions = cell_position_features(height, width, embedder, x.device).to(x.dtype)
-        bias = tables.token_bias
+        name = block_names[location]
+        tables = call.once(
+            "grounding", lambda: modules.grounding_tables(call, x), x.dtype, x.device
+        )
+        has_positions = modules.config.query_positions
+        rows = call.rows(x.device)
         return modules.gated_layer(name)(
             x,
-            _select_rows(tables.cached_tokens[name], call.rows),
+            _keys_of_samples(tables.cached_tokens[name], rows),
             strengths[name],
-            token_bias=None if bias is None else bias[call.rows],
-            query_positions=positions,
+            token_bias=_of_samples(tables.token_bias, rows),
+            query_positions=positions_of(call, x, extra_options) if has_positions else None,
         )
 
     return middle_patch
 
 
-def make_input_block_patch(strength: float) -> Callable[..., torch.Tensor]:
+def make_input_block_patch(
+    modules: AdapterModules, strength: float
+) -> Callable[[torch.Tensor, Options], torch.Tensor]:
     """The mask channel: added to the output of conv_in, before the skip connection is stored."""
 
-    def input_block_patch(h: torch.Tensor, transformer_options: dict[str, Any]) -> torch.Tensor:
-        call: CallSubjects | None = transformer_options.get(COND_KEY)
-        if call is None or transformer_options.get("block") != ("input", 0):
+    def input_block_patch(h: torch.Tensor, transformer_options: Options) -> torch.Tensor:
+        call: BranchCall | None = transformer_options.get(ATTACHMENT_KEY)
+        is_conv_in = transformer_options.get("block") == ("input", 0)
+        if call is None or not is_conv_in or not modules.has_mask_channel:
             return h
-        features = call.tables.mask_features
-        if features is None:
-            return h
-        return h + strength * features[call.rows]
+        features = call.once(
+            "mask", lambda: modules.mask_features(call, h), h.shape[-2:], h.dtype, h.device
+        )
+        of_samples = _of_samples(features, call.rows(h.device))
+        return h if of_samples is None else h + strength * of_samples
 
     return input_block_patch
-
-
-def latent_size_of_block(extra_options: dict[str, Any], num_positions: int) -> tuple[int, int]:
-    """Height and width of the activations in a block with `num_positions` = h * w.
-
-    ComfyUI tells them; where it does not, they follow from the latent's size: every level of the
-    UNet halves it, rounding up.
-    """
-    shape = extra_options.get("activations_shape")
-    if shape is not None and shape[-2] * shape[-1] == num_positions:
-        return shape[-2], shape[-1]
-    height, width = extra_options["original_shape"][-2:]
-    while height * width > num_positions:
-        height, width = (height + 1) // 2, (width + 1) // 2
-    if height * width != num_positions:
-        raise ValueError(
-            f"latent: expected a size whose halves give {num_positions} positions, got "
-            f"{tuple(extra_options['original_shape'][-2:])}. Turn off other nodes that change the "
-            "size inside the UNet."
-        )
-    return height, width
-
-
-def _null_call(null: BranchSubjects, x: torch.Tensor) -> MergedSubjects:
-    return MergedSubjects(parts=((FramedBranch(null, WHOLE_PICTURE), x.shape[0]),), generation=None)
-
-
-def _call_subjects(
-    modules: AdapterModules, merged: MergedSubjects, generation: Generation, x: torch.Tensor
-) -> CallSubjects:
-    branches = tuple(framed for framed, _ in merged.parts)
-    counts = torch.tensor([count for _, count in merged.parts])
-    # a wrapper around this one may have cut the batch up or repeated it
-    if int(counts.sum()) != x.shape[0]:
-        raise ValueError(
-            f"batch: expected {int(counts.sum())} samples for the subjects of this call, got "
-            f"{x.shape[0]}. Turn off other nodes that change the batch inside the UNet call."
-        )
-    key = (
-        tuple((id(framed.branch), framed.frame) for framed in branches),
-        (x.shape[-2], x.shape[-1], x.dtype, x.device),
-    )
-    tables = generation.once(key, lambda: _make_tables(modules, branches, x))
-    rows = torch.repeat_interleave(torch.arange(len(branches)), counts).to(x.device)
-    return CallSubjects(tables=tables, rows=rows, parts=merged.parts)
-
-
-def _make_tables(
-    modules: AdapterModules, branches: tuple[FramedBranch, ...], x: torch.Tensor
-) -> CallTables:
-    tokens, bias = _stack([modules.grounding_tokens(framed) for framed in branches])
-    mask_features = None
-    if modules.mask_conv is not None:
-        masks = [modules.location_mask(framed, x.shape[-2], x.shape[-1]) for framed in branches]
-        mask_features = modules.mask_conv(torch.cat(masks).to(x))
-    return CallTables(
-        branches=branches,
-        cached_tokens=modules.cache_tokens(tokens.to(x)),
-        token_bias=None if bias is None else bias.to(x),
-        mask_features=mask_features,
-    )
 
 
 def _stack(
@@ -203,7 +202,14 @@ def _stack(
     return torch.cat(stacked_tokens), (bias if bool(bias.any()) else None)
 
 
-def _select_rows(cached: CachedGroundingTokens, rows: torch.Tensor) -> CachedGroundingTokens:
-    if cached.key.shape[0] == 1:
+def _of_samples(table: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor | None:
+    """(U, ...) -> (B, ...); where sample i is part i, or there is one part, as it is."""
+    return table if table is None or rows is None else table[rows]
+
+
+def _keys_of_samples(
+    cached: CachedGroundingTokens, rows: torch.Tensor | None
+) -> CachedGroundingTokens:
+    if rows is None:
         return cached
     return CachedGroundingTokens(key=cached.key[rows], value=cached.value[rows])

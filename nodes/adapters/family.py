@@ -1,0 +1,169 @@
+"""The contract of a family of adapters: all that the nodes ask of one.
+
+A family is a folder beside this file and a line in `registry.py`. The nodes find subjects, texts,
+ranges and warnings; the family says what it needs of encoder and base, what its branches carry, and
+what it puts on a MODEL.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ...subject_diffusion_core.files.header import FileHeader
+from ..host.comfy_types import Clip, ClipVision, Conditioning, Model, Patches
+from ..subjects.subject import Embeds, Subject
+from .texts import TextEncoder
+
+ATTACHMENT_KEY = "subject_diffusion"
+
+# The subjects of a part of the sampling, each with its index in the list that is encoded.
+Present = Sequence[tuple[int, Subject]]
+
+
+class Branches(NamedTuple):
+    """The three branches of guidance during a part of the sampling."""
+
+    positive: Conditioning
+    image_only: Conditioning
+    negative: Conditioning
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodeRequest:
+    """What Encode was asked for, beside the subjects.
+
+    Attributes:
+        negative_embeds: of the negative image, None without one.
+        box_coordinates: whether the subjects' features carry their places.
+    """
+
+    prompt: str
+    negative_prompt: str
+    negative_embeds: Embeds | None
+    box_coordinates: bool
+
+
+class LoadedAdapter(ABC):
+    """An adapter file in memory.
+
+    Attributes:
+        name: the file's name, for messages.
+        num_subjects: how many at once it was trained with.
+        reference_size: side of the pictures that the image encoder gets, in pixels.
+        encoder_to_connect: what errors about the image encoder ask for.
+        needs_boxes: whether every subject must have a box.
+    """
+
+    name: str
+    num_subjects: int
+    reference_size: int
+    encoder_to_connect: str
+    needs_boxes: bool = True
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Tells adapters apart, also when the same file is loaded twice."""
+
+    @property
+    @abstractmethod
+    def block_names(self) -> Sequence[str]:
+        """diffusers' names of the transformer blocks in which it acts."""
+
+    @abstractmethod
+    def encode_picture(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
+        """What it needs of one reference picture (1, S, S, 3) in 0..1, on the CPU in float32."""
+
+    @abstractmethod
+    def require_embeds(self, argument: str, embeds: Embeds) -> None:
+        """One clear sentence about `argument` unless these embeddings fit."""
+
+    @abstractmethod
+    def require_base(self, model: Model) -> None:
+        """One clear sentence unless the MODEL is a base that the adapter fits."""
+
+    @abstractmethod
+    def text_patches(self, clip: Clip) -> Patches:
+        """Differences for the text encoder; empty if it stays as it is."""
+
+    @abstractmethod
+    def branch_encoder(
+        self, texts: TextEncoder, request: EncodeRequest
+    ) -> Callable[[Present], Branches]:
+        """Encodes the three branches for any set of the subjects, each with its embeddings.
+
+        The conditionings carry a `BranchCond` under `ATTACHMENT_KEY`. Equal branches of different
+        sets are the same object.
+        """
+
+    @abstractmethod
+    def attach(self, model: Model, applied: AppliedAdapter) -> None:
+        """Put everything on a clone of the MODEL that makes it act; `applied` is active."""
+
+    def is_same(self, other: LoadedAdapter) -> bool:
+        return self is other or self.fingerprint == other.fingerprint
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AppliedAdapter:
+    """What the Apply node leaves on its MODEL and CLIP, for Encode and Guider to find.
+
+    Attributes:
+        strength: of everything that the adapter does.
+        start_percent, end_percent: the part of sampling in which the adapter is on.
+        text_patches: parameter name -> the patch that this adapter put on the CLIP.
+        block_strengths: block name -> strength of the adapter there.
+    """
+
+    loaded: LoadedAdapter
+    strength: float
+    start_percent: float
+    end_percent: float
+    text_patches: Patches
+    block_strengths: dict[str, float]
+
+    @property
+    def is_active(self) -> bool:
+        return self.strength != 0.0 and self.start_percent < self.end_percent
+
+    @property
+    def is_always_on(self) -> bool:
+        return self.start_percent <= 0.0 and self.end_percent >= 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterFamily:
+    """How files of one family are found and read.
+
+    Attributes:
+        method: as the metadata of its files names it.
+        recognises: whether a file with these tensors and this metadata is one.
+        load: reads and checks it.
+    """
+
+    method: str
+    recognises: Callable[[FileHeader], bool]
+    load: Callable[[Path], LoadedAdapter]
+
+
+def applied_adapter(patcher: Model) -> AppliedAdapter | None:
+    """The adapter on a MODEL or on the patcher of a CLIP, if there is one."""
+    applied: AppliedAdapter | None = patcher.get_attachment(ATTACHMENT_KEY)
+    return applied
+
+
+def require_adapter(patcher: Model, kind: str, node: str) -> AppliedAdapter:
+    """The adapter on a MODEL or CLIP; `kind` and `node` name input and node in the error."""
+    applied = applied_adapter(patcher)
+    if applied is None:
+        raise ValueError(
+            f"{node}: expected the {kind} output of Subject-Diffusion Apply, got a {kind} without "
+            f"an adapter. Put a Subject-Diffusion Apply node before {node} and connect its {kind}."
+        )
+    return applied

@@ -1,0 +1,211 @@
+"""Subject-Diffusion as a family of adapters: what the nodes ask of it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ....subject_diffusion_core import checkpoint
+from ....subject_diffusion_core.files.header import FileHeader
+from ...host.comfy_types import Clip, ClipVision, Model, Patches
+from ...host.patchers import wrap_in_patcher
+from ...host.sampling_run import RunSettings, attach_run
+from ...host.schedule import add_scheduled_patches
+from ...host.unet_geometry import UnetGeometry, read_unet_geometry
+from ...host.weight_diffs import text_encoder_prefix, weight_differences
+from ...subjects.subject import Embeds
+from ..family import (
+    ATTACHMENT_KEY,
+    AdapterFamily,
+    AppliedAdapter,
+    Branches,
+    EncodeRequest,
+    LoadedAdapter,
+    Present,
+)
+from ..texts import TextEncoder
+from .branches import BranchEncoder, BranchSubjects, null_branch
+from .unet_patches import (
+    CONV_IN_WEIGHT,
+    AdapterModules,
+    make_input_block_patch,
+    make_middle_patch,
+)
+
+METHOD = "subject_diffusion"
+_ENCODERS = {
+    "sd2": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
+    "sd15": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
+    "tiny": "the CLIP_VISION output of Subject-Diffusion Tiny Loader",
+}
+_FUSER = ".fuser."
+
+
+class SubjectDiffusionAdapter(LoadedAdapter):
+    """An adapter that was trained with Subject-Diffusion.
+
+    Its modules and its differences to a base are made once and serve every Apply node.
+    """
+
+    def __init__(self, name: str, adapter: checkpoint.Adapter) -> None:
+        self.name = name
+        self.adapter = adapter
+        self.config = adapter.config
+        self.num_subjects = self.config.num_subjects
+        self.reference_size = self.config.reference_size
+        self.encoder_to_connect = _ENCODERS[self.config.base_family]
+        self._patchers: dict[tuple[Any, ...], Model] = {}
+        self._differences: weakref.WeakKeyDictionary[Any, Patches] = weakref.WeakKeyDictionary()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.adapter.fingerprint
+
+    @property
+    def block_names(self) -> Sequence[str]:
+        return [block.name for block in self.config.adapter_blocks]
+
+    # encoder
+    def encode_picture(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
+        """Patch tokens (1, P, C) before the encoder's last norm, and the pooled and projected
+        vector (1, E)."""
+        output = clip_vision.encode_image(picture, crop=True)
+        return {
+            "patch_embeds": output.last_hidden_state[:, 1:].float().cpu(),
+            "image_embeds": output.image_embeds.float().cpu(),
+        }
+
+    def require_embeds(self, argument: str, embeds: Embeds) -> None:
+        config = self.config
+        if not {"patch_embeds", "image_embeds"} <= set(embeds):
+            raise ValueError(
+                f"{argument}: expected patch_embeds and image_embeds for the adapter "
+                f"'{self.name}', got {', '.join(sorted(embeds))}. Encode the subject again with "
+                "the adapter that is used."
+            )
+        wanted = (config.num_patches, config.patch_dim, config.image_embed_dim)
+        got = (*embeds["patch_embeds"].shape[1:], embeds["image_embeds"].shape[-1])
+        if wanted != got:
+            raise ValueError(
+                "{}: expected an encoder with {} patches of width {} and an image embedding of "
+                "width {}, got {} patches of width {} and width {}. Connect {}.".format(
+                    argument, *wanted, *got, self.encoder_to_connect
+                )
+            )
+
+    # base
+    def require_base(self, model: Model) -> None:
+        geometry, config = read_unet_geometry(model), self.config
+        checks: list[tuple[str, Any, Any]] = [
+            ("input channels", config.latent_channels, geometry.in_channels),
+            ("text width", config.cross_attention_dim, geometry.cross_attention_dim),
+            ("prediction", config.prediction_type, geometry.prediction_type),
+        ]
+        for block in config.adapter_blocks:
+            found = geometry.blocks.get(block.name)
+            width = "no such block" if found is None else found.query_dim
+            checks.append((f"width of {block.name}", block.query_dim, width))
+        for what, wanted, got in checks:
+            if wanted != got:
+                raise ValueError(
+                    f"model: expected a {config.base_family} base with {what} {wanted} for the "
+                    f"adapter '{self.name}', got {got}. Load the base model that this adapter was "
+                    "trained on."
+                )
+
+    def text_patches(self, clip: Clip) -> Patches:
+        """Differences for the text encoder; empty if the adapter did not train it."""
+        prefix = text_encoder_prefix(clip)
+        targets = {prefix + name: weight for name, weight in self.adapter.text_encoder.items()}
+        return self._differences_to(clip.patcher, targets, "clip")
+
+    def unet_patches(self, model: Model, geometry: UnetGeometry) -> Patches:
+        """Differences for cross-attention K/V and conv_in (without the mask channel)."""
+        targets = {}
+        for name, weight in self.adapter.unet.items():
+            if _FUSER in name:
+                continue
+            if name == CONV_IN_WEIGHT:
+                weight = weight[:, : self.config.latent_channels]
+            targets[geometry.parameters[name]] = weight
+        return self._differences_to(model, targets, "model")
+
+    # branches
+    def branch_encoder(
+        self, texts: TextEncoder, request: EncodeRequest
+    ) -> Callable[[Present], Branches]:
+        return BranchEncoder(texts, self.adapter, self.name, request).encode
+
+    # MODEL
+    def attach(self, model: Model, applied: AppliedAdapter) -> None:
+        geometry = read_unet_geometry(model)
+        diffs = self.unet_patches(model, geometry)
+        start, end = applied.start_percent, applied.end_percent
+        hook = None
+        if applied.is_always_on:
+            model.add_patches(diffs, applied.strength)
+        else:
+            hook = add_scheduled_patches(model, diffs, applied.strength, start, end)
+        patcher = self._patcher_for(model)
+        modules: AdapterModules = patcher.model
+        model.set_additional_models(ATTACHMENT_KEY, [patcher.clone()])
+        attach_run(
+            model,
+            RunSettings(
+                key=ATTACHMENT_KEY,
+                null=null_branch(self.adapter),
+                require=self._require_own,
+                start_percent=start,
+                end_percent=end,
+                hook=hook,
+            ),
+        )
+        block_names = {geometry.blocks[name].location: name for name in modules.block_names}
+        middle_patch = make_middle_patch(modules, block_names, applied.block_strengths)
+        model.set_model_patch(middle_patch, "middle_patch")
+        model.set_model_input_block_patch(make_input_block_patch(modules, applied.strength))
+
+    def _patcher_for(self, model: Model) -> Model:
+        """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""
+        dtype = model.model.manual_cast_dtype or model.model_dtype()
+        key = (dtype, model.load_device, model.offload_device)
+        if key not in self._patchers:
+            modules = AdapterModules(self.adapter, dtype).to(model.offload_device)
+            self._patchers[key] = wrap_in_patcher(modules, model.load_device, model.offload_device)
+        return self._patchers[key]
+
+    def _differences_to(
+        self, patcher: Model, targets: dict[str, torch.Tensor], argument: str
+    ) -> Patches:
+        """Of one base: its unpatched weights never change."""
+        base = patcher.model
+        if base not in self._differences:
+            made = weight_differences(patcher, targets, self.name, argument)
+            self._differences[base] = made
+        return self._differences[base]
+
+    def _require_own(self, branch: BranchSubjects) -> None:
+        """Embeddings mean something to the adapter that they were made for only."""
+        other = getattr(branch, "adapter", None)
+        if other is not self.adapter and getattr(other, "fingerprint", None) != self.fingerprint:
+            raise ValueError(
+                f"conditioning: expected subjects encoded with the adapter '{self.name}' of "
+                "the MODEL, got another adapter's. Connect the same adapter to Subject-Diffusion "
+                "Encode and Apply."
+            )
+
+
+def recognises(header: FileHeader) -> bool:
+    """Our own metadata, which names no other method."""
+    return header.method == METHOD
+
+
+def load(path: Path) -> SubjectDiffusionAdapter:
+    return SubjectDiffusionAdapter(path.name, checkpoint.load(path))
+
+
+SUBJECT_DIFFUSION = AdapterFamily(method=METHOD, recognises=recognises, load=load)

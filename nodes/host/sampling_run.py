@@ -1,0 +1,320 @@
+# Shapes: B samples of a UNet call.
+"""What rides in the conditionings, what a sampling run shares between its steps, and how both reach
+the patches inside the UNet. One mechanism for every method that patches a MODEL.
+
+A method puts a `BranchCond` with a value of its own into `model_conds` of its conditionings, under
+its own key, and calls `attach_run` once on its MODEL. ComfyUI merges the conditionings of all
+branches into one UNet call; patches then find a `BranchCall` under the same key in
+`transformer_options`, as long as the method is active.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+import comfy.patcher_extension
+import torch
+
+from ...subject_diffusion_core.errors import require_finite_tensor
+from .comfy_types import Entry, Executor, Model, Options
+from .schedule import HookBinder, sigma_bounds
+
+Frame = tuple[float, float, float, float]
+WHOLE_PICTURE: Frame = (0.0, 0.0, 1.0, 1.0)
+Made = TypeVar("Made")
+
+
+class BranchValue(Protocol):
+    """What a method says in one guidance branch; compared and hashed by identity."""
+
+    @property
+    def memory_shape(self) -> Sequence[int]:
+        """For ComfyUI's memory estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedSubject:
+    """Where a subject's words are in the text of a branch.
+
+    Attributes:
+        index: of the subject in the list that was encoded.
+        name, label: as in `Subject`.
+        box_xyxy: in 0..1 of the whole generated picture.
+        label_position, placeholder_position: of the label's last token in the suffix and of the
+            placeholder, among the tokens of the conditioning.
+    """
+
+    index: int
+    name: str
+    label: str
+    box_xyxy: Frame
+    label_position: int
+    placeholder_position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedText:
+    """The subjects that a branch's text names; `num_tokens` is that of the whole conditioning."""
+
+    subjects: tuple[WatchedSubject, ...]
+    num_tokens: int
+
+
+class SamplingRun:
+    """One sampling run: its latent size, when the method acts, and the tables that no step changes.
+
+    It hangs on the conditionings of the run only, so it is gone when the run is over.
+
+    Args:
+        latent_size: height and width of the whole latent.
+        start_sigma, end_sigma: the method acts while start_sigma >= sigma > end_sigma.
+    """
+
+    def __init__(
+        self,
+        latent_size: tuple[int, int],
+        start_sigma: float = math.inf,
+        end_sigma: float = 0.0,
+    ) -> None:
+        self.latent_size = latent_size
+        self.start_sigma = start_sigma
+        self.end_sigma = end_sigma
+        self._tables: dict[Hashable, Any] = {}
+        self._lock = threading.Lock()
+
+    def is_active(self, sigmas: torch.Tensor | None) -> bool:
+        """Whether the method acts in a UNet call; looks at its sigmas only where that matters."""
+        if sigmas is None or (self.start_sigma == math.inf and self.end_sigma <= 0.0):
+            return True
+        return self.start_sigma >= float(sigmas.flatten()[0]) > self.end_sigma
+
+    def area_to_frame(self, area: Sequence[int]) -> Frame:
+        """(height, width, y, x) in latent cells -> x1, y1, x2, y2 in 0..1 of the whole picture."""
+        area_height, area_width, y, x = area
+        height, width = self.latent_size
+        return (x / width, y / height, (x + area_width) / width, (y + area_height) / height)
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """`make()` at the first call with this key, its result later; safe between threads."""
+        with self._lock:
+            if key not in self._tables:
+                self._tables[key] = make()
+            made: Made = self._tables[key]
+            return made
+
+    def forget(self) -> None:
+        """Drop the tables; a cancelled run may leave its conditionings on the guider."""
+        with self._lock:
+            self._tables.clear()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BranchCond:
+    """A `model_conds` entry, with the interface of `comfy.conds.CONDRegular`.
+
+    Attributes:
+        value: what the method says in this branch.
+        text: where the subjects' words are, None where the branch's text names none.
+        run: the sampling run that it takes part in, None before it begins.
+        frame: the part of the picture that the conditioning covers, x1, y1, x2, y2 in 0..1.
+        batch_size: number of samples it holds for in one UNet call.
+    """
+
+    value: Any
+    text: WatchedText | None = None
+    run: SamplingRun | None = None
+    frame: Frame = WHOLE_PICTURE
+    batch_size: int = 1
+
+    def bound(self, run: SamplingRun, num_tokens: int) -> BranchCond:
+        """The same inside one run, in which its conditioning has `num_tokens`: more than when it
+        was encoded, if other text was appended."""
+        text = None if self.text is None else replace(self.text, num_tokens=num_tokens)
+        return BranchCond(value=self.value, text=text, run=run)
+
+    def process_cond(
+        self, batch_size: int, area: Sequence[int] | None = None, **_kwargs: Any
+    ) -> BranchCond:
+        """The entry for one model call; `area` is (height, width, y, x) in latent cells."""
+        if area is None or self.run is None:
+            return replace(self, frame=WHOLE_PICTURE, batch_size=batch_size)
+        return replace(self, frame=self.run.area_to_frame(area), batch_size=batch_size)
+
+    def can_concat(self, other: Any) -> bool:
+        return isinstance(other, BranchCond) and other.run is self.run
+
+    def concat(self, others: Sequence[BranchCond]) -> BranchCall:
+        return BranchCall(parts=(self, *others), run=self.run)
+
+    def size(self) -> list[int]:
+        return [self.batch_size, *self.value.memory_shape]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BranchCall:
+    """One UNet call: each part holds for `batch_size` consecutive samples."""
+
+    parts: tuple[BranchCond, ...]
+    run: SamplingRun | None
+
+    @property
+    def num_samples(self) -> int:
+        return sum(part.batch_size for part in self.parts)
+
+    def once(self, what: str, make: Callable[[], Made], *more: Hashable) -> Made:
+        """What these branches need at every step: made once a run; `more` tells calls apart."""
+        assert self.run is not None
+        branches = tuple((part.value, part.frame) for part in self.parts)
+        return self.run.once((what, branches, *more), make)
+
+    def rows(self, device: torch.device) -> torch.Tensor | None:
+        """(B,) long, which of the parts each sample belongs to; None where sample i is part i or
+        there is one part only."""
+        counts = [part.batch_size for part in self.parts]
+        if len(counts) == 1 or set(counts) == {1}:
+            return None
+
+        def make() -> torch.Tensor:
+            parts = torch.arange(len(counts))
+            return torch.repeat_interleave(parts, torch.tensor(counts)).to(device)
+
+        return self.once("rows", make, tuple(counts), device)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunSettings:
+    """How a method takes part in the runs of a MODEL.
+
+    Attributes:
+        key: of its conds, and of the calls in `transformer_options`.
+        null: value of conditionings that say nothing.
+        require: raises a sentence where a value does not belong to this MODEL.
+        start_percent, end_percent: the part of the sampling in which it acts.
+        hook: its scheduled weight differences, None if there are none.
+    """
+
+    key: str
+    null: BranchValue
+    require: Callable[[Any], None] = field(default=lambda value: None)
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    hook: Any | None = None
+
+    def new_run(self, latent_size: tuple[int, int], model_sampling: Any) -> SamplingRun:
+        start, end = self.start_percent, self.end_percent
+        return SamplingRun(
+            latent_size,
+            math.inf if start <= 0.0 else model_sampling.percent_to_sigma(start),
+            0.0 if end >= 1.0 else model_sampling.percent_to_sigma(end),
+        )
+
+
+def attach_run(model: Model, settings: RunSettings) -> None:
+    """Let every sampling run of this MODEL hand the method's values to its patches."""
+    wrappers = comfy.patcher_extension.WrappersMP
+    key = settings.key
+    model.add_wrapper_with_key(wrappers.OUTER_SAMPLE, key, make_outer_sample_wrapper(settings))
+    model.add_wrapper_with_key(
+        wrappers.DIFFUSION_MODEL, key, make_diffusion_model_wrapper(settings, model.model)
+    )
+
+
+def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., Any]:
+    """Every conditioning of the run gets the value of its branch (null, if it has none), so that
+    all branches fit into one UNet call, and the run that all steps share."""
+
+    def outer_sample(
+        executor: Executor,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        require_finite_tensor("latent_image", latent_image, "the nodes that made the latent")
+        guider = executor.class_obj
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
+        binder = None if settings.hook is None else HookBinder(settings.hook)
+        guider.conds = {
+            branch: [
+                _prepare(sigma_bounds(entry, sampling), settings, run, binder) for entry in entries
+            ]
+            for branch, entries in guider.conds.items()
+        }
+        _share_controlnet_text(guider.conds)
+        try:
+            return executor(noise, latent_image, *args, **kwargs)
+        finally:
+            run.forget()
+
+    return outer_sample
+
+
+def make_diffusion_model_wrapper(settings: RunSettings, base_model: Any) -> Callable[..., Any]:
+    """Takes the call of the merged conds and puts it into a copy of `transformer_options`.
+
+    Args:
+        base_model: ComfyUI's BaseModel around the UNet. Calls that no sampling run prepared get
+            their schedule from what it has as `model_sampling` then.
+    """
+    null = BranchCond(value=settings.null)
+
+    def diffusion_model(
+        executor: Executor,
+        x: torch.Tensor,
+        timesteps: Any = None,
+        context: Any = None,
+        y: Any = None,
+        control: Any = None,
+        transformer_options: Options | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        options = dict(transformer_options or {})
+        call = kwargs.pop(settings.key, None) or null.process_cond(x.shape[0]).concat([])
+        if call.run is None:
+            size = (x.shape[-2], x.shape[-1])
+            call = replace(call, run=settings.new_run(size, base_model.model_sampling))
+        if call.run.is_active(options.get("sigmas")):
+            _require_samples(call, x)
+            options[settings.key] = call
+        return executor(x, timesteps, context, y, control, options, **kwargs)
+
+    return diffusion_model
+
+
+def _prepare(
+    entry: Entry, settings: RunSettings, run: SamplingRun, binder: HookBinder | None
+) -> Entry:
+    cond = entry["model_conds"].get(settings.key) or BranchCond(value=settings.null)
+    settings.require(cond.value)
+    num_tokens = entry["cross_attn"].shape[1] if "cross_attn" in entry else 0
+    prepared = {
+        **entry,
+        "model_conds": {**entry["model_conds"], settings.key: cond.bound(run, num_tokens)},
+    }
+    if binder is not None:
+        prepared["hooks"] = binder.group_for(entry.get("hooks"))
+    return prepared
+
+
+def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:
+    """Give every entry a text for ControlNet if one has it, or the branches do not batch."""
+    entries = [entry for branch in conds.values() for entry in branch]
+    if not any("cross_attn_controlnet" in entry for entry in entries):
+        return
+    for entry in entries:
+        if "cross_attn_controlnet" not in entry and "cross_attn" in entry:
+            entry["cross_attn_controlnet"] = entry["cross_attn"]
+
+
+def _require_samples(call: BranchCall, x: torch.Tensor) -> None:
+    """A wrapper around this one may have cut the batch up or repeated it."""
+    if call.num_samples != x.shape[0]:
+        raise ValueError(
+            f"batch: expected {call.num_samples} samples for the subjects of this call, got "
+            f"{x.shape[0]}. Turn off other nodes that change the batch inside the UNet call."
+        )

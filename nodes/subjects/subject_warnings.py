@@ -1,0 +1,53 @@
+"""What about a list of subjects will hardly come out as its user expects."""
+
+from __future__ import annotations
+
+import itertools
+
+from .placement import overlap
+from .subject import Subjects
+
+MAX_IOU = 0.8
+SMALLEST_AREA, LARGEST_AREA = 0.05, 0.70
+
+
+def label_warnings(subjects: Subjects, prompt: str) -> list[str]:
+    """Subjects that the prompt does not name."""
+    return [
+        f"{subject.name}: its label '{subject.label}' is not in the prompt; name it there for a "
+        "better picture."
+        for subject in subjects
+        if prompt.strip() and subject.label.lower() not in prompt.lower()
+    ]
+
+
+def box_warnings(subjects: Subjects) -> list[str]:
+    """Boxes in which a subject will hardly come out: too small, too large, on top of another."""
+    sentences = []
+    for subject in subjects:
+        if subject.box is None or subject.box.unit != "relative":
+            continue
+        x1, y1, x2, y2 = subject.box.edges
+        area = (x2 - x1) * (y2 - y1)
+        if area < SMALLEST_AREA:
+            sentences.append(
+                f"{subject.name}'s box covers {area:.1%} of the picture; below "
+                f"{SMALLEST_AREA:.0%} little of it can be seen. Make the box larger."
+            )
+        elif area > LARGEST_AREA:
+            sentences.append(
+                f"{subject.name}'s box covers {area:.0%} of the picture; above "
+                f"{LARGEST_AREA:.0%} nothing is left around it. Make the box smaller."
+            )
+    placed = [subject for subject in subjects if subject.box is not None]
+    for first, second in itertools.combinations(placed, 2):
+        assert first.box is not None and second.box is not None
+        if first.box.unit != second.box.unit:
+            continue
+        iou = overlap(first.box.edges, second.box.edges)
+        if iou > MAX_IOU:
+            sentences.append(
+                f"{first.name}'s and {second.name}'s boxes overlap (IoU {iou:.2f}); above "
+                f"{MAX_IOU:g} they mix. Move one of them."
+            )
+    return sentences
