@@ -92,16 +92,11 @@ class Adapter:
 
 def new_grounding_net(config: AdapterConfig) -> GroundingNet:
     """A grounding net of the configuration, untrained."""
-    return GroundingNet(
+    return GroundingNet.from_options(
+        config,
         patch_dim=config.patch_dim,
-        out_dim=config.grounding_out_dim,
-        hidden_dim=config.grounding_hidden_dim,
         num_patches=config.num_patches,
-        num_freqs=config.num_freqs,
-        temperature=config.temperature,
-        box_coordinates=config.box_coordinates,
-        patch_positions=config.patch_positions,
-        token_positions=config.token_positions,
+        out_dim=config.grounding_out_dim,
     )
 
 
@@ -115,13 +110,12 @@ def new_projector(config: AdapterConfig) -> ImageEmbedProjector:
 def new_adapters(config: AdapterConfig) -> dict[str, GatedSelfAttention]:
     """Block name -> gated layer of the configuration, untrained."""
     return {
-        block.name: GatedSelfAttention(
+        block.name: GatedSelfAttention.from_options(
+            config,
             query_dim=block.query_dim,
             context_dim=config.grounding_out_dim,
             num_heads=block.num_heads,
             head_dim=block.head_dim,
-            query_position_dim=config.query_position_dim,
-            token_positions=config.token_positions,
         )
         for block in config.adapter_blocks
     }
