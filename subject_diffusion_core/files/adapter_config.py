@@ -13,6 +13,7 @@ from ..adapter_options import AdapterOptions
 from ..errors import CheckpointError
 
 FORMAT_VERSION = 1
+METHOD = "subject_diffusion"  # what a configuration without "method" is of; ours have none
 TRAINED_PARTS = (
     "adapters", "grounding", "mlp", "text_encoder", "conv_in", "cross_attention_kv",
 )  # fmt: skip
@@ -126,6 +127,15 @@ def config_to_json(config: AdapterConfig) -> str:
     return json.dumps(dataclasses.asdict(config))
 
 
+def method_in_json(text: str) -> str:
+    """The method that a configuration names; of one that cannot be read, ours, whose reader says
+    what is wrong with it."""
+    try:
+        return str(json.loads(text).get("method", METHOD))
+    except (ValueError, AttributeError):
+        return METHOD
+
+
 def config_from_json(text: str, source: str) -> AdapterConfig:
     """Read a configuration.
 
@@ -133,10 +143,17 @@ def config_from_json(text: str, source: str) -> AdapterConfig:
         text: what `config_to_json` wrote.
         source: the file's name, for messages.
     """
+    method = method_in_json(text)
+    if method != METHOD:
+        raise CheckpointError(
+            f"{source}: expected an adapter of the method '{METHOD}', got one of '{method}'. "
+            "Use it where that method's adapters go, or choose another file."
+        )
     try:
         fields = json.loads(text)
+        fields.pop("method", None)
         version = fields["format_version"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{source}: expected a JSON configuration with a format_version, got {text[:40]!r}. "
             "Download or export the adapter again."

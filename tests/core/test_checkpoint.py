@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.files.adapter_config import config_to_json
+from subject_diffusion_core.files.header import read_header
 from subject_diffusion_core.files.safetensors_file import read_safetensors, write_safetensors
 
 
@@ -143,6 +144,28 @@ def test_unknown_version(adapter, path):
     write(path, adapter, format_version=2)
     with pytest.raises(CheckpointError, match=r"expected format version 1, got 2\. Update"):
         checkpoint.load(path)
+
+
+def test_the_method_may_be_named(adapter, path):
+    checkpoint.save(path, adapter)
+    assert "method" not in json.loads(read_safetensors(path)[1][checkpoint.METADATA_KEY])
+    assert checkpoint.method_of(read_header(path)) == "subject_diffusion"
+    write(path, adapter, method="subject_diffusion")
+    assert checkpoint.method_of(read_header(path)) == "subject_diffusion"
+    assert checkpoint.load(path).config == adapter.config
+
+
+def test_an_adapter_of_another_method(adapter, path):
+    write(path, adapter, method="dreamtuner", format_version=7)
+    assert checkpoint.method_of(read_header(path)) == "dreamtuner"
+    sentence = "expected an adapter of the method 'subject_diffusion', got one of 'dreamtuner'. Use"
+    with pytest.raises(CheckpointError, match=sentence):
+        checkpoint.load(path)
+
+
+def test_a_header_that_was_read_already(adapter, path):
+    checkpoint.save(path, adapter)
+    assert checkpoint.load(read_header(path)).fingerprint == adapter.fingerprint
 
 
 def test_metadata_that_is_no_json(adapter, path):
