@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from ..errors import CheckpointError
 from ..gated_attention import GatedSelfAttention
@@ -17,6 +19,7 @@ from ..text_fusion import ImageEmbedProjector
 from .adapter_config import AdapterConfig, config_to_json
 
 StateDict = dict[str, torch.Tensor]
+Module = TypeVar("Module", bound=nn.Module)
 PARTS = ("unet", "text_encoder", "grounding", "mlp")
 _TEXT_ENCODER_KEY = re.compile(
     r"text_model\.(embeddings\.(token|position)_embedding\.weight"
@@ -46,27 +49,27 @@ class Adapter:
     mlp: StateDict = field(default_factory=dict)
 
     def build_grounding_net(self) -> GroundingNet:
-        """The grounding net with its weights, in float32, in eval mode."""
-        module = new_grounding_net(self.config)
-        module.load_state_dict(self.grounding)
-        return module.eval()
+        """The grounding net with its weights, copied, in float32, in eval mode."""
+        with torch.device("meta"):
+            module = new_grounding_net(self.config)
+        return with_weights(module, self.grounding)
 
     def build_projector(self) -> ImageEmbedProjector:
-        """The projector of image embeddings with its weights, in float32, in eval mode."""
-        module = new_projector(self.config)
-        module.load_state_dict(self.mlp)
-        return module.eval()
+        """The projector of image embeddings with its weights, copied, in float32, in eval mode."""
+        with torch.device("meta"):
+            module = new_projector(self.config)
+        return with_weights(module, self.mlp)
 
     def build_adapters(self) -> dict[str, GatedSelfAttention]:
-        """Block name -> gated layer with its weights, in float32, in eval mode."""
-        modules = new_adapters(self.config)
-        for name, module in modules.items():
-            prefix = f"{name}.fuser."
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in self.unet.items() if k.startswith(prefix)}
-            )
-            module.eval()
-        return modules
+        """Block name -> gated layer with its weights, copied, in float32, in eval mode."""
+        with torch.device("meta"):
+            modules = new_adapters(self.config)
+        weights: dict[str, StateDict] = {name: {} for name in modules}
+        for key, tensor in self.unet.items():
+            block, is_gated, name = key.partition(".fuser.")
+            if is_gated:
+                weights[block][name] = tensor
+        return {name: with_weights(module, weights[name]) for name, module in modules.items()}
 
     def tensors(self) -> StateDict:
         """All weights under the names of the file, each part with its own prefix."""
@@ -119,6 +122,16 @@ def new_adapters(config: AdapterConfig) -> dict[str, GatedSelfAttention]:
         )
         for block in config.adapter_blocks
     }
+
+
+def with_weights(module: Module, weights: Mapping[str, torch.Tensor]) -> Module:
+    """A module that was made on "meta", with float32 copies of these weights, in eval mode."""
+    copies = {
+        name: tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    module.load_state_dict(copies, assign=True)
+    return module.eval()
 
 
 def expected_shapes(config: AdapterConfig) -> dict[str, tuple[int | None, ...]]:

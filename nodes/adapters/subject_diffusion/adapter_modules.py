@@ -12,6 +12,7 @@ from torch import nn
 
 from ....subject_diffusion_core.area_resize import area_resize
 from ....subject_diffusion_core.gated_attention import CachedGroundingTokens, GatedSelfAttention
+from ....subject_diffusion_core.grounding import subject_strength_bias
 from ....subject_diffusion_core.location_mask import box_coverage, unite_subjects
 from ...host.cond import FramedBranch
 from ...host.patchers import wrap_in_patcher
@@ -56,8 +57,8 @@ class AdapterModules(nn.Module):
             use_boxes=branch.box_coordinates,
         )
         strengths = torch.where(valid, branch.token_strengths, 1.0)
-        bias = strengths.log().repeat_interleave(config.num_patches)
-        return tokens, bias[None].to(tokens)
+        bias = subject_strength_bias(strengths[None], config.num_patches)
+        return tokens, bias.to(tokens)
 
     def location_mask(self, framed: FramedBranch, height: int, width: int) -> torch.Tensor:
         """(1, 1, h, w); all zeros for a branch without subjects."""
