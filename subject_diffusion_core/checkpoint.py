@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from .errors import CheckpointError
 from .files.adapter import PARTS, Adapter, StateDict, require_contract
-from .files.adapter_config import AdapterBlock, AdapterConfig, config_from_json, config_to_json
+from .files.adapter_config import (
+    AdapterBlock,
+    AdapterConfig,
+    config_from_json,
+    config_to_json,
+    method_in_json,
+)
+from .files.header import FileHeader, read_header
 from .files.int8_weights import dequantize, quantize
 from .files.reference_import import import_reference
-from .files.safetensors_file import (
-    read_metadata_entry,
-    read_safetensors,
-    require_finite,
-    write_safetensors,
-)
+from .files.safetensors_file import read_tensors, require_finite, write_safetensors
 
 __all__ = [
     "METADATA_KEY",
@@ -27,28 +31,32 @@ __all__ = [
     "CheckpointError",
     "import_reference",
     "load",
+    "method_of",
     "save",
     "save_provenance",
 ]
 METADATA_KEY = "subject_diffusion"
 
 
-def load(path: str | os.PathLike[str]) -> Adapter:
+def load(path: str | os.PathLike[str] | FileHeader) -> Adapter:
     """Read an adapter file and check it completely; weights stored as int8 become float32.
 
+    Args:
+        path: of the file, or its header, if that was read already.
+
     Raises:
-        CheckpointError: the file is missing, pickled, truncated, of another kind or version, holds
-            NaN, or its tensors are not those of its configuration.
+        CheckpointError: the file is missing, pickled, truncated, of another kind, method or
+            version, holds NaN, or its tensors are not those of its configuration.
     """
-    tensors, metadata = read_safetensors(path)
-    config = config_from_json(read_metadata_entry(path, metadata, METADATA_KEY), str(path))
-    tensors = dequantize(tensors, str(path))
-    require_contract(config, tensors, str(path))
-    parts: dict[str, StateDict] = {part: {} for part in PARTS}
-    for name, tensor in tensors.items():
-        part, _, key = name.partition(".")
-        parts[part][key] = tensor
-    return Adapter(config=config, **parts)
+    header = path if isinstance(path, FileHeader) else read_header(path)
+    config = _read_config(header)
+    return _make_adapter(config, read_tensors(header), str(header.path))
+
+
+def method_of(header: FileHeader) -> str | None:
+    """Which method's adapter a file says that it holds; None if it does not speak of adapters."""
+    text = header.metadata.get(METADATA_KEY)
+    return None if text is None else method_in_json(text)
 
 
 def save(path: str | os.PathLike[str], adapter: Adapter, int8: bool = False) -> None:
@@ -70,6 +78,24 @@ def save_provenance(path: str | os.PathLike[str], provenance: Mapping[str, Any])
     Raises:
         CheckpointError: the file is not one that `load` reads.
     """
-    config = replace(load(path).config, provenance=dict(provenance))
-    tensors, metadata = read_safetensors(path)
-    write_safetensors(path, tensors, {**metadata, METADATA_KEY: config_to_json(config)})
+    header = read_header(path)
+    tensors = read_tensors(header)
+    config = _make_adapter(_read_config(header), tensors, str(path)).config
+    config = replace(config, provenance=dict(provenance))
+    write_safetensors(path, tensors, {**header.metadata, METADATA_KEY: config_to_json(config)})
+
+
+def _read_config(header: FileHeader) -> AdapterConfig:
+    return config_from_json(header.require_metadata(METADATA_KEY), str(header.path))
+
+
+def _make_adapter(
+    config: AdapterConfig, stored: Mapping[str, torch.Tensor], source: str
+) -> Adapter:
+    tensors = dequantize(stored, source)
+    require_contract(config, tensors, source)
+    parts: dict[str, StateDict] = {part: {} for part in PARTS}
+    for name, tensor in tensors.items():
+        part, _, key = name.partition(".")
+        parts[part][key] = tensor
+    return Adapter(config=config, **parts)

@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .adapter_options import AdapterOptions
 from .errors import ShapeError, require_shape
+
+Layer = TypeVar("Layer", bound="GatedSelfAttention")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +130,26 @@ class GatedSelfAttention(nn.Module):
         if query_position_dim > 0:
             self.query_position = nn.Linear(query_position_dim, query_dim, bias=False)
             nn.init.zeros_(self.query_position.weight)
+
+    @classmethod
+    def from_options(
+        cls: type[Layer],
+        options: AdapterOptions,
+        *,
+        query_dim: int,
+        context_dim: int,
+        num_heads: int,
+        head_dim: int,
+    ) -> Layer:
+        """The layer of one block of an adapter with these options, untrained."""
+        return cls(
+            query_dim=query_dim,
+            context_dim=context_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            query_position_dim=options.query_position_dim,
+            token_positions=options.token_positions,
+        )
 
     def cache_tokens(self, grounding_tokens: torch.Tensor) -> CachedGroundingTokens:
         """Compute keys and values of the grounding tokens, once per generation.

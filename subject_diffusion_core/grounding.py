@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .adapter_options import AdapterOptions
 from .box_fourier import BoxFourierEmbedder, patch_boxes_xyxy
 from .errors import require_shape
 from .layer_norm_mlp import LayerNormMlp
@@ -63,6 +64,23 @@ class GroundingNet(nn.Module):
         self.null_image_feature = nn.Parameter(torch.randn(1, 1, num_patches, patch_dim) * 0.02)
         self.null_position_feature = nn.Parameter(
             torch.randn(1, 1, num_patches, position_dim) * 0.02
+        )
+
+    @classmethod
+    def from_options(
+        cls, options: AdapterOptions, *, patch_dim: int, num_patches: int, out_dim: int
+    ) -> GroundingNet:
+        """The net of an adapter with these options, untrained."""
+        return cls(
+            patch_dim=patch_dim,
+            out_dim=out_dim,
+            hidden_dim=options.grounding_hidden_dim,
+            num_patches=num_patches,
+            num_freqs=options.num_freqs,
+            temperature=options.temperature,
+            box_coordinates=options.box_coordinates,
+            patch_positions=options.patch_positions,
+            token_positions=options.token_positions,
         )
 
     def forward(

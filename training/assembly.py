@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,11 @@ def adapter_shape(
 ) -> AdapterShape:
     """Sizes and switches of the Subject-Diffusion modules; heads as ``init`` has them, if given."""
     blocks = init.config.adapter_blocks if init else ()
-    return AdapterShape(
-        patch_dim=vision.patch_dim,
-        image_embed_dim=vision.image_embed_dim,
-        num_patches=vision.num_patches,
-        grounding_hidden_dim=recipe.grounding_hidden_dim,
-        projector_hidden_dim=recipe.projector_hidden_dim,
-        location_control=recipe.location_control,
-        box_coordinates=recipe.box_coordinates,
+    return AdapterShape.from_options(
+        recipe,
+        **asdict(vision),
         adapter=recipe.adapter,
         image_cls=recipe.image_cls,
-        patch_positions=recipe.patch_positions,
-        query_positions=recipe.query_positions,
-        token_positions=recipe.token_positions,
         heads={block.query_dim: (block.num_heads, block.head_dim) for block in blocks},
     )
 
@@ -165,29 +158,17 @@ def adapter_config(
     provenance: Mapping[str, Any],
 ) -> AdapterConfig:
     """The configuration that the adapter's file carries."""
-    shape = model.shape
     width = base.unet_arguments["cross_attention_dim"]
-    return AdapterConfig(
-        base_family=base.family,  # type: ignore[arg-type]
+    return AdapterConfig.from_options(
+        recipe,
+        **asdict(vision),
+        base_family=base.family,
         latent_channels=base.latent_channels,
         cross_attention_dim=width,
-        patch_dim=shape.patch_dim,
-        image_embed_dim=shape.image_embed_dim,
-        num_patches=shape.num_patches,
-        num_subjects=recipe.num_subjects,
-        grounding_hidden_dim=shape.grounding_hidden_dim,
         grounding_out_dim=width,
-        projector_hidden_dim=shape.projector_hidden_dim,
         projector_out_dim=base.text_config.hidden_size,
         adapter_blocks=adapter_blocks(model),
-        box_coordinates=recipe.box_coordinates,
-        patch_positions=recipe.patch_positions,
-        query_positions=recipe.query_positions,
-        token_positions=recipe.token_positions,
-        location_control=recipe.location_control,
-        mask_kind=recipe.mask_kind,  # type: ignore[arg-type]
-        reference_size=vision.reference_size,
-        prediction_type=base.prediction_type,  # type: ignore[arg-type]
+        prediction_type=base.prediction_type,
         trained_parts=trained_parts(recipe),
         provenance=dict(provenance),
     )

@@ -15,12 +15,14 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from subject_diffusion_core.adapter_options import AdapterOptions
 from subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
 from subject_diffusion_core.gated_attention import CachedGroundingTokens, GatedSelfAttention
 from subject_diffusion_core.grounding import GroundingNet
 from subject_diffusion_core.text_fusion import ImageEmbedProjector
 
 from .text import encode_text
+from .vision import VisionShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,30 +117,17 @@ class ContextPositionNet(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterShape:
-    """Sizes and options of the Subject-Diffusion modules.
+class AdapterShape(AdapterOptions, VisionShape):
+    """Options of the Subject-Diffusion modules, sizes of their image encoder, and how they start.
 
     ``heads``: number and width of an adapter's heads by the width of its block; blocks of other
     widths take those of their own self-attention.
-    ``location_control`` False gives the UNet an empty location mask whatever the conditioning says,
     ``adapter`` False leaves the gated layers out of the computation, ``image_cls`` False leaves the
-    placeholders' own embeddings in the text (the paper's ablations c, e and g).
+    placeholders' own embeddings in the text (the paper's ablations e and g).
     """
 
-    patch_dim: int
-    image_embed_dim: int
-    num_patches: int
-    grounding_hidden_dim: int
-    projector_hidden_dim: int
-    num_freqs: int = 8
-    temperature: float = 100.0
-    location_control: bool = True
-    box_coordinates: bool = True
     adapter: bool = True
     image_cls: bool = True
-    patch_positions: bool = False
-    query_positions: bool = False
-    token_positions: bool = False
     initial_alpha_attn: float = 0.0
     initial_alpha_dense: float = 0.0
     heads: Mapping[int, tuple[int, int]] = field(default_factory=dict)
@@ -158,16 +147,11 @@ class SubjectDiffusionModel(nn.Module):
         self.mlp = ImageEmbedProjector(
             shape.image_embed_dim, shape.projector_hidden_dim, text_encoder.config.hidden_size
         )
-        grounding = GroundingNet(
-            shape.patch_dim,
-            context_dim,
-            shape.grounding_hidden_dim,
-            shape.num_patches,
-            num_freqs=shape.num_freqs,
-            temperature=shape.temperature,
-            box_coordinates=shape.box_coordinates,
-            patch_positions=shape.patch_positions,
-            token_positions=shape.token_positions,
+        grounding = GroundingNet.from_options(
+            shape,
+            patch_dim=shape.patch_dim,
+            num_patches=shape.num_patches,
+            out_dim=context_dim,
         )
         unet.position_net = ContextPositionNet(grounding)
         install_adapters(unet, shape)
@@ -251,12 +235,13 @@ def install_adapters(unet: UNet2DConditionModel, shape: AdapterShape) -> None:
         attention = module.fuser.attn
         width = attention.to_q.in_features
         own_heads = (attention.heads, attention.to_q.out_features // attention.heads)
-        module.fuser = ContextAdapter(
-            width,
-            module.fuser.linear.in_features,
-            *shape.heads.get(width, own_heads),
-            query_position_dim=8 * shape.num_freqs if shape.query_positions else 0,
-            token_positions=shape.token_positions,
+        num_heads, head_dim = shape.heads.get(width, own_heads)
+        module.fuser = ContextAdapter.from_options(
+            shape,
+            query_dim=width,
+            context_dim=module.fuser.linear.in_features,
+            num_heads=num_heads,
+            head_dim=head_dim,
         )
         nn.init.constant_(module.fuser.alpha_attn, shape.initial_alpha_attn)
         nn.init.constant_(module.fuser.alpha_dense, shape.initial_alpha_dense)

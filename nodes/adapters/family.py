@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -144,12 +143,12 @@ class AdapterFamily:
     Attributes:
         method: as the metadata of its files names it.
         recognises: whether a file with these tensors and this metadata is one.
-        load: reads and checks it.
+        load: reads the rest of it and checks it.
     """
 
     method: str
     recognises: Callable[[FileHeader], bool]
-    load: Callable[[Path], LoadedAdapter]
+    load: Callable[[FileHeader], LoadedAdapter]
 
 
 def applied_adapter(patcher: Model) -> AppliedAdapter | None:

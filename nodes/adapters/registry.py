@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ...subject_diffusion_core.files.header import read_header
 from .family import AdapterFamily, LoadedAdapter
@@ -17,5 +16,5 @@ def load_adapter(path: str | os.PathLike[str]) -> LoadedAdapter:
     header = read_header(path)
     for family in FAMILIES:
         if family.recognises(header):
-            return family.load(Path(path))
-    return SUBJECT_DIFFUSION.load(Path(path))  # says what this file is not
+            return family.load(header)
+    return SUBJECT_DIFFUSION.load(header)  # says what this file is not

@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from ..errors import CheckpointError
 from ..gated_attention import GatedSelfAttention
@@ -17,6 +19,7 @@ from ..text_fusion import ImageEmbedProjector
 from .adapter_config import AdapterConfig, config_to_json
 
 StateDict = dict[str, torch.Tensor]
+Module = TypeVar("Module", bound=nn.Module)
 PARTS = ("unet", "text_encoder", "grounding", "mlp")
 _TEXT_ENCODER_KEY = re.compile(
     r"text_model\.(embeddings\.(token|position)_embedding\.weight"
@@ -46,27 +49,27 @@ class Adapter:
     mlp: StateDict = field(default_factory=dict)
 
     def build_grounding_net(self) -> GroundingNet:
-        """The grounding net with its weights, in float32, in eval mode."""
-        module = new_grounding_net(self.config)
-        module.load_state_dict(self.grounding)
-        return module.eval()
+        """The grounding net with its weights, copied, in float32, in eval mode."""
+        with torch.device("meta"):
+            module = new_grounding_net(self.config)
+        return with_weights(module, self.grounding)
 
     def build_projector(self) -> ImageEmbedProjector:
-        """The projector of image embeddings with its weights, in float32, in eval mode."""
-        module = new_projector(self.config)
-        module.load_state_dict(self.mlp)
-        return module.eval()
+        """The projector of image embeddings with its weights, copied, in float32, in eval mode."""
+        with torch.device("meta"):
+            module = new_projector(self.config)
+        return with_weights(module, self.mlp)
 
     def build_adapters(self) -> dict[str, GatedSelfAttention]:
-        """Block name -> gated layer with its weights, in float32, in eval mode."""
-        modules = new_adapters(self.config)
-        for name, module in modules.items():
-            prefix = f"{name}.fuser."
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in self.unet.items() if k.startswith(prefix)}
-            )
-            module.eval()
-        return modules
+        """Block name -> gated layer with its weights, copied, in float32, in eval mode."""
+        with torch.device("meta"):
+            modules = new_adapters(self.config)
+        weights: dict[str, StateDict] = {name: {} for name in modules}
+        for key, tensor in self.unet.items():
+            block, is_gated, name = key.partition(".fuser.")
+            if is_gated:
+                weights[block][name] = tensor
+        return {name: with_weights(module, weights[name]) for name, module in modules.items()}
 
     def tensors(self) -> StateDict:
         """All weights under the names of the file, each part with its own prefix."""
@@ -92,16 +95,11 @@ class Adapter:
 
 def new_grounding_net(config: AdapterConfig) -> GroundingNet:
     """A grounding net of the configuration, untrained."""
-    return GroundingNet(
+    return GroundingNet.from_options(
+        config,
         patch_dim=config.patch_dim,
-        out_dim=config.grounding_out_dim,
-        hidden_dim=config.grounding_hidden_dim,
         num_patches=config.num_patches,
-        num_freqs=config.num_freqs,
-        temperature=config.temperature,
-        box_coordinates=config.box_coordinates,
-        patch_positions=config.patch_positions,
-        token_positions=config.token_positions,
+        out_dim=config.grounding_out_dim,
     )
 
 
@@ -115,16 +113,25 @@ def new_projector(config: AdapterConfig) -> ImageEmbedProjector:
 def new_adapters(config: AdapterConfig) -> dict[str, GatedSelfAttention]:
     """Block name -> gated layer of the configuration, untrained."""
     return {
-        block.name: GatedSelfAttention(
+        block.name: GatedSelfAttention.from_options(
+            config,
             query_dim=block.query_dim,
             context_dim=config.grounding_out_dim,
             num_heads=block.num_heads,
             head_dim=block.head_dim,
-            query_position_dim=config.query_position_dim,
-            token_positions=config.token_positions,
         )
         for block in config.adapter_blocks
     }
+
+
+def with_weights(module: Module, weights: Mapping[str, torch.Tensor]) -> Module:
+    """A module that was made on "meta", with float32 copies of these weights, in eval mode."""
+    copies = {
+        name: tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    module.load_state_dict(copies, assign=True)
+    return module.eval()
 
 
 def expected_shapes(config: AdapterConfig) -> dict[str, tuple[int | None, ...]]:

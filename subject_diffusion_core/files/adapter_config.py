@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..adapter_options import AdapterOptions
 from ..errors import CheckpointError
 
 FORMAT_VERSION = 1
+METHOD = "subject_diffusion"  # what a configuration without "method" is of; ours have none
 TRAINED_PARTS = (
     "adapters", "grounding", "mlp", "text_encoder", "conv_in", "cross_attention_kv",
 )  # fmt: skip
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "base_family": ("sd2", "sd15", "tiny"),
     "mask_polarity": ("inside", "outside"),
-    "mask_kind": ("box", "segmentation"),
     "null_rule": ("learned", "zeros"),
     "prediction_type": ("epsilon", "v_prediction"),
     "reference_size": (96, 128, 224),
@@ -47,8 +48,9 @@ class AdapterBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterConfig:
-    """Configuration of an adapter, stored as JSON in its file.
+class AdapterConfig(AdapterOptions):
+    """Configuration of an adapter, stored as JSON in its file: its options and what else it takes
+    to rebuild its modules.
 
     Attributes:
         base_family: which base model it was trained on.
@@ -57,21 +59,13 @@ class AdapterConfig:
         cross_attention_dim: width of the text encoder's output.
         patch_dim, image_embed_dim, num_patches: of the vision encoder (1280, 1024 and 256 for
             ViT-H/14).
-        num_subjects: N, the slots of training; fewer subjects are padded with null tokens to N.
-        grounding_hidden_dim, grounding_out_dim: of the grounding net; out_dim is the adapters'
-            context width.
-        projector_hidden_dim, projector_out_dim: of the image embedding's projector.
-        num_freqs, temperature: of the box's Fourier features.
+        grounding_out_dim: width of a grounding token, the adapters' context width.
+        projector_out_dim: width of a token embedding.
         adapter_blocks: every block that has an adapter, in any order.
-        box_coordinates, patch_positions: see `GroundingNet`.
-        query_positions: whether the adapters' queries carry the position of their latent cell.
-        token_positions: whether the grounding tokens' keys carry, in the same way, the position of
-            their own patch; only with query_positions.
         placeholder, placeholder_token_id: the word whose token embedding is replaced, and its id.
-        mask_polarity, mask_kind: how the location mask was drawn in training.
+        mask_polarity: how the location mask was drawn in training, see `unite_subjects`.
         null_rule: what the unconditional branch uses as null tokens, see
             `GroundingNet.null_tokens`.
-        location_control: False if the mask was always zero in training.
         reference_size: side of the reference image in pixels.
         prediction_type: of the base.
         trained_parts: which parts differ from the base; decides which tensors the file must hold.
@@ -85,24 +79,13 @@ class AdapterConfig:
     patch_dim: int
     image_embed_dim: int
     num_patches: int
-    num_subjects: int
-    grounding_hidden_dim: int
     grounding_out_dim: int
-    projector_hidden_dim: int
     projector_out_dim: int
     adapter_blocks: tuple[AdapterBlock, ...]
-    num_freqs: int = 8
-    temperature: float = 100.0
-    box_coordinates: bool = True
-    patch_positions: bool = False
-    query_positions: bool = False
-    token_positions: bool = False
     placeholder: str = "sks"
     placeholder_token_id: int = 48136
     mask_polarity: Literal["inside", "outside"] = "inside"
-    mask_kind: Literal["box", "segmentation"] = "box"
     null_rule: Literal["learned", "zeros"] = "learned"
-    location_control: bool = True
     reference_size: int = 224
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     trained_parts: tuple[str, ...] = TRAINED_PARTS
@@ -112,33 +95,26 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "adapter_blocks", tuple(map(_as_block, self.adapter_blocks)))
         object.__setattr__(self, "trained_parts", tuple(self.trained_parts))
+        super().__post_init__()
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                self._refuse(name, f"one of {', '.join(map(str, choices))}")
+            self._require_choice(name, choices)
         for name in _POSITIVE:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                self._refuse(name, "a whole number of 1 or more")
-        if not self.adapter_blocks:
-            self._refuse("adapter_blocks", "at least one block")
-        if not set(self.trained_parts) <= set(TRAINED_PARTS):
-            self._refuse("trained_parts", f"some of {', '.join(TRAINED_PARTS)}")
-        if self.token_positions and not self.query_positions:
-            self._refuse("token_positions", "False where query_positions is off")
-        positioned = self.patch_positions or self.token_positions
-        if positioned and math.isqrt(self.num_patches) ** 2 != self.num_patches:
-            self._refuse("num_patches", "a square number where patches have positions")
-        if self.location_control and "conv_in" not in self.trained_parts:
-            self._refuse("location_control", "False where conv_in was not trained")
-
-    @property
-    def query_position_dim(self) -> int:
-        """Width of the position features that the adapters' queries take, 0 for none."""
-        return 8 * self.num_freqs if self.query_positions else 0
-
-    def _refuse(self, name: str, expected: str) -> None:
-        raise ValueError(
-            f"{name}: expected {expected}, got {getattr(self, name)!r}. Correct the configuration."
+            whole = isinstance(value, int) and value >= 1
+            self._require(name, whole, "a whole number of 1 or more")
+        self._require("adapter_blocks", bool(self.adapter_blocks), "at least one block")
+        known = set(self.trained_parts) <= set(TRAINED_PARTS)
+        self._require("trained_parts", known, f"some of {', '.join(TRAINED_PARTS)}")
+        square = math.isqrt(self.num_patches) ** 2 == self.num_patches
+        self._require(
+            "num_patches",
+            square or not self.patches_have_positions,
+            "a square number where patches have positions",
+        )
+        self._require(
+            "location_control",
+            "conv_in" in self.trained_parts or not self.location_control,
+            "False where conv_in was not trained",
         )
 
 
@@ -151,6 +127,15 @@ def config_to_json(config: AdapterConfig) -> str:
     return json.dumps(dataclasses.asdict(config))
 
 
+def method_in_json(text: str) -> str:
+    """The method that a configuration names; of one that cannot be read, ours, whose reader says
+    what is wrong with it."""
+    try:
+        return str(json.loads(text).get("method", METHOD))
+    except (ValueError, AttributeError):
+        return METHOD
+
+
 def config_from_json(text: str, source: str) -> AdapterConfig:
     """Read a configuration.
 
@@ -158,10 +143,17 @@ def config_from_json(text: str, source: str) -> AdapterConfig:
         text: what `config_to_json` wrote.
         source: the file's name, for messages.
     """
+    method = method_in_json(text)
+    if method != METHOD:
+        raise CheckpointError(
+            f"{source}: expected an adapter of the method '{METHOD}', got one of '{method}'. "
+            "Use it where that method's adapters go, or choose another file."
+        )
     try:
         fields = json.loads(text)
+        fields.pop("method", None)
         version = fields["format_version"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{source}: expected a JSON configuration with a format_version, got {text[:40]!r}. "
             "Download or export the adapter again."

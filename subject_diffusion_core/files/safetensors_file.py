@@ -12,47 +12,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import CheckpointError
+from .header import FileHeader, damaged_file, read_header
 
 _RETRAIN = "The training run diverged or the file is damaged: use an earlier checkpoint."
-_LENGTH_BYTES = 8
-_PICKLE_MAGICS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def read_safetensors(
     path: str | os.PathLike[str], advice_on_nan: str = _RETRAIN
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read all tensors of a file, on the CPU, and its metadata.
+    """Read all tensors of a file, on the CPU, and its metadata; see `read_tensors`."""
+    header = read_header(path)
+    return read_tensors(header, advice_on_nan), dict(header.metadata)
+
+
+def read_tensors(header: FileHeader, advice_on_nan: str = _RETRAIN) -> dict[str, torch.Tensor]:
+    """Read all tensors of the header's file, on the CPU.
 
     Args:
         advice_on_nan: the sentence that says what to do about NaN or infinity.
 
     Raises:
-        CheckpointError: the file is missing, pickled, truncated or no safetensors file, or holds
-            NaN or infinity.
+        CheckpointError: the file is damaged, or holds NaN or infinity.
     """
-    _refuse_other_formats(Path(path))
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with safe_open(header.path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in header.tensors}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: expected an intact .safetensors file, got a damaged one ({error}). "
-            "Download or export it again."
-        ) from error
-    require_finite(str(path), tensors, advice_on_nan)
-    return tensors, metadata
-
-
-def read_metadata_entry(path: str | os.PathLike[str], metadata: Mapping[str, str], key: str) -> str:
-    """One entry of the metadata, or an error that says what kind of file this is not."""
-    if key not in metadata:
-        found = ", ".join(sorted(metadata)) or "none"
-        raise CheckpointError(
-            f"{path}: expected the metadata entry '{key}', got {found}. "
-            "This file was not made by Subject-Diffusion: choose another one."
-        )
-    return metadata[key]
+        raise damaged_file(header.path, error) from error
+    require_finite(str(header.path), tensors, advice_on_nan)
+    return tensors
 
 
 def write_safetensors(
@@ -82,24 +70,3 @@ def require_finite(
             raise CheckpointError(
                 f"{source}: expected finite numbers, got NaN or infinity in '{name}'. {advice}"
             )
-
-
-def _refuse_other_formats(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: expected a .safetensors file, got nothing there. Check the name and folder."
-        )
-    with path.open("rb") as file:
-        head = file.read(_LENGTH_BYTES + 1)
-    # the header's length comes first and may look like a pickle's magic; its brace decides
-    if head[_LENGTH_BYTES:] == b"{":
-        return
-    if head.startswith(_PICKLE_MAGICS):
-        raise CheckpointError(
-            f"{path}: expected a .safetensors file, got a pickled PyTorch file. "
-            "It is not opened, as it could run code: convert it or import it with the importer."
-        )
-    raise CheckpointError(
-        f"{path}: expected a .safetensors file, got something else ({path.stat().st_size} bytes). "
-        "Choose another file or download it again."
-    )

@@ -19,12 +19,8 @@ import torch
 
 from ..area_resize import area_resize
 from ..errors import CheckpointError
-from .safetensors_file import (
-    read_metadata_entry,
-    read_safetensors,
-    require_finite,
-    write_safetensors,
-)
+from .header import read_header
+from .safetensors_file import read_tensors, require_finite, write_safetensors
 
 METADATA_KEY = "subject_diffusion_subjects"
 FORMAT_VERSIONS = (1, 2)
@@ -82,8 +78,8 @@ def load(path: str | os.PathLike[str]) -> SubjectFile:
         CheckpointError: the file is missing, damaged, of another kind or version, holds NaN, or its
             tensors are not those that it describes.
     """
-    tensors, metadata = read_safetensors(path, _ADVICE)
-    text = read_metadata_entry(path, metadata, METADATA_KEY)
+    header = read_header(path)
+    text = header.require_metadata(METADATA_KEY)
     try:
         description = json.loads(text)
         version = description["format_version"]
@@ -94,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> SubjectFile:
             f"{path}: expected a file of subjects of format version 1 or 2, got version "
             f"{version!r}. Update this node pack, or encode and save the subjects again."
         )
-    return _from_parts(path, description, tensors)
+    return _from_parts(path, description, read_tensors(header, _ADVICE))
 
 
 def save(path: str | os.PathLike[str], file: SubjectFile) -> None:

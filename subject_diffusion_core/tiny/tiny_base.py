@@ -11,13 +11,9 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from ..files.header import read_header
 from ..files.int8_weights import dequantize, quantize
-from ..files.safetensors_file import (
-    read_metadata_entry,
-    read_safetensors,
-    require_finite,
-    write_safetensors,
-)
+from ..files.safetensors_file import read_tensors, require_finite, write_safetensors
 
 METADATA_KEY = "subject_diffusion_tiny_base"
 FORMAT_VERSION = 1
@@ -57,8 +53,9 @@ def load(path: str | os.PathLike[str]) -> TinyBase:
     Raises:
         CheckpointError: the file is missing, damaged or of another kind or version.
     """
-    tensors, metadata = read_safetensors(path)
-    config = _parse_config(read_metadata_entry(path, metadata, METADATA_KEY), str(path))
+    header = read_header(path)
+    config = _parse_config(header.require_metadata(METADATA_KEY), str(path))
+    tensors = read_tensors(header)
     token_ids = tensors.pop(TOKEN_IDS, None)
     parts: dict[str, StateDict] = {part: {} for part in PARTS}
     for name, tensor in dequantize(tensors, str(path)).items():

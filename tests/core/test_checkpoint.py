@@ -1,6 +1,7 @@
 import json
 import os
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from safetensors.torch import save_file
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.errors import CheckpointError
+from subject_diffusion_core.files.adapter import expected_shapes
 from subject_diffusion_core.files.adapter_config import config_to_json
+from subject_diffusion_core.files.header import read_header
 from subject_diffusion_core.files.safetensors_file import read_safetensors, write_safetensors
 
 
@@ -63,6 +66,46 @@ def test_modules_are_rebuilt_with_their_weights(adapter, path):
     tokens = net(torch.randn(1, 3, 4, 10), torch.ones(1, 3).bool(), torch.rand(1, 3, 4))
     hidden = torch.randn(1, 5, 8)
     assert adapters[BLOCK](hidden, tokens, query_positions=torch.zeros(1, 5, 64)).shape == (1, 5, 8)
+
+
+def built_tensors(adapter):
+    """Every tensor of the adapter's modules, under its name in the file."""
+    modules = {
+        "grounding": adapter.build_grounding_net(),
+        "mlp": adapter.build_projector(),
+        **{f"unet.{name}.fuser": layer for name, layer in adapter.build_adapters().items()},
+    }
+    assert not any(module.training for module in modules.values())
+    return {
+        f"{prefix}.{name}": tensor
+        for prefix, module in modules.items()
+        for name, tensor in module.state_dict(keep_vars=True).items()
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_built_modules_hold_copies_of_the_weights_bit_for_bit(adapter, path, dtype):
+    write(path, adapter, {name: t.to(dtype) for name, t in adapter.tensors().items()})
+    loaded = checkpoint.load(path)
+    built = built_tensors(loaded)
+    assert built.keys() == {
+        n for n in expected_shapes(loaded.config) if "conv" not in n and "attn2" not in n
+    }
+    for name, tensor in built.items():
+        assert tensor.dtype == torch.float32 and tensor.requires_grad, name
+        assert torch.equal(tensor, loaded.tensors()[name].float()), name
+    before = loaded.fingerprint
+    with torch.no_grad():
+        for tensor in built.values():
+            tensor += 1
+    assert replace(loaded).fingerprint == before
+    assert all(torch.equal(b + 1, built[name]) for name, b in built_tensors(loaded).items())
+
+
+def test_building_draws_no_random_numbers(adapter):
+    state = torch.get_rng_state()
+    built_tensors(adapter)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_half_precision_files_build_float32_modules(adapter, path):
@@ -143,6 +186,28 @@ def test_unknown_version(adapter, path):
     write(path, adapter, format_version=2)
     with pytest.raises(CheckpointError, match=r"expected format version 1, got 2\. Update"):
         checkpoint.load(path)
+
+
+def test_the_method_may_be_named(adapter, path):
+    checkpoint.save(path, adapter)
+    assert "method" not in json.loads(read_safetensors(path)[1][checkpoint.METADATA_KEY])
+    assert checkpoint.method_of(read_header(path)) == "subject_diffusion"
+    write(path, adapter, method="subject_diffusion")
+    assert checkpoint.method_of(read_header(path)) == "subject_diffusion"
+    assert checkpoint.load(path).config == adapter.config
+
+
+def test_an_adapter_of_another_method(adapter, path):
+    write(path, adapter, method="dreamtuner", format_version=7)
+    assert checkpoint.method_of(read_header(path)) == "dreamtuner"
+    sentence = "expected an adapter of the method 'subject_diffusion', got one of 'dreamtuner'. Use"
+    with pytest.raises(CheckpointError, match=sentence):
+        checkpoint.load(path)
+
+
+def test_a_header_that_was_read_already(adapter, path):
+    checkpoint.save(path, adapter)
+    assert checkpoint.load(read_header(path)).fingerprint == adapter.fingerprint
 
 
 def test_metadata_that_is_no_json(adapter, path):

@@ -26,7 +26,9 @@ them some room.
 
 The paper's ablations are settings (its table 3): location_control=false (c), box_coordinates=false
 (d), adapter=false (e), map_loss=off (f), image_cls=false (g). What each setting means is written in
-training/recipes/configuration.py. Settings that contradict each other are refused here, too.
+training/recipes/configuration.py and, of an adapter's options, in
+subject_diffusion_core/adapter_options.py. Settings that contradict each other are refused here,
+too.
 """
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from subject_diffusion_core.adapter_options import AdapterOptions
 from subject_diffusion_core.files.adapter_config import AdapterConfig
 
 MAP_LOSSES = ("balanced_l1", "l1", "off")
@@ -13,7 +14,6 @@ LATENT_DOWNSCALE = 8
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "base_family": ("sd2", "sd15", "tiny"),
     "map_loss": MAP_LOSSES,
-    "mask_kind": ("box", "segmentation"),
     "text_encoder": ("full", "lora", "frozen"),
     "optimizer": ("adamw", "adamw8bit"),
     "schedule": ("constant", "cosine"),
@@ -30,20 +30,17 @@ _SHARES = ("drop_text", "drop_image", "drop_both", "flip", "perspective", "same_
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe:
-    """A training run, completely described.
+class TrainingRecipe(AdapterOptions):
+    """A training run, completely described: the adapter's options and how they are trained.
 
     Attributes:
         name, summary: for people.
         base_family: sd2, sd15 or tiny; decides the text padding and the provenance.
         random_base: build a random base of tiny widths instead of reading one (debug_cpu).
         resolution: side of the training pictures in pixels.
-        num_subjects: N, slots of the adapter; 2 in the paper, up to 8.
-        location_control, box_coordinates, adapter, image_cls, map_loss: the parts that the paper's
-            table 3 takes away one by one (rows c, d, e, g, f).
-        mask_kind: what the location mask is drawn from: boxes or segmentations.
+        adapter, image_cls, map_loss: parts that the paper's table 3 takes away (rows e, g, f),
+            besides location_control (c) and box_coordinates (d) among the options.
         map_loss_weight: lambda of the objective, MSE + lambda * map loss.
-        patch_positions, query_positions, token_positions: options beyond the paper.
         text_encoder: full, lora (of text_lora_rank) or frozen. token_table: whether full training
             includes the table of token embeddings.
         cross_attention_kv, conv_in: whether they are trained.
@@ -64,24 +61,22 @@ class TrainingRecipe:
         sheet_every: steps between sample sheets, 0 for none.
     """
 
+    num_subjects: int = 2
+    grounding_hidden_dim: int = 1024
+    projector_hidden_dim: int = 1024
+    num_freqs: ClassVar[int] = AdapterOptions.num_freqs
+    temperature: ClassVar[float] = AdapterOptions.temperature
+    placeholder: ClassVar[str] = AdapterConfig.placeholder
+    placeholder_token_id: ClassVar[int] = AdapterConfig.placeholder_token_id
     name: str
     summary: str = ""
     base_family: str = "sd2"
     random_base: bool = False
     resolution: int = 512
-    num_subjects: int = 2
-    location_control: bool = True
-    box_coordinates: bool = True
     adapter: bool = True
     image_cls: bool = True
     map_loss: str = "balanced_l1"
     map_loss_weight: float = 0.01
-    mask_kind: str = "box"
-    patch_positions: bool = False
-    query_positions: bool = False
-    token_positions: bool = False
-    grounding_hidden_dim: int = 1024
-    projector_hidden_dim: int = 1024
     text_encoder: str = "full"
     text_lora_rank: int = 32
     token_table: bool = True
@@ -123,8 +118,9 @@ class TrainingRecipe:
     wandb: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, choices in _CHOICES.items():
-            self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+            self._require_choice(name, choices)
         for name in _AT_LEAST_ONE:
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in _SHARES:
@@ -146,11 +142,6 @@ class TrainingRecipe:
         )
         dropped = self.drop_text + self.drop_image + self.drop_both
         self._require("drop_both", dropped <= 1, "drop_text + drop_image + drop_both up to 1")
-        self._require(
-            "token_positions",
-            self.query_positions or not self.token_positions,
-            "False where query_positions is off",
-        )
         self._require(
             "location_control",
             self.conv_in or not self.location_control,
@@ -179,12 +170,8 @@ class TrainingRecipe:
             "False with adamw8bit, whose moments live on the GPU",
         )
 
-    def _require(self, name: str, fine: bool, expected: str) -> None:
-        if not fine:
-            raise ValueError(
-                f"{name}: expected {expected}, got {getattr(self, name)!r}. "
-                f"Choose another value with --set {name}=..."
-            )
+    def _advice(self, name: str) -> str:
+        return f"Choose another value with --set {name}=..."
 
     def accumulation(self, num_processes: int) -> int:
         """Micro-batches that a process accumulates for one step."""
@@ -197,16 +184,6 @@ class TrainingRecipe:
             )
         return self.global_batch_size // share
 
-    @property
-    def placeholder(self) -> str:
-        """The word that subjects replace."""
-        return str(AdapterConfig.__dataclass_fields__["placeholder"].default)
-
-    @property
-    def placeholder_token_id(self) -> int:
-        """Its token id."""
-        return int(AdapterConfig.__dataclass_fields__["placeholder_token_id"].default)
-
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the run's saved configuration and the checkpoints."""
-        return asdict(self)
+        """Plain values, for the run's saved configuration and the checkpoints; name first."""
+        return {"name": self.name, "summary": self.summary, **asdict(self)}

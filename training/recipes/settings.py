@@ -39,13 +39,13 @@ def with_settings(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRe
 
 
 def _parse(key: str, text: str, kind: str) -> Any:
-    """``text`` as the field's type: int, float, bool or str."""
+    """``text`` as the field's type: int, float, bool or text."""
     if kind == "bool":
         if text.lower() not in _TRUTH:
             raise ValueError(f"{key}: expected true or false, got {text!r}. Write {key}=true.")
         return _TRUTH[text.lower()]
     try:
-        return {"int": int, "float": float, "str": str}[kind](text)
+        return {"int": int, "float": float}.get(kind, str)(text)
     except ValueError as error:
         number = "a whole number" if kind == "int" else "a number"
         raise ValueError(f"{key}: expected {number}, got {text!r}. Correct --set {key}.") from error

@@ -25,7 +25,7 @@ from .latents import LATENT_SIZE, CompositeTable
 from .recipe import DiffusionRecipe
 from .references import ReferenceTable
 
-PLACEHOLDER_TOKEN_ID = AdapterConfig.__dataclass_fields__["placeholder_token_id"].default
+PLACEHOLDER_TOKEN_ID = AdapterConfig.placeholder_token_id
 FEW_SUBJECTS = 2
 UNKNOWN_TOKEN_ID = 0  # "!" is in no caption: outside the vocabulary, hence the unknown row
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 
 from subject_diffusion_core.gated_attention import GatedSelfAttention
 
 from ..model import AdapterShape, SubjectDiffusionModel, build_unet
 from ..text import CompactVocabulary, build_text_encoder
+from ..vision import tiny_vision_shape
 from .local_start import start_locally
 from .recipe import TinyRecipe
 
 
 def adapter_shape(recipe: TinyRecipe) -> AdapterShape:
-    """Sizes of the Subject-Diffusion modules."""
-    return AdapterShape(
-        patch_dim=recipe.vision.patch_dim,
-        image_embed_dim=recipe.vision.image_embed_dim,
-        num_patches=recipe.vision.num_patches,
-        grounding_hidden_dim=recipe.grounding_hidden_dim,
-        projector_hidden_dim=recipe.projector_hidden_dim,
-        num_freqs=recipe.num_freqs,
-        temperature=recipe.temperature,
-        location_control=recipe.location_control,
-        box_coordinates=recipe.box_coordinates,
+    """Options and sizes of the Subject-Diffusion modules."""
+    return AdapterShape.from_options(
+        recipe,
+        **asdict(tiny_vision_shape(recipe.vision)),
         adapter=recipe.adapter_layer,
         image_cls=recipe.image_cls,
-        patch_positions=recipe.patch_positions,
-        query_positions=recipe.query_positions,
-        token_positions=recipe.token_positions,
         initial_alpha_attn=recipe.initial_alpha_attn,
         initial_alpha_dense=recipe.initial_alpha_dense,
         heads={w: (n, recipe.adapter_head_dim) for w, n in recipe.adapter_heads.items()},

@@ -25,6 +25,7 @@ from ..adapter_files import (
 )
 from ..model import SubjectDiffusionModel
 from ..text import END_TOKEN, CompactVocabulary
+from ..vision import tiny_vision_shape
 from .recipe import TinyRecipe
 
 ADAPTER_ONLY = ("fuser.", "position_net.")
@@ -98,27 +99,15 @@ def adapter_from_model(
     """Everything that Subject-Diffusion adds to the base, as fp16 tensors."""
     shape = model.shape
     width = recipe.unet["cross_attention_dim"]
-    config = AdapterConfig(
+    config = AdapterConfig.from_options(
+        recipe,
+        **asdict(tiny_vision_shape(recipe.vision)),
         base_family="tiny",
         latent_channels=recipe.autoencoder.latent_channels,
         cross_attention_dim=width,
-        patch_dim=shape.patch_dim,
-        image_embed_dim=shape.image_embed_dim,
-        num_patches=shape.num_patches,
-        num_subjects=recipe.num_subjects,
-        grounding_hidden_dim=shape.grounding_hidden_dim,
         grounding_out_dim=width,
-        projector_hidden_dim=shape.projector_hidden_dim,
         projector_out_dim=recipe.text_encoder["hidden_size"],
         adapter_blocks=adapter_blocks(model),
-        num_freqs=shape.num_freqs,
-        temperature=shape.temperature,
-        box_coordinates=shape.box_coordinates,
-        patch_positions=shape.patch_positions,
-        query_positions=shape.query_positions,
-        token_positions=shape.token_positions,
-        location_control=shape.location_control,
-        reference_size=recipe.vision.image_size,
         prediction_type="v_prediction",
         provenance=dict(provenance),
     )

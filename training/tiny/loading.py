@@ -31,19 +31,10 @@ def recipe_of_files(base: TinyBase, adapter: AdapterConfig) -> TinyRecipe:
     unet.pop("out_channels")
     text_encoder: dict[str, Any] = dict(base.config["text_encoder"])
     text_encoder.pop("vocab_size")
-    return TinyRecipe(
+    return TinyRecipe.from_options(
+        adapter,
         image_size=base.config["image_size"],
-        num_subjects=adapter.num_subjects,
         vision=VisionGeometry.from_config(base.config["vision"]),
-        num_freqs=adapter.num_freqs,
-        temperature=adapter.temperature,
-        grounding_hidden_dim=adapter.grounding_hidden_dim,
-        projector_hidden_dim=adapter.projector_hidden_dim,
-        location_control=adapter.location_control,
-        box_coordinates=adapter.box_coordinates,
-        patch_positions=adapter.patch_positions,
-        query_positions=adapter.query_positions,
-        token_positions=adapter.token_positions,
         adapter_heads={block.query_dim: block.num_heads for block in adapter.adapter_blocks},
         adapter_head_dim=adapter.adapter_blocks[0].head_dim,
         unet=unet,

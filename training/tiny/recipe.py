@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from subject_diffusion_core.adapter_options import AdapterOptions, MaskKind
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 
@@ -58,27 +59,24 @@ class DiffusionRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyRecipe:
+class TinyRecipe(AdapterOptions):
     """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments,
     ``adapter_heads`` the number of an adapter's heads by the width of its block.
-    ``location_control``, ``box_coordinates``, ``adapter_layer``, ``image_cls``: the parts that the
-    paper's table 3 takes away (c, d, e, g).
+    ``adapter_layer``, ``image_cls``: parts that the paper's table 3 takes away (e, g), besides
+    those of the adapter's options.
     """
 
-    image_size: int = 128
     num_subjects: int = 4
-    vision: VisionGeometry = field(default_factory=VisionGeometry)
-    num_freqs: int = 8
-    temperature: float = 100.0
     grounding_hidden_dim: int = 512
     projector_hidden_dim: int = 384
-    location_control: bool = True
-    box_coordinates: bool = True
-    adapter_layer: bool = True
-    image_cls: bool = True
     patch_positions: bool = True
     query_positions: bool = True
     token_positions: bool = True
+    mask_kind: ClassVar[MaskKind] = "box"
+    image_size: int = 128
+    vision: VisionGeometry = field(default_factory=VisionGeometry)
+    adapter_layer: bool = True
+    image_cls: bool = True
     local_start: bool = True
     adapter_heads: dict[int, int] = field(default_factory=lambda: {96: 4, 192: 6})
     adapter_head_dim: int = 32

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ....subject_diffusion_core import checkpoint
+from ....subject_diffusion_core.files.adapter_config import METHOD
 from ....subject_diffusion_core.files.header import FileHeader
 from ...host.comfy_types import Clip, ClipVision, Model, Patches
 from ...host.patchers import wrap_in_patcher
@@ -36,7 +36,6 @@ from .unet_patches import (
     make_middle_patch,
 )
 
-METHOD = "subject_diffusion"
 _ENCODERS = {
     "sd2": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
     "sd15": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
@@ -201,11 +200,11 @@ class SubjectDiffusionAdapter(LoadedAdapter):
 
 def recognises(header: FileHeader) -> bool:
     """Our own metadata, which names no other method."""
-    return header.method == METHOD
+    return checkpoint.method_of(header) == METHOD
 
 
-def load(path: Path) -> SubjectDiffusionAdapter:
-    return SubjectDiffusionAdapter(path.name, checkpoint.load(path))
+def load(header: FileHeader) -> SubjectDiffusionAdapter:
+    return SubjectDiffusionAdapter(header.path.name, checkpoint.load(header))
 
 
 SUBJECT_DIFFUSION = AdapterFamily(method=METHOD, recognises=recognises, load=load)

@@ -21,6 +21,7 @@ from ....subject_diffusion_core.area_resize import area_resize
 from ....subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
 from ....subject_diffusion_core.checkpoint import Adapter
 from ....subject_diffusion_core.gated_attention import CachedGroundingTokens, GatedSelfAttention
+from ....subject_diffusion_core.grounding import subject_strength_bias
 from ....subject_diffusion_core.location_mask import (
     box_coverage,
     mask_in_box_coverage,
@@ -100,8 +101,8 @@ class AdapterModules(nn.Module):
             use_boxes=branch.box_coordinates,
         )
         strengths = torch.where(valid, branch.token_strengths, 1.0)
-        bias = strengths.log().repeat_interleave(config.num_patches)
-        return tokens, bias[None].to(tokens)
+        bias = subject_strength_bias(strengths[None], config.num_patches)
+        return tokens, bias.to(tokens)
 
     def location_mask(self, part: BranchCond, height: int, width: int) -> torch.Tensor:
         """(1, 1, h, w); all zeros for a branch without subjects."""
