@@ -13,6 +13,7 @@ from .encode_subjects import SubjectDiffusionEncodeSubjects
 from .guider import SubjectDiffusionGuider
 from .interpolate import SubjectDiffusionInterpolate
 from .layout import SubjectDiffusionLayout
+from .layout_places import register_layout_route
 from .load_subjects import SubjectDiffusionLoadSubjects
 from .record_attention import SubjectDiffusionRecordAttention
 from .reference_view import SubjectDiffusionReferenceView
@@ -31,6 +32,7 @@ class SubjectDiffusionExtension(ComfyExtension):
         register_adapter_folder()
         register_segmenter_folder()
         register_embeds_folders()
+        register_layout_route()
         return [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,

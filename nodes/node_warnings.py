@@ -5,16 +5,17 @@ from __future__ import annotations
 import html
 import itertools
 import logging
-import sys
 from collections.abc import Sequence
 
 from comfy_execution.utils import get_executing_context
 
+from .layout_constants import CONSTANTS
 from .placement import overlap
+from .prompt_server import prompt_server
 from .subjects import Subjects
 
-MAX_IOU = 0.8
-SMALLEST_AREA, LARGEST_AREA = 0.05, 0.70
+MAX_IOU = CONSTANTS.largest_overlap
+SMALLEST_AREA, LARGEST_AREA = CONSTANTS.smallest_box_area, CONSTANTS.largest_box_area
 
 
 def show_warnings(sentences: Sequence[str]) -> None:
@@ -24,9 +25,7 @@ def show_warnings(sentences: Sequence[str]) -> None:
     context = get_executing_context()
     if not sentences or context is None:
         return
-    # not imported: in a process without a server there is nobody to show it to
-    server_module = sys.modules.get("server")
-    server = getattr(getattr(server_module, "PromptServer", None), "instance", None)
+    server = prompt_server()
     if server is None:
         return
     # the page shows it as HTML, and labels are other people's text

@@ -11,6 +11,7 @@ import torch
 
 from .boxes import Box
 from .finite import require_finite_numbers, require_finite_tensor
+from .layout_constants import CONSTANTS
 from .vision import SubjectViews
 
 PLACEHOLDER_MASK_SIZE = (64, 64)
@@ -129,7 +130,7 @@ def _checked_masks(
             "Connect as many masks as pictures."
         )
     require_finite_tensor(f"{owner}'s mask", masks, "the nodes before it")
-    if bool((masks.amax(dim=(1, 2)) <= 0.5).any()):
+    if bool((masks.amax(dim=(1, 2)) <= CONSTANTS.mask_threshold).any()):
         raise ValueError(
             f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. ComfyUI's "
             "Load Image gives 1 where the picture is transparent: put Invert Mask between."
