@@ -12,7 +12,7 @@ from .subjects import Subject, Subjects
 LONG_SIDE = 512
 FONT_SIZE = 24  # legible where the preview is drawn at a third of its size
 BACKGROUND = (32, 34, 40)
-COLOURS = tuple(ImageColor.getrgb(colour) for colour in CONSTANTS.colours)
+COLOURS = tuple(ImageColor.getrgb(colour)[:3] for colour in CONSTANTS.colours)
 
 
 def draw_layout(subjects: Subjects, width: int, height: int) -> torch.Tensor:
