@@ -24,6 +24,7 @@ from .segmentation.segment_loader_node import (
 from .segmentation.segment_node import SubjectDiffusionSegment
 from .subjects.box_mask_node import SubjectDiffusionBoxMask
 from .subjects.layout_node import SubjectDiffusionLayout
+from .subjects.layout_places import register_layout_route
 from .subjects.subject_node import SubjectDiffusionSubject
 from .tiny.tiny_loader_node import SubjectDiffusionTinyLoader
 
@@ -35,6 +36,7 @@ class SubjectDiffusionExtension(ComfyExtension):
         ADAPTERS.register()
         SEGMENTERS.register()
         SUBJECT_FILES.register(folder_paths.get_output_directory())  # where Save Subjects puts them
+        register_layout_route()
         return [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,

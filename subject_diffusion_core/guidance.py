@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+
+PlainGuidance = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+
+
+def classifier_free_guidance(
+    pred_cond: torch.Tensor, pred_uncond: torch.Tensor, guidance_scale: float
+) -> torch.Tensor:
+    """Plain guidance with two branches: e = e_un + s (e_cond - e_un).
+
+    >>> classifier_free_guidance(torch.tensor(2.0), torch.tensor(1.0), 1.5)
+    tensor(2.5000)
+    """
+    return pred_uncond + guidance_scale * (pred_cond - pred_uncond)
 
 
 def three_branch_guidance(
@@ -11,6 +26,8 @@ def three_branch_guidance(
     pred_uncond: torch.Tensor,
     text_guidance_scale: float,
     image_guidance_scale: float,
+    *,
+    image_guidance: PlainGuidance = classifier_free_guidance,
 ) -> torch.Tensor:
     """Combine the three branches: e = e_un + s_i (e_img - e_un) + s_t (e_text - e_img).
 
@@ -23,6 +40,8 @@ def three_branch_guidance(
         pred_uncond: prediction with empty (or negative) text, null tokens and a zero mask.
         text_guidance_scale: s_t (3 in the paper).
         image_guidance_scale: s_i (1.5 in the paper).
+        image_guidance: computes e_un + s_i (e_img - e_un) of e_img, e_un and s_i; a host may have
+            its own, in which others take part.
 
     Returns:
         The guided prediction, in the shape of the three.
@@ -31,6 +50,5 @@ def three_branch_guidance(
     >>> three_branch_guidance(4 * one, 2 * one, 1 * one, 3.0, 1.5)
     tensor([8.5000])
     """
-    image_step = image_guidance_scale * (pred_image - pred_uncond)
-    text_step = text_guidance_scale * (pred_text - pred_image)
-    return pred_uncond + image_step + text_step
+    guided = image_guidance(pred_image, pred_uncond, image_guidance_scale)
+    return guided + text_guidance_scale * (pred_text - pred_image)

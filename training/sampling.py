@@ -13,7 +13,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from subject_diffusion_core.guidance import three_branch_guidance
+from subject_diffusion_core.guidance import classifier_free_guidance, three_branch_guidance
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import TinyVision, normalise_pixels
@@ -115,7 +115,7 @@ class TinySampler:
         outputs = self.model(stacked, steps, conditioning).float().chunk(num_branches)
         if not self.use_adapter:
             pred_text, pred_uncond = outputs
-            return pred_uncond + self.text_guidance_scale * (pred_text - pred_uncond)
+            return classifier_free_guidance(pred_text, pred_uncond, self.text_guidance_scale)
         return three_branch_guidance(
             *outputs,
             text_guidance_scale=self.text_guidance_scale,

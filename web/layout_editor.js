@@ -27,12 +27,21 @@ async function followLanguage() {
   if (isNew) for (const editor of editors) editor.build();
 }
 
+/** Where the server would put subjects; throws an error where it does not say. */
+async function findPlaces(question) {
+  const body = JSON.stringify(question);
+  const response = await api.fetchApi("/subject_diffusion/places", { method: "POST", body });
+  if (!response.ok) throw new Error(response.statusText);
+  return response.json();
+}
+
 function makeHost(node) {
   let timer = null;
   const takeNote = () =>
     app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
   return {
     pictures,
+    findPlaces,
     onChange(isLasting) {
       node.graph?.setDirtyCanvas?.(true, true);
       clearTimeout(timer);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import comfy.samplers
@@ -10,17 +11,17 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
+from ...subject_diffusion_core.guidance import three_branch_guidance
 from .family import require_adapter
 
 NODE_NAME = "Subject-Diffusion Guider"
 
 
 class ThreeBranchGuider(comfy.samplers.CFGGuider):
-    """e = e_un + s_i (e_img - e_un) + s_t (e_text - e_img), on denoised predictions.
+    """Core's `three_branch_guidance`, on denoised predictions.
 
-    The weights of the three branches sum to 1, so this equals the formula on noise; it is ComfyUI's
-    DualCFGGuider in style "regular" with cfg_conds = s_t and cfg_cond2_negative = s_i. A branch
-    whose weight is zero is not computed.
+    It is ComfyUI's DualCFGGuider in style "regular" with cfg_conds = s_t and cfg_cond2_negative =
+    s_i. A branch whose weight is zero is not computed.
     """
 
     text_guidance_scale = 1.0
@@ -53,18 +54,24 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
         uncond, image, text = comfy.samplers.calc_cond_batch(
             self.inner_model, [negative, image_only, positive], x, timestep, options
         )
-        guided = comfy.samplers.cfg_function(
+        # ComfyUI's own plain guidance, as other nodes' functions take part in it
+        image_guidance = partial(
+            comfy.samplers.cfg_function,
             self.inner_model,
-            image,
-            uncond,
-            self.image_guidance_scale,
-            x,
-            timestep,
+            x=x,
+            timestep=timestep,
             model_options=options,
             cond=image_only,
             uncond=negative,
         )
-        return guided + self.text_guidance_scale * (text - image)
+        return three_branch_guidance(
+            text,
+            image,
+            uncond,
+            self.text_guidance_scale,
+            self.image_guidance_scale,
+            image_guidance=image_guidance,
+        )
 
 
 class SubjectDiffusionGuider(io.ComfyNode):

@@ -120,7 +120,14 @@ class SubjectDiffusionInterpolate(io.ComfyNode):
             sampler=sampler, sigmas=sigmas, seed=noise.seed, on_step=lambda: progress.update(1)
         )
         strip = sample_strip(runner, guider, plain_guider, start, cuts)
-        return io.NodeOutput({**latent, "samples": torch.cat(strip)})
+        return io.NodeOutput({**repeated_indices(latent, len(cuts)), "samples": torch.cat(strip)})
+
+
+def repeated_indices(latent: dict[str, Any], times: int) -> dict[str, Any]:
+    """The latent's entries for its batch, repeated: each picture keeps the index of its noise."""
+    if "batch_index" not in latent:
+        return latent
+    return {**latent, "batch_index": list(latent["batch_index"]) * times}
 
 
 def sample_strip(

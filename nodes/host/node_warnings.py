@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import logging
-import sys
 from collections.abc import Sequence
 
 from comfy_execution.utils import get_executing_context
+
+from .prompt_server import prompt_server
 
 
 def show_warnings(sentences: Sequence[str]) -> None:
@@ -17,9 +18,7 @@ def show_warnings(sentences: Sequence[str]) -> None:
     context = get_executing_context()
     if not sentences or context is None:
         return
-    # not imported: in a process without a server there is nobody to show it to
-    server_module = sys.modules.get("server")
-    server = getattr(getattr(server_module, "PromptServer", None), "instance", None)
+    server = prompt_server()
     if server is None:
         return
     # the page shows it as HTML, and labels are other people's text

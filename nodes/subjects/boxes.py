@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import torch
 
+from .layout_constants import CONSTANTS
+
 CORNER_KEYS = ("x1", "y1", "x2", "y2")
 PIXEL_KEYS = ("x", "y", "width", "height")
 FORMATS = (
@@ -83,8 +85,8 @@ def parse_box(value: Any, owner: str) -> Box | None:
 
 
 def mask_edges(mask: torch.Tensor) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom edge, in pixels, of what is above 0.5 in a mask (H, W)."""
-    inside = mask > 0.5
+    """Left, top, right and bottom edge, in pixels, of what counts in a mask (H, W)."""
+    inside = mask > CONSTANTS.mask_threshold
     rows, columns = (torch.nonzero(inside.any(dim=axis))[:, 0] for axis in (1, 0))
     if len(rows) == 0:
         return None
@@ -92,7 +94,7 @@ def mask_edges(mask: torch.Tensor) -> tuple[int, int, int, int] | None:
 
 
 def box_around(mask: torch.Tensor, owner: str, argument: str) -> Box:
-    """The box of what is above 0.5 in a mask (H, W) of the whole generated picture.
+    """The box of what counts in a mask (H, W) of the whole generated picture.
 
     `owner` and `argument` say whose mask it is in the error.
     """
@@ -100,8 +102,8 @@ def box_around(mask: torch.Tensor, owner: str, argument: str) -> Box:
     if edges is None:
         raise ValueError(
             f"{owner}'s {argument}: expected 1 where the subject shall stand, got a mask without "
-            "any value above 0.5. Paint the place white; Load Image gives 1 where the picture is "
-            "transparent."
+            f"any value above {CONSTANTS.mask_threshold:g}. Paint the place white; Load Image "
+            "gives 1 where the picture is transparent."
         )
     height, width = mask.shape
     x1, y1, x2, y2 = edges

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from .layout_constants import CONSTANTS
 from .subject import Subject, Subjects
 
 LONG_SIDE = 512
 FONT_SIZE = 24  # legible where the preview is drawn at a third of its size
 BACKGROUND = (32, 34, 40)
-COLOURS = ((255, 159, 64), (75, 192, 192), (153, 102, 255), (255, 99, 132), (255, 205, 86))
+COLOURS = tuple(ImageColor.getrgb(colour)[:3] for colour in CONSTANTS.colours)
 
 
 def draw_layout(subjects: Subjects, width: int, height: int) -> torch.Tensor:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .boxes import Box, parse_box
+from .layout_constants import CONSTANTS
 from .subject import Subjects, subject_name
 
-VERSION = 1
+VERSION = CONSTANTS.layout_version
 EXAMPLE = '{"version": 1, "subjects": [{"box": [0.1, 0.3, 0.5, 0.9]}]}'
-MAX_STRENGTH = 2.0
+MAX_STRENGTH = CONSTANTS.largest_strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,9 @@ class Place:
     """
 
     box: Box | None = None
-    strength: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
+    strength: float = CONSTANTS.default_strength
+    start: float = CONSTANTS.default_start
+    end: float = CONSTANTS.default_end
 
 
 def parse_layout(text: str) -> tuple[Place, ...]:
@@ -97,9 +98,9 @@ def _place(entry: Any, index: int) -> Place:
     _refuse_other_keys(owner, entry, ("box", "strength", "start", "end"))
     return Place(
         box=_box(entry.get("box"), owner),
-        strength=_number(entry, "strength", 1.0, MAX_STRENGTH, owner),
-        start=_number(entry, "start", 0.0, 1.0, owner),
-        end=_number(entry, "end", 1.0, 1.0, owner),
+        strength=_number(entry, "strength", CONSTANTS.default_strength, MAX_STRENGTH, owner),
+        start=_number(entry, "start", CONSTANTS.default_start, 1.0, owner),
+        end=_number(entry, "end", CONSTANTS.default_end, 1.0, owner),
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .boxes import CORNER_KEYS, Box, mask_edges
 from .subject import Subject, Subjects
@@ -20,6 +20,21 @@ MAX_IOU = 0.1
 TRIES = 60
 
 Edges = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPlace:
+    """Where a subject is in its own picture, in pixels.
+
+    Attributes:
+        size: width and height of the picture.
+        edges: left, top, right and bottom edge of the subject.
+        masked: whether a mask says so; if not, the subject is all of the picture.
+    """
+
+    size: tuple[float, float]
+    edges: Edges
+    masked: bool
 
 
 def place_subjects(
@@ -38,16 +53,15 @@ def place_subjects(
         raise ValueError(f"mode: expected {', '.join(MODES)}, got {mode!r}. Choose one of them.")
     if mode == "given":
         return subjects
-    generator = random.Random(place_seed)
-    taken = [subject.box.edges for subject in subjects if subject.box is not None]
+    own = [_own_place(subject, mode) if subject.box is None else None for subject in subjects]
+    given = [subject.box.edges if subject.box is not None else None for subject in subjects]
+    taken = [edges for edges in given if edges is not None]
     placed = []
-    for subject in subjects:
+    for subject, edges in zip(
+        subjects, find_places(given, own, mode, place_seed, width, height), strict=True
+    ):
         if subject.box is None:
-            if mode == "reference":
-                edges = place_in_own_picture(subject, width, height)
-            else:
-                size = _random_size(subject, len(subjects), width, height, generator)
-                edges = _least_overlapping(size, taken, generator)
+            assert edges is not None  # all is known of these subjects
             _warn_about_overlap(subject, edges, taken)
             taken.append(edges)
             subject = replace(subject, box=Box(**dict(zip(CORNER_KEYS, edges, strict=True))))
@@ -55,21 +69,72 @@ def place_subjects(
     return tuple(placed)
 
 
-def place_in_own_picture(subject: Subject, width: int, height: int) -> Edges:
-    """Where the subject stands if its picture is fitted, centred, into a width x height one."""
-    if subject.masks is None:
+def find_places(
+    given: Sequence[Edges | None],
+    own: Sequence[OwnPlace | None],
+    mode: str,
+    place_seed: int,
+    width: float,
+    height: float,
+) -> list[Edges | None]:
+    """The boxes of all subjects, in fractions of a width x height picture; see `place_subjects`.
+
+    Args:
+        given: boxes that stay.
+        own: of each subject, where it is in its own picture; None where that is not known.
+
+    Returns:
+        None for a subject whose place cannot be known from this.
+    """
+    if mode == "given":
+        return list(given)
+    if mode == "reference":
+        return [
+            edges or place_in_own_picture(place, width, height)
+            for edges, place in zip(given, own, strict=True)
+        ]
+    generator = random.Random(place_seed)
+    taken = [edges for edges in given if edges is not None]
+    found: list[Edges | None] = []
+    is_known = True
+    for edges, place in zip(given, own, strict=True):
+        if edges is None:
+            is_known = is_known and place is not None  # every place depends on those before it
+            if is_known and place is not None:
+                size = _random_size(place, len(given), width, height, generator)
+                edges = _least_overlapping(size, taken, generator)
+                taken.append(edges)
+        found.append(edges)
+    return found
+
+
+def place_in_own_picture(own: OwnPlace | None, width: float, height: float) -> Edges | None:
+    """Where the subject stands if its picture is fitted, centred, into a width x height one.
+
+    None without a mask.
+    """
+    if own is None or not own.masked:
+        return None
+    picture_width, picture_height = own.size
+    scale = min(width / picture_width, height / picture_height)
+    left = (width - picture_width * scale) / 2
+    top = (height - picture_height * scale) / 2
+    x1, y1, x2, y2 = own.edges
+    horizontal = [(left + x * scale) / width for x in (x1, x2)]
+    vertical = [(top + y * scale) / height for y in (y1, y2)]
+    return _inside((horizontal[0], vertical[0], horizontal[1], vertical[1]))
+
+
+def _own_place(subject: Subject, mode: str) -> OwnPlace:
+    if mode == "reference" and subject.masks is None:
         raise ValueError(
             f"{subject.name} has no mask: expected one that shows its place in its own picture, as "
             "mode 'reference' takes the box from there. Connect `mask`, or write a box."
         )
-    picture_height, picture_width = subject.masks.shape[1:]
-    scale = min(width / picture_width, height / picture_height)
-    left = (width - picture_width * scale) / 2
-    top = (height - picture_height * scale) / 2
-    x1, y1, x2, y2 = content_edges(subject)
-    horizontal = [(left + x * scale) / width for x in (x1, x2)]
-    vertical = [(top + y * scale) / height for y in (y1, y2)]
-    return _inside((horizontal[0], vertical[0], horizontal[1], vertical[1]))
+    pictures = subject.images if subject.masks is None else subject.masks
+    height, width = pictures.shape[1:3]
+    masked = subject.masks is not None
+    return OwnPlace(size=(width, height), edges=content_edges(subject), masked=masked)
 
 
 def content_edges(subject: Subject) -> tuple[int, int, int, int]:
@@ -96,10 +161,10 @@ def overlap(first: Edges, second: Edges) -> float:
 
 
 def _random_size(
-    subject: Subject, count: int, width: int, height: int, generator: random.Random
+    own: OwnPlace, count: int, width: float, height: float, generator: random.Random
 ) -> tuple[float, float]:
     """Width and height as fractions of the picture, in the proportions of the subject."""
-    x1, y1, x2, y2 = content_edges(subject)
+    x1, y1, x2, y2 = own.edges
     longest = generator.uniform(*SIZE_RANGES.get(count, MANY_SUBJECTS)) * min(width, height)
     scale = longest / max(x2 - x1, y2 - y1)
     return (x2 - x1) * scale / width, (y2 - y1) * scale / height

@@ -11,6 +11,7 @@ import torch
 
 from ...subject_diffusion_core.errors import require_finite_numbers, require_finite_tensor
 from .boxes import Box
+from .layout_constants import CONSTANTS
 
 PLACEHOLDER_MASK_SIZE = (64, 64)
 # What an image encoder says of a subject: name -> (V, ...), a row for every view.
@@ -136,7 +137,7 @@ def _checked_masks(
             "Connect as many masks as pictures."
         )
     require_finite_tensor(f"{owner}'s mask", masks, "the nodes before it")
-    if bool((masks.amax(dim=(1, 2)) <= 0.5).any()):
+    if bool((masks.amax(dim=(1, 2)) <= CONSTANTS.mask_threshold).any()):
         raise ValueError(
             f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. ComfyUI's "
             "Load Image gives 1 where the picture is transparent: put Invert Mask between."

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+from .layout_constants import CONSTANTS
 from .placement import overlap
 from .subject import Subjects
 
-MAX_IOU = 0.8
-SMALLEST_AREA, LARGEST_AREA = 0.05, 0.70
+MAX_IOU = CONSTANTS.largest_overlap
+SMALLEST_AREA, LARGEST_AREA = CONSTANTS.smallest_box_area, CONSTANTS.largest_box_area
 
 
 def label_warnings(subjects: Subjects, prompt: str) -> list[str]:

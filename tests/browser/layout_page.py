@@ -62,11 +62,12 @@ class LayoutPage:
         self.frame = self.page.locator(".sdl-frame")
 
     def load(self, workflow: dict[str, Any] | str, scale: float = 1.0) -> None:
-        """Show a workflow, with the Layout node in view and all thumbnails there."""
+        """Show a workflow, with the Layout node in view, all thumbnails and places there."""
         workflow = with_room(example(workflow) if isinstance(workflow, str) else workflow)
         self.front_end.load(workflow)
         self.look(scale)
         self.page.wait_for_function(f"{EDITOR}.shown.pictures.every(picture => picture !== null)")
+        self.page.evaluate(f"async () => {{ await {EDITOR}.places.answer }}")
 
     def look(self, scale: float = 1.0) -> None:
         """Put the node into the window, with the canvas at a scale."""

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from subject_diffusion_core.guidance import three_branch_guidance
+from subject_diffusion_core.guidance import classifier_free_guidance, three_branch_guidance
 
 
 def predictions() -> tuple[torch.Tensor, ...]:
@@ -38,3 +39,28 @@ def test_exact_on_noise_and_on_denoised():
     denoised = (latent - sigma * prediction for prediction in noise)
     guided_denoised = three_branch_guidance(*denoised, 3.0, 1.5)
     assert torch.allclose(latent - sigma * guided_noise, guided_denoised)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_equal_to_the_sum_of_steps_bit_for_bit(dtype):
+    text, image, uncond = (prediction.to(dtype) for prediction in predictions())
+    wanted = uncond + 1.5 * (image - uncond) + 3.0 * (text - image)
+    assert torch.equal(three_branch_guidance(text, image, uncond, 3.0, 1.5), wanted)
+
+
+def test_plain_guidance_by_hand():
+    assert classifier_free_guidance(torch.tensor(2.0), torch.tensor(1.0), 1.5) == 1 + 1.5 * (2 - 1)
+
+
+def test_the_host_may_compute_the_image_step_itself():
+    text, image, uncond = predictions()
+    seen = []
+
+    def image_guidance(pred_image, pred_uncond, scale):
+        seen.append((pred_image, pred_uncond, scale))
+        return 2 * pred_image
+
+    guided = three_branch_guidance(text, image, uncond, 3.0, 1.5, image_guidance=image_guidance)
+    assert torch.equal(guided, 2 * image + 3.0 * (text - image))
+    ((first, second, scale),) = seen
+    assert first is image and second is uncond and scale == 1.5

@@ -6,9 +6,11 @@ from typing import Any
 
 import comfy.model_sampling
 import comfy.patcher_extension
+import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 from host_models import Base, Host, cfg_guider, random_context
 
 STEPS = 4
@@ -134,3 +136,18 @@ def test_noise_mask(host: Host, guiders: tuple[Any, Any]) -> None:
     masked = {**latent(), "noise_mask": torch.ones(1, 64, 64)}
     with pytest.raises(ValueError, match="expected a latent without a noise mask"):
         node.execute(FixedNoise(), *guiders, None, SIGMAS, masked, "0.5")
+
+
+def test_a_batch_keeps_the_indices_of_its_noise(host: Host, guiders: tuple[Any, Any]) -> None:
+    """Whoever samples the strip again draws for every picture the noise that it was made of."""
+    noise = Noise_RandomNoise(FixedNoise.seed)
+    batch = {"samples": torch.zeros(2, 16, 8, 8), "batch_index": [3, 1], "type": "own"}
+    node = host.interpolate_node.SubjectDiffusionInterpolate
+    sampler = comfy.samplers.sampler_object("euler")
+    made = node.execute(noise, *guiders, sampler, SIGMAS, batch, "0, 0.6, 1")[0]
+    assert made["batch_index"] == [3, 1] * 3
+    assert made["type"] == "own" and batch["batch_index"] == [3, 1]
+    again = comfy.sample.prepare_noise(made["samples"], noise.seed, made["batch_index"])
+    assert torch.equal(again, noise.generate_noise(batch).repeat(3, 1, 1, 1))
+    single = node.execute(noise, *guiders, sampler, SIGMAS, latent(), "0, 1")[0]
+    assert set(single) == {"samples"}

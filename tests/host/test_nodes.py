@@ -79,6 +79,14 @@ INTERFACE = {
         ["image", "segmenter", "box", "points", "largest_component", "fill_holes"],
         ["MASK", "IMAGE"],
     ),
+    "SubjectDiffusionRecordAttention": (
+        ["model", "ranges"],
+        ["MODEL", "SUBJECT_DIFFUSION_ATTENTION"],
+    ),
+    "SubjectDiffusionAttentionMaps": (
+        ["attention", "image", "tokens", "threshold", "opacity"],
+        ["IMAGE", "MASK", "FLOAT", "STRING"],
+    ),
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 

@@ -3,10 +3,10 @@ import { readdirSync, statSync } from "node:fs";
 import { test } from "node:test";
 
 import { DEFAULTS } from "../../web/layout/document.js";
+import { AskedPlaces } from "../../web/layout/asked_places.js";
 import { overlap } from "../../web/layout/geometry.js";
 import { ownBox } from "../../web/layout/own_box.js";
-import { randomNumbers } from "../../web/layout/placement.js";
-import { advice, shownPlaces, withNewcomers } from "../../web/layout/places.js";
+import { advice, placesQuestion, shownPlaces, withNewcomers } from "../../web/layout/places.js";
 
 const BOX = [0.1, 0.2, 0.5, 0.9];
 const CONTENT = { size: [80, 40], edges: [20, 10, 60, 40], masked: true };
@@ -34,20 +34,91 @@ test("what is drawn comes first, then the box of the Subject node", () => {
 });
 
 test("the modes fill in what is missing", () => {
-  const [place] = shownPlaces(scene([subject("a")], "reference"), [], [CONTENT], null);
-  // 80 x 40 fitted into 128 x 128: 1.6 times as large, 32 pixels above and below
+  const found = [[0.25, 48 / 128, 0.75, 96 / 128]];
+  const [place] = shownPlaces(scene([subject("a")], "reference"), [], found, null);
   assert.deepEqual(place, { box: [0.25, 48 / 128, 0.75, 96 / 128], source: "reference" });
-  const random = shownPlaces(scene([subject("a"), subject("b")], "random"), [], [CONTENT, CONTENT]);
-  assert.deepEqual(random.map(({ source }) => source), ["random", "random"]);
-  assert.ok(overlap(random[0].box, random[1].box) < 0.5);
+  const both = scene([subject("a"), subject("b", BOX)], "random");
+  assert.deepEqual(shownPlaces(both, [], [[0.6, 0.6, 0.8, 0.8], BOX], null), [
+    { box: [0.6, 0.6, 0.8, 0.8], source: "random" },
+    { box: BOX, source: "subject" },
+  ]);
+});
+
+test("the server is asked where it can know what is not drawn", () => {
+  const both = scene([subject("a"), subject("b", BOX)], "random");
+  assert.deepEqual(placesQuestion(both, [], [CONTENT]), {
+    subjects: [
+      { box: null, content: CONTENT },
+      { box: BOX, content: null },
+    ],
+    mode: "random",
+    seed: 3,
+    width: 128,
+    height: 128,
+  });
+  const nothing = [
+    [{ ...both, mode: "given" }, []],
+    [{ ...both, width: undefined }, []],
+    [{ ...both, hasBoxes: true }, []],
+    [both, [entry(BOX)]],
+    [scene([subject("a"), { ...subject("b"), box: undefined }], "random"), []],
+  ];
+  for (const [asked, entries] of nothing) {
+    assert.equal(placesQuestion(asked, entries, [CONTENT, CONTENT]), null);
+  }
+});
+
+const question = (seed, count = 1) => ({ seed, subjects: Array(count).fill({}) });
+
+test("the server's places, and those before while it is asked", async () => {
+  const asked = [];
+  const places = new AskedPlaces(async ({ seed, subjects }) => {
+    asked.push(seed);
+    return subjects.map(() => [seed]);
+  });
+  let shown = 0;
+  const get = (one) => places.get(one, () => shown++);
+  assert.deepEqual(get(question(1)), []);
+  assert.deepEqual(get(question(1)), []); // asked once
+  await places.answer;
+  assert.deepEqual(get(question(1)), [[1]]);
+  assert.deepEqual(get(question(2)), [[1]]);
+  await places.answer;
+  assert.deepEqual(get(question(2)), [[2]]);
+  assert.deepEqual(get(question(2, 2)), []); // other subjects
+  assert.deepEqual(get(null), []); // nobody needs any
+  await places.answer;
+  assert.deepEqual(get(null), []);
+  assert.deepEqual(asked, [1, 2, 2]);
+  assert.equal(shown, 2);
+});
+
+test("the last question counts, whichever answer comes first", async () => {
+  const answers = {};
+  const places = new AskedPlaces(({ seed }) => new Promise((done) => (answers[seed] = done)));
+  places.get(question(1), () => {});
+  const slow = places.answer;
+  places.get(question(2), () => {});
+  answers[2]([[2]]);
+  await places.answer;
+  answers[1]([[1]]);
+  await slow;
+  assert.deepEqual(places.get(question(2)), [[2]]);
+});
+
+test("no places where the server does not say", async () => {
+  const places = new AskedPlaces(async () => Promise.reject(new Error("no server")));
+  places.get(question(1), () => {});
+  await places.answer;
+  assert.deepEqual(places.get(question(1)), []);
 });
 
 test("what only the server knows comes from the last run, or is open", () => {
   const unknown = scene([subject("a"), subject("b")], "random");
   const run = { subjects: [{ box: BOX }, { box: BOX }] };
-  const open = shownPlaces(unknown, [], [null, CONTENT], null);
+  const open = shownPlaces(unknown, [], [null, null], null);
   assert.deepEqual(open.map(({ box }) => box), [null, null]);
-  const known = shownPlaces(unknown, [], [null, CONTENT], run);
+  const known = shownPlaces(unknown, [], [null, null], run);
   assert.deepEqual(known[1], { box: BOX, source: "last run" });
   const linked = { ...scene([subject("a", [0, 0, 1, 1])]), hasBoxes: true };
   assert.deepEqual(shownPlaces(linked, [], [], run)[0], { box: BOX, source: "last run" });
@@ -100,12 +171,6 @@ test("a Subject node's box, as the server reads it", () => {
   for (const text of ["on the left", "{", "0.5,0,0.1,1", "0,0,2,1", "1,2,3"]) {
     assert.equal(ownBox(text, 128, 128), undefined);
   }
-});
-
-test("random numbers are Python's", () => {
-  const random = randomNumbers(12345); // random.Random(12345).random()
-  assert.equal(random(), 0.41661987254534116);
-  assert.equal(random(), 0.010169169457068361);
 });
 
 test("the editor's scripts together have at most 60 kB", () => {

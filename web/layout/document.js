@@ -1,12 +1,18 @@
 // The saved layout: plain JSON, one entry per subject in their order, and what can be done to it.
 // An entry is { box, strength, start, end }.
 
+import constants from "./constants.js";
 import { moved, roundedBox } from "./geometry.js";
 import { say } from "./texts.js";
 
-const VERSION = 1;
-export const DEFAULTS = Object.freeze({ box: null, strength: 1, start: 0, end: 1 });
-export const LIMITS = { strength: 2, start: 1, end: 1 };
+const VERSION = constants.layout_version;
+export const DEFAULTS = Object.freeze({
+  box: null,
+  strength: constants.default_strength,
+  start: constants.default_start,
+  end: constants.default_end,
+});
+export const LIMITS = { strength: constants.largest_strength, start: 1, end: 1 };
 
 /** The entries of a layout's text; throws an error with a sentence. */
 export function parseLayout(text) {

@@ -1,5 +1,7 @@
 // The layout editor of one node: what is shown, and what is done to the saved layout.
 
+import { AskedPlaces } from "./asked_places.js";
+import constants from "./constants.js";
 import * as layout from "./document.js";
 import { freePlace } from "./geometry.js";
 import { comesFromElsewhere, readScene } from "./graph.js";
@@ -7,12 +9,11 @@ import { addGestures } from "./gestures.js";
 import { element } from "./elements.js";
 import { onKey } from "./keys.js";
 import { Panel } from "./panel.js";
-import { advice, aspectOf, shownPlaces, withNewcomers } from "./places.js";
+import { advice, aspectOf, placesQuestion, shownPlaces, withNewcomers } from "./places.js";
 import { Stage } from "./stage.js";
 import { say } from "./texts.js";
 
-// As in the server's preview (nodes/layout_preview.py).
-const COLOURS = ["#ff9f40", "#4bc0c0", "#9966ff", "#ff6384", "#ffcd56"];
+const COLOURS = constants.colours;
 
 export class LayoutEditor {
   ids = [];
@@ -25,12 +26,14 @@ export class LayoutEditor {
   history = new layout.History();
 
   /**
-   * `host`: { pictures, onChange(isLasting), undoElsewhere(isRedo) }. `onChange` comes after
-   * every change of `text`; `isLasting` is false while a key may still be held.
+   * `host`: { pictures, findPlaces(question), onChange(isLasting), undoElsewhere(isRedo) }.
+   * `onChange` comes after every change of `text`; `isLasting` is false while a key may still be
+   * held.
    */
   constructor(node, host) {
     this.node = node;
     this.host = host;
+    this.places = new AskedPlaces(host.findPlaces);
     this.element = element("div", { class: "sdl widget-expands", role: "group" });
     this.element.addEventListener("keydown", (event) => onKey(event, this));
     this.build();
@@ -119,7 +122,9 @@ export class LayoutEditor {
     const said = this.isReadOnly ? [] : this.entries;
     const isSame = this.lastRun?.subjects.length === scene.subjects.length;
     const run = isSame ? this.lastRun : null; // not of another chain
-    const places = shownPlaces(scene, said, contents, run);
+    const question = placesQuestion(scene, said, contents);
+    const found = this.places.get(question, () => this.render());
+    const places = shownPlaces(scene, said, found, run);
     const entries = layout.padded(said, scene.subjects.length);
     this.items = scene.subjects.map(({ label }, index) => ({
       index,

@@ -1,12 +1,13 @@
 // What is connected to a Layout node, through reroutes, bypassed nodes and subgraphs.
 
+import constants from "./constants.js";
 import { ownBox } from "./own_box.js";
 
 const SUBJECT = "SubjectDiffusionSubject";
 const SUBGRAPH_INPUT = -10; // LiteGraph's id of the node that a subgraph's inputs come from
 const BYPASSED = 4;
 const MUTED = 2;
-const LONGEST_CHAIN = 64;
+const LONGEST_CHAIN = constants.longest_chain;
 const FILE = /^(?:(.*)\/)?(.*?)(?: \[(input|output|temp)\])?$/; // "folder/name.png [output]"
 
 /**

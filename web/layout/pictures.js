@@ -1,15 +1,16 @@
 // Small pictures of the subjects, cut out by their masks, and where in its picture each one is.
 
+import constants from "./constants.js";
 import { sides } from "./geometry.js";
 
 const LARGEST = 4096; // larger pictures are left alone
 const THUMBNAIL = 192;
-const OPAQUE = 128; // as the server: a mask counts from 0.5
+const OPAQUE = 255 * constants.mask_threshold; // above it
 const NOTHING = { thumbnail: null, content: null };
 
 /**
  * { thumbnail, content } by { image, mask }: a data address, and { size, edges, masked } in pixels
- * (see placement.js); null where it cannot be had. `viewUrl(file)` is a file's address.
+ * (see places.js); null where it cannot be had. `viewUrl(file)` is a file's address.
  */
 export class Pictures {
   made = new Map();
@@ -90,7 +91,7 @@ function cutOut(pixels, masked) {
 function alphaEdges({ data, width, height }) {
   let [x1, y1, x2, y2] = [width, height, -1, -1];
   for (let pixel = 0; pixel < width * height; pixel++) {
-    if (data[4 * pixel + 3] < OPAQUE) continue;
+    if (data[4 * pixel + 3] <= OPAQUE) continue;
     const x = pixel % width;
     y2 = Math.floor(pixel / width);
     x1 = Math.min(x1, x);

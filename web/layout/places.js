@@ -1,27 +1,37 @@
 // Where each subject stands as far as the page can tell, and where newcomers are put.
 
+import constants from "./constants.js";
 import { changed } from "./document.js";
 import { area, freePlace, overlap, sameBox, sideBySide } from "./geometry.js";
-import { placesFor } from "./placement.js";
 import { say } from "./texts.js";
-
-const SMALL_SHARE = 0.05;
-const LARGE_SHARE = 0.7;
-const LARGE_OVERLAP = 0.8;
 
 export const aspectOf = (size) => (size?.width && size?.height ? size.width / size.height : 1);
 
+/** A subject's box that does not depend on a mode; undefined if only the server knows. */
+const fixedBoxes = ({ subjects, hasBoxes }, entries) =>
+  subjects.map(({ box }, i) => entries[i]?.box ?? (hasBoxes ? undefined : box));
+
+/**
+ * What the server is to be asked: where it puts the subjects that have no box. Null where it cannot
+ * know, or nobody needs it. Of each subject also its `content` in its own picture, { size: [width,
+ * height], edges: [x1, y1, x2, y2], masked } in pixels, or null while unknown.
+ */
+export function placesQuestion(scene, entries, contents) {
+  const { mode, seed, width, height } = scene;
+  const boxes = fixedBoxes(scene, entries);
+  const isOpen = mode !== "given" && boxes.includes(null) && !boxes.includes(undefined);
+  if (!isOpen || !width || !height) return null;
+  const subjects = boxes.map((box, i) => ({ box, content: contents[i] ?? null }));
+  return { subjects, mode, seed, width, height };
+}
+
 /**
  * { box, source } of every subject; the source is "layout" for what was drawn, "subject" for a box
- * of the Subject node, a mode, or "last run" where only the server can know.
+ * of the Subject node, a mode for what the server `found`, or "last run" where only a run can know.
  */
-export function shownPlaces(scene, entries, contents, lastRun) {
-  const { subjects, mode, seed, width, height, hasBoxes } = scene;
-  const fixed = subjects.map(({ box }, i) => entries[i]?.box ?? (hasBoxes ? undefined : box));
-  const isKnown = width && height && !hasBoxes && !fixed.includes(undefined);
-  const known = fixed.map((box, i) => ({ box, content: contents[i] ?? null }));
-  const found = isKnown ? placesFor(known, mode, seed, width, height) : fixed;
-  return fixed.map((box, i) => {
+export function shownPlaces(scene, entries, found, lastRun) {
+  const { mode } = scene;
+  return fixedBoxes(scene, entries).map((box, i) => {
     if (box) return { box, source: entries[i]?.box ? "layout" : "subject" };
     if (found[i]) return { box: found[i], source: mode };
     const isUnset = mode === "given" && box === null;
@@ -64,13 +74,14 @@ export function advice({ subjects, mode, isComplete }, items) {
         ? say("{name} ({label}) has no place yet: draw it here.", item)
         : say("{name} ({label}) gets its place when this runs.", item);
     }
-    if (area(box) < SMALL_SHARE) {
+    if (area(box) < constants.smallest_box_area) {
       return say("{name} ({label}) is small: it may not be recognised.", item);
     }
-    if (area(box) > LARGE_SHARE) {
+    if (area(box) > constants.largest_box_area) {
       return say("{name} ({label}) fills nearly all of the picture.", item);
     }
-    const other = items.slice(0, index).find((one) => overlap(one.box, box) > LARGE_OVERLAP)?.name;
+    const isSame = (one) => overlap(one.box, box) > constants.largest_overlap;
+    const other = items.slice(0, index).find(isSame)?.name;
     if (other) return say("{name} and {other} are in nearly the same place.", { name, other });
   }
   return "";
