@@ -18,6 +18,7 @@ from host_models import Host
 from test_graphs import runner  # noqa: F401
 
 from devtools.api_client import ComfyClient, PromptError
+from devtools.patience import PATIENCE_SECONDS
 from devtools.server import LOOPBACK, ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,7 @@ def test_cancel_in_the_middle(server: ComfyServer) -> None:
         with pytest.raises(CancelledByTheUser):
             client.run(endless, cancel)
         waiting = other.submit(picture_of, server, own_graph(2))
-        assert waiting.result(timeout=300)
+        assert waiting.result(PATIENCE_SECONDS)
     assert interrupted(server) == 1
     assert picture_of(server, own_graph(0)) == before
 
