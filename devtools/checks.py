@@ -55,7 +55,7 @@ class Suite:
 # The longest first, so that none is left alone at the end.
 FULL_SIZE = "tests/host/test_full_size.py"
 SUITES = (
-    Suite(title="tests inside ComfyUI", folder="tests/host", without=(FULL_SIZE,), memory=4.0),
+    Suite(title="tests inside ComfyUI", folder="tests/host", without=(FULL_SIZE,), memory=5.0),
     Suite(
         title="tests without ComfyUI",
         folder="tests",
