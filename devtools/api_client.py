@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from .console import DevError
+from .patience import PATIENCE_SECONDS
 from .websocket import WebSocket, WebSocketError
 
-REQUEST_SECONDS = 60.0
-# How long a silent server is left alone before its history is asked, and the history's own delay.
+# How long a silent server is left alone before its history is asked.
 POLL_SECONDS = 2.0
-HISTORY_SECONDS = 30.0
 UPLOAD_FOLDER = "subject_diffusion"
 
 Graph = dict[str, dict[str, Any]]
@@ -187,7 +186,7 @@ class ComfyClient:
         return history.get(prompt_id)
 
     def _result_of(self, prompt_id: str) -> list[ImageReference]:
-        deadline = time.monotonic() + HISTORY_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (entry := self._history_of(prompt_id)) is None:
             if time.monotonic() > deadline:
                 raise DevError("ComfyUI finished a prompt but has no record of it.")
@@ -213,7 +212,7 @@ class ComfyClient:
         headers = {} if content_type is None else {"Content-Type": content_type}
         request = urllib.request.Request(self._url + path, data=body, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
                 return bytes(response.read())
         except urllib.error.HTTPError as error:
             raise _refusal(path, error) from error

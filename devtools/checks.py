@@ -3,49 +3,85 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
 import tempfile
-import xml.etree.ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .browser import BROWSER_VARIABLE
 from .console import Progress
 from .host import Host
-from .processes import end_process
+from .machine import free_memory, num_cores
+from .reports import NO_TESTS, TESTS_RAN, Outcome, not_collected, read_report, read_tap
+from .side_by_side import Ended, Part, SideBySide
 
 HOST_VARIABLE = "SUBJECT_DIFFUSION_COMFYUI"
 WEB_TESTS = "tests/web"
 CORE_PACKAGE = "subject_diffusion_core"
-HOST_TESTS = "tests/host"
-BROWSER_TESTS = "tests/browser"
-# pytest's exit statuses without a failure: all passed, none collected.
-CLEAN_STATUSES = (0, 5)
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+# Memory that a second process of tests must find free, in GiB.
+MEMORY_BESIDE = 5.0
+TEST_FILES = ("test_*.py", "*_test.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Tests that share a process.
+
+    Attributes:
+        folder: of the tests, or one file of them.
+        without: what is left out below it.
+        memory: at the peak, with the servers that the tests start, in GiB.
+    """
+
+    title: str
+    folder: str
+    memory: float
+    without: tuple[str, ...] = ()
+
+    def files(self, root: Path) -> list[Path]:
+        """Its files of tests, all of which must be collected."""
+        place = root / self.folder
+        if place.is_file():
+            return [place]
+        left_out = [root / name for name in self.without]
+        found = {path for pattern in TEST_FILES for path in place.rglob(pattern)}
+        return sorted(
+            path for path in found if not any(path.is_relative_to(other) for other in left_out)
+        )
+
+
+# The longest first, so that none is left alone at the end.
+FULL_SIZE = "tests/host/test_full_size.py"
+SUITES = (
+    Suite(title="tests inside ComfyUI", folder="tests/host", without=(FULL_SIZE,), memory=5.0),
+    Suite(
+        title="tests without ComfyUI",
+        folder="tests",
+        without=("tests/host", "tests/browser"),
+        memory=4.0,
+    ),
+    Suite(title="tests in the browser", folder="tests/browser", memory=4.0),
+    Suite(title="a model of full size in ComfyUI", folder=FULL_SIZE, memory=12.5),
+)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How many checks passed and failed."""
+class Check:
+    """A part of the checks, and how its end is read."""
 
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-
-    def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(
-            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
-        )
-
-    def __str__(self) -> str:
-        skipped = f", {self.skipped} skipped" if self.skipped else ""
-        return f"{self.passed} passed, {self.failed} failed{skipped}"
+    part: Part
+    read: Callable[[Ended], Outcome]
 
 
 class Checks:
-    """Runs the checks in the repository root with the environment's Python."""
+    """Runs the checks in the repository root with the environment's Python.
+
+    Args:
+        cores, memory: how many processes there may be at once, and the GiB for all of them; by
+            default what this machine has.
+    """
 
     def __init__(
         self,
@@ -55,96 +91,124 @@ class Checks:
         host: Host,
         progress: Progress,
         browser: Path | None = None,
+        cores: int | None = None,
+        memory: float | None = None,
     ) -> None:
         self._root = root
         self._python = python
         self._progress = progress
-        self._environment = {
-            **os.environ,
-            HOST_VARIABLE: str(host.folder),
-            "PYTHONUNBUFFERED": "1",
-        }
-        if browser is not None:
-            self._environment[BROWSER_VARIABLE] = str(browser)
+        self._browser = browser
+        self._host = host
+        self._cores = num_cores() if cores is None else cores
+        self._memory = free_memory() if memory is None else memory
 
     def run_all(self) -> Outcome:
         """All checks; a failing one does not keep the others from running."""
-        outcome = self._tool("lint", ["ruff", "check", "."])
-        outcome += self._tool("format", ["ruff", "format", "--check", "."])
-        if (self._root / CORE_PACKAGE).is_dir():
-            outcome += self._tool("types", ["mypy"])
-        apart = {"tests inside ComfyUI": HOST_TESTS, "tests in the browser": BROWSER_TESTS}
-        others = [f"--ignore={folder}" for folder in apart.values()]
-        outcome += self._pytest("tests without ComfyUI", ["tests", *others])
-        for title, folder in apart.items():
-            if (self._root / folder).is_dir():
-                outcome += self._pytest(title, [folder])
-        return outcome + self._node_tests()
-
-    def _node_tests(self) -> Outcome:
-        """Tests of the editor's modules, where there is a Node.js to run them."""
-        files = sorted(str(path) for path in (self._root / WEB_TESTS).glob("*.test.mjs"))
-        node = shutil.which("node")
-        if not files:
-            return Outcome()
-        if node is None:
-            self._progress.say(f"Skipped: {len(files)} files in {WEB_TESTS}, which need Node.js")
-            return Outcome(skipped=len(files))
-        self._progress.say(f"Running tests of the layout editor ({WEB_TESTS})")
-        command = [node, "--test", "--test-reporter=tap", *files]
-        done = subprocess.run(command, cwd=self._root, capture_output=True, text=True)
-        outcome = read_tap(done.stdout)
-        if done.returncode != 0:
-            self._progress.say(f"FAILED: {WEB_TESTS}\n{done.stdout}{done.stderr}")
-            outcome += Outcome(failed=0 if outcome.failed else 1)
-        return outcome
-
-    def _tool(self, title: str, arguments: Sequence[str]) -> Outcome:
-        """A tool that passes or fails as a whole."""
-        if self._run(title, ["-m", *arguments]) == 0:
-            return Outcome(passed=1)
-        self._progress.say(f"FAILED: {title}")
-        return Outcome(failed=1)
-
-    def _pytest(self, title: str, arguments: Sequence[str]) -> Outcome:
+        outcome = Outcome()
         with tempfile.TemporaryDirectory(prefix="subject-diffusion-tests-") as temporary:
-            report = Path(temporary) / "report.xml"
-            options = ["-p", "no:cacheprovider", f"--junitxml={report}"]
-            status = self._run(title, ["-m", "pytest", *options, *arguments])
-            outcome = read_report(report)
-        if status not in CLEAN_STATUSES and outcome.failed == 0:
-            self._progress.say(f"FAILED: {title} ended with status {status}")
-            outcome += Outcome(failed=1)
-        return outcome
+            checks = {check.part: check for check in self._checks(Path(temporary))}
+            side_by_side = SideBySide(
+                root=self._root,
+                environment=self._environment(),
+                progress=self._progress,
+                at_once=self.at_once,
+                memory=self._memory,
+                folder=Path(temporary),
+            )
+            for ended in side_by_side.run(list(checks)):
+                result = checks[ended.part].read(ended)
+                self._say(ended, result)
+                outcome += result
+        return outcome + self._skipped_node_tests()
 
-    def _run(self, title: str, arguments: Sequence[str]) -> int:
-        self._progress.say(f"Running {title}")
-        command = [str(self._python), *arguments]
-        process = subprocess.Popen(command, cwd=self._root, env=self._environment, text=True)
-        try:
-            return process.wait()
-        finally:
-            end_process(process)
+    @property
+    def at_once(self) -> int:
+        """How many processes: one a core, as far as memory goes."""
+        return max(1, min(self._cores, len(SUITES), int(self._memory // MEMORY_BESIDE)))
 
+    def _environment(self) -> Mapping[str, str]:
+        """What the processes get; each may use its share of the cores."""
+        threads = str(max(1, self._cores // self.at_once))
+        environment = {
+            THREADS_VARIABLE: threads,
+            **os.environ,
+            HOST_VARIABLE: str(self._host.folder),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self._browser is not None:
+            environment[BROWSER_VARIABLE] = str(self._browser)
+        return environment
 
-def read_tap(report: str) -> Outcome:
-    """The totals at the end of a TAP report of `node --test`."""
-    passed, failed, skipped = (
-        sum(int(number) for number in re.findall(rf"^# {name} (\d+)$", report, re.MULTILINE))
-        for name in ("pass", "fail", "skipped")
-    )
-    return Outcome(passed=passed, failed=failed, skipped=skipped)
+    def _checks(self, temporary: Path) -> Iterator[Check]:
+        yield self._tool("lint", "ruff", "check", ".")
+        yield self._tool("format", "ruff", "format", "--check", ".")
+        if (self._root / CORE_PACKAGE).is_dir():
+            yield self._tool("types", "mypy")
+        for suite in SUITES:
+            if suite.files(self._root):
+                yield self._pytest(suite, temporary / f"{suite.folder.replace('/', '-')}.xml")
+        node, files = shutil.which("node"), self._node_files()
+        if node is not None and files:
+            yield node_tests(node, files)
 
+    def _tool(self, title: str, *arguments: str) -> Check:
+        """A tool that passes or fails as a whole."""
 
-def read_report(report: Path) -> Outcome:
-    """Add up a JUnit XML report; a missing one (the run broke off) counts nothing."""
-    if not report.is_file():
-        return Outcome()
-    outcome = Outcome()
-    for suite in xml.etree.ElementTree.parse(report).getroot().iter("testsuite"):
-        total, failures, errors, skipped = (
-            int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")
+        def read(ended: Ended) -> Outcome:
+            return Outcome(failed=1) if ended.status else Outcome(passed=1)
+
+        command = (str(self._python), "-m", *arguments)
+        return Check(Part(title=title, command=command, memory=1.0), read)
+
+    def _pytest(self, suite: Suite, report: Path) -> Check:
+        """Tests in a process of their own; `-v` takes back the `-q` of the settings, so that the
+        output says which file is running."""
+        command = (
+            *(str(self._python), "-m", "pytest", "-v", "-p", "no:cacheprovider"),
+            *(f"--rootdir={self._root}", f"--junitxml={report}", suite.folder),
+            *(f"--ignore={name}" for name in suite.without),
         )
-        failed = failures + errors
-        outcome += Outcome(passed=total - failed - skipped, failed=failed, skipped=skipped)
-    return outcome
+
+        def read(ended: Ended) -> Outcome:
+            outcome = read_report(report)
+            if ended.status in (*TESTS_RAN, NO_TESTS):
+                missing = not_collected(report, suite.files(self._root), self._root)
+                for folder, names in missing.items():
+                    self._progress.say(f"FAILED: {folder}: no test was collected from {names}")
+                outcome += Outcome(failed=len(missing))
+            if ended.status != 0 and outcome.failed == 0:
+                self._progress.say(f"FAILED: {suite.title} ended with status {ended.status}")
+                outcome += Outcome(failed=1)
+            return outcome
+
+        return Check(Part(title=suite.title, command=command, memory=suite.memory), read)
+
+    def _say(self, ended: Ended, result: Outcome) -> None:
+        """A line about a part that has ended; its whole output if something failed in it."""
+        line = f"{ended.part.title}: {result} ({ended.seconds:.0f} s)"
+        if result.failed:
+            self._progress.say(f"FAILED: {line}\n{ended.output.rstrip()}")
+        else:
+            self._progress.say(f"Passed: {line}")
+
+    def _node_files(self) -> list[str]:
+        return sorted(str(path) for path in (self._root / WEB_TESTS).glob("*.test.mjs"))
+
+    def _skipped_node_tests(self) -> Outcome:
+        """The files that would need a Node.js, where there is none."""
+        files = self._node_files()
+        if not files or shutil.which("node") is not None:
+            return Outcome()
+        self._progress.say(f"Skipped: {len(files)} files in {WEB_TESTS}, which need Node.js")
+        return Outcome(skipped=len(files))
+
+
+def node_tests(node: str, files: list[str]) -> Check:
+    """Tests of the editor's modules."""
+
+    def read(ended: Ended) -> Outcome:
+        outcome = read_tap(ended.output)
+        return outcome + Outcome(failed=1 if ended.status and not outcome.failed else 0)
+
+    command = (node, "--test", "--test-reporter=tap", *files)
+    return Check(Part(title=f"tests of the layout editor ({WEB_TESTS})", command=command), read)

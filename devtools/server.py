@@ -18,12 +18,13 @@ from types import TracebackType
 
 from .console import DevError, Progress, last_lines
 from .host import Host
+from .patience import PATIENCE_SECONDS
 from .processes import end_process
 
 PACK_NAME = "comfyui-subject-diffusion"
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 240.0
-STOP_SECONDS = 8.0
+# One answer to "are you there"; then it is asked again.
+ANSWER_SECONDS = 60.0
 STALE_SECONDS = 7 * 24 * 3600.0
 # Not needed for the pack to work and never to be copied where links are not possible.
 NOT_COPIED = shutil.ignore_patterns(".git", ".dev", "__pycache__", "runs", "output", "*.part")
@@ -210,7 +211,7 @@ class ComfyServer:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(PATIENCE_SECONDS)
         end_process(self._process)
 
     def log_tail(self, count: int = 15) -> str:
@@ -218,7 +219,7 @@ class ComfyServer:
         return last_lines(self._log.read_text(encoding="utf-8", errors="replace"), count)
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             if not self.is_running():
                 raise DevError(f"ComfyUI ended while starting; its last lines:\n{self.log_tail()}")
@@ -226,13 +227,15 @@ class ComfyServer:
                 return
             time.sleep(0.2)
         raise DevError(
-            f"ComfyUI did not answer within {START_SECONDS:.0f} s; its last lines:\n"
+            f"ComfyUI did not answer within {PATIENCE_SECONDS:.0f} s; its last lines:\n"
             f"{self.log_tail()}"
         )
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5) as response:
+            with urllib.request.urlopen(
+                f"{self.url}/system_stats", timeout=ANSWER_SECONDS
+            ) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False

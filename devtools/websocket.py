@@ -15,6 +15,8 @@ import struct
 import time
 from dataclasses import dataclass
 
+from .patience import PATIENCE_SECONDS
+
 HANDSHAKE_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 MAX_HANDSHAKE_BYTES = 64 * 1024
@@ -89,7 +91,7 @@ def accept_key(key: str) -> str:
 class WebSocket:
     """A connection that yields the server's text messages."""
 
-    def __init__(self, host: str, port: int, path: str, timeout: float = 10.0) -> None:
+    def __init__(self, host: str, port: int, path: str, timeout: float = PATIENCE_SECONDS) -> None:
         self._socket = socket.create_connection((host, port), timeout=timeout)
         self._buffer = b""
         self._message = b""

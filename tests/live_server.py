@@ -34,11 +34,11 @@ def is_open(port: int) -> bool:
 
 @contextmanager
 def running_server(
-    comfyui_folder: Path, folder: Path, options: Sequence[str] = ()
+    comfyui_folder: Path, folder: Path, options: Sequence[str] = (), pack: Path = ROOT
 ) -> Iterator[ComfyServer]:
-    """A server; its end is a test, too: nothing may be left of it."""
+    """A server with the pack in a folder; its end is a test, too: nothing may be left of it."""
     with (
-        temporary_base(folder / "runs", ROOT) as base,
+        temporary_base(folder / "runs", pack) as base,
         make_server(Host(comfyui_folder), base, folder / "server.log", options) as running,
     ):
         yield running

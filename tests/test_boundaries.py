@@ -1,37 +1,69 @@
-"""Who may import whom: nodes -> core <- training, and nothing else."""
+"""Who may import whom: nodes -> core <- training, the rooms inside nodes, and no circles."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from import_graph import (
+    ROOT,
+    absolute_packages,
+    circles,
+    import_graph,
+    imported_files,
+    imports,
+    reached,
+    sources,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
 CORE, NODES, TRAINING = "subject_diffusion_core", "nodes", "training"
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server"}
 CORE_MAY_IMPORT = {"kornia", "torch", "safetensors"} | set(sys.stdlib_module_names)
 SAFETENSORS_FILES = {"safetensors_file.py"}
 
+# Rooms of nodes, and the other rooms that each may import; core is open to all of them. What is
+# one method's own is a room, too, also below adapters; no method imports another.
+SHARED = {"subjects", "adapters", "host"}
+ROOMS: dict[str, set[str]] = {
+    "subjects": set(),
+    "host": set(),
+    "adapters": {"subjects", "host"},
+    "adapters/subject_diffusion": SHARED,
+    "attention_maps": SHARED,
+    "segmentation": SHARED,
+    "tiny": SHARED,
+}
+# Finds a method by its name or keys: the one file of adapters that may import the methods below it.
+REGISTRY = "nodes/adapters/registry.py"
+# Imports against the table that are still there: (file, room). This list only shrinks.
+NOT_YET = {
+    ("nodes/adapters/apply_node.py", "adapters/subject_diffusion"),
+    ("nodes/adapters/encode_node.py", "adapters/subject_diffusion"),
+    ("nodes/adapters/subject_encoding.py", "adapters/subject_diffusion"),
+    ("nodes/attention_maps/record_attention_node.py", "adapters/subject_diffusion"),
+    ("nodes/host/node_warnings.py", "subjects"),
+    ("nodes/host/sampling_setup.py", "adapters"),
+    ("nodes/host/schedule.py", "adapters"),
+    ("nodes/host/weight_diffs.py", "adapters"),
+    ("nodes/subjects/box_mask_node.py", "adapters"),
+    ("nodes/subjects/layout_node.py", "adapters"),
+    ("nodes/subjects/layout_node.py", "host"),
+    ("nodes/subjects/subject.py", "adapters"),
+    ("nodes/subjects/subject_node.py", "adapters"),
+}
 
-def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(level, module) of every import, at any depth; level 0 is absolute."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or ""
-
-
-def absolute_packages(path: Path) -> set[str]:
-    return {module.split(".")[0] for level, module in imports(path) if level == 0}
+def room_of(path: Path) -> str | None:
+    """The folder in nodes that a file stands in; None right in nodes, where everything meets."""
+    folder = path.parent.relative_to(ROOT / NODES).as_posix()
+    return None if folder == "." else folder
 
 
 def depth_in(path: Path, part: str) -> int:
@@ -46,13 +78,12 @@ def deepest_relative_import(path: Path) -> int:
 def parts_reached(path: Path, part: str) -> set[str]:
     """Which of our parts a file imports, absolutely or relatively."""
     depth = depth_in(path, part)
-    reached = absolute_packages(path) & {CORE, NODES, TRAINING}
-    relative = {module.split(".")[0] for level, module in imports(path) if level > depth}
-    return reached | relative
+    found = absolute_packages(path) & {CORE, NODES, TRAINING}
+    return found | {module.split(".")[0] for level, module in imports(path) if level > depth}
 
 
-@pytest.mark.parametrize("path", sources(CORE), ids=lambda path: path.name)
-def test_core_imports_torch_and_itself_only(path):
+@pytest.mark.parametrize("path", sources(CORE), ids=name_of)
+def test_core_imports_torch_and_itself_only(path: Path) -> None:
     assert absolute_packages(path) <= CORE_MAY_IMPORT
     assert parts_reached(path, CORE) <= {CORE}
     assert deepest_relative_import(path) <= depth_in(path, CORE), "core reaches outside of itself"
@@ -60,25 +91,112 @@ def test_core_imports_torch_and_itself_only(path):
         assert "safetensors" not in absolute_packages(path)
 
 
-@pytest.mark.parametrize("path", sources(NODES), ids=lambda path: path.name)
-def test_nodes_import_core_only(path):
+@pytest.mark.parametrize("path", sources(NODES), ids=name_of)
+def test_nodes_import_core_only(path: Path) -> None:
     assert parts_reached(path, NODES) <= {CORE}
     assert not absolute_packages(path) & {CORE, "diffusers"}, (
         "import core as ..subject_diffusion_core"
     )
 
 
-@pytest.mark.parametrize("path", sources(TRAINING), ids=lambda path: path.name)
-def test_training_imports_core_and_never_nodes_or_comfy(path):
+@pytest.mark.parametrize("path", sources(TRAINING), ids=name_of)
+def test_training_imports_core_and_never_nodes_or_comfy(path: Path) -> None:
     assert parts_reached(path, TRAINING) <= {CORE, TRAINING}
     assert not absolute_packages(path) & COMFY
 
 
-def test_root_imports_nothing_before_comfy_entrypoint():
-    path = ROOT / "__init__.py"
-    if not path.exists():
-        pytest.skip("the pack's entry point is not there yet")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def imports_against_the_table() -> set[tuple[str, str]]:
+    """(file, room) of every import of one room by another that may not."""
+    found = set()
+    for path in sources(NODES):
+        room = room_of(path)
+        if room is None:
+            continue
+        for other in imported_files(path):
+            if not other.is_relative_to(ROOT / NODES):
+                continue
+            target = room_of(other) or "nodes"
+            registered = name_of(path) == REGISTRY and target.startswith("adapters/")
+            if target != room and target not in ROOMS[room] and not registered:
+                found.add((name_of(path), target))
+    return found
+
+
+def test_rooms_import_what_the_table_says() -> None:
+    assert {room_of(path) for path in sources(NODES)} - {None} == set(ROOMS)
+    found = imports_against_the_table()
+    assert sorted(found - NOT_YET) == [], "not allowed by the table"
+    assert sorted(NOT_YET - found) == [], "no longer there: take them off the list"
+
+
+def test_node_classes_stand_in_node_files() -> None:
+    """Every `*_node.py` has a class of a node, and no other file has one."""
+    with_classes = {path for path in sources(NODES) if has_node_class(path)}
+    assert with_classes == {path for path in sources(NODES) if path.name.endswith("_node.py")}
+
+
+def has_node_class(path: Path) -> bool:
+    classes = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    return any(ast.unparse(base).endswith("ComfyNode") for each in classes for base in each.bases)
+
+
+def test_what_needs_no_comfyui_imports_none() -> None:
+    """The machinery of subjects, and whatever `tests/nodes` tests: nor what they import."""
+    graph = import_graph(sources(NODES))
+    machinery = {
+        path for path in sources("nodes/subjects") if not path.name.endswith("_node.py")
+    } | machinery_under_test()
+    assert len(machinery) > 10
+    found = {
+        (name_of(path), name_of(other))
+        for path in machinery
+        for other in reached(graph, path)
+        if absolute_packages(other) & COMFY
+    }
+    assert sorted(found) == []
+
+
+def machinery_under_test() -> set[Path]:
+    """The files of nodes that `tests/nodes` imports."""
+    prefix = "subject_diffusion_pack.nodes."
+    modules = {
+        module.removeprefix("subject_diffusion_pack.")
+        for path in sources("tests/nodes")
+        for _, module in imports(path)
+        if module.startswith(prefix)
+    }
+    places = {ROOT.joinpath(*module.split(".")) for module in modules}
+    return {file for file in map(lambda place: place.with_suffix(".py"), places) if file.is_file()}
+
+
+@pytest.mark.parametrize("part", [NODES, CORE, TRAINING])
+def test_there_are_no_circles_of_imports(part: str) -> None:
+    found = circles(import_graph(sources(part)))
+    assert [[name_of(path) for path in group] for group in found] == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    texts = {
+        "__init__": "",
+        "first": "from .second import thing",
+        "second": "def thing():\n    from . import third",
+        "third": "import package.first",
+        "fourth": "from .first import thing",
+    }
+    for name, text in texts.items():
+        (package / f"{name}.py").write_text(text)
+    (group,) = circles(import_graph(sorted(package.glob("*.py")), tmp_path))
+    assert [path.stem for path in group] == ["first", "second", "third"]
+
+
+def test_root_imports_nothing_before_comfy_entrypoint() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
     modules = [
         node.names[0].name if isinstance(node, ast.Import) else node.module
         for node in tree.body
@@ -87,7 +205,7 @@ def test_root_imports_nothing_before_comfy_entrypoint():
     assert set(modules) <= {"__future__"} | set(sys.stdlib_module_names)
 
 
-def test_importing_all_of_core_loads_neither_torchvision_nor_transformers():
+def test_importing_all_of_core_loads_neither_torchvision_nor_transformers() -> None:
     program = (
         "import importlib, pkgutil, sys, subject_diffusion_core as core\n"
         "for module in pkgutil.walk_packages(core.__path__, 'subject_diffusion_core.'):\n"

@@ -11,10 +11,11 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from devtools.patience import PATIENCE_SECONDS
+
 # Name of a mode -> its setting `Comfy.VueNodes.Enabled`.
 MODES = {"LiteGraph": False, "Nodes 2.0": True}
-# Long, because a busy machine is slow; what is waited for usually takes a few seconds.
-READY_SECONDS, IMAGE_SECONDS, DRAWN_SECONDS = 300, 300, 60
+PATIENCE = 1000 * PATIENCE_SECONDS  # Playwright counts milliseconds
 # As root there is no sandbox; the rest keeps the browser from calling its makers.
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -64,7 +65,7 @@ def launched_chromium(executable: Path) -> Iterator[Browser]:
     """The system's Chromium, headless."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=executable, args=list(CHROMIUM_OPTIONS)
+            executable_path=executable, args=list(CHROMIUM_OPTIONS), timeout=PATIENCE
         )
         yield browser
         browser.close()
@@ -88,7 +89,7 @@ class FrontEnd:
         self._errors: list[str] = []
         self.mode = ""
         self._is_starting = True
-        self._context.set_default_timeout(1000 * READY_SECONDS)
+        self._context.set_default_timeout(PATIENCE)
         self.page: Page = self._context.new_page()
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
@@ -98,21 +99,19 @@ class FrontEnd:
         self._is_starting = True
         self.mode = next(name for name, value in MODES.items() if value == vue_nodes)
         self.page.goto(self._url)
-        self._wait_for(PACK_IS_THERE, READY_SECONDS)
+        self._wait_for(PACK_IS_THERE)
         if self.page.evaluate("Boolean(window.LiteGraph.vueNodesMode)") != vue_nodes:
             self.set_setting("Comfy.VueNodes.Enabled", vue_nodes)
             self.page.reload()
-            self._wait_for(PACK_IS_THERE, READY_SECONDS)
-        self._wait_for(
-            f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}", DRAWN_SECONDS
-        )
+            self._wait_for(PACK_IS_THERE)
+        self._wait_for(f"Boolean(window.LiteGraph.vueNodesMode) === {json.dumps(vue_nodes)}")
         self._is_starting = False
 
     def reload(self) -> None:
         """As by F5: the front end shows again what it kept of the open workflow."""
         self._is_starting = True
         self.page.reload()
-        self._wait_for(f"{PACK_IS_THERE} && window.app.graph.nodes.length", READY_SECONDS)
+        self._wait_for(f"{PACK_IS_THERE} && window.app.graph.nodes.length")
         self.settle()
         self._is_starting = False
 
@@ -129,7 +128,7 @@ class FrontEnd:
         """Show a workflow as if its file had been dropped onto the canvas."""
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
         count = len(workflow["nodes"])
-        self._wait_for(f"window.app.graph.nodes.length === {count}", DRAWN_SECONDS)
+        self._wait_for(f"window.app.graph.nodes.length === {count}")
         self.settle()
 
     def settle(self) -> None:
@@ -157,7 +156,7 @@ class FrontEnd:
             self.execute("Comfy.OpenWorkflow")
         chooser.value.set_files(path)
         count = len(json.loads(path.read_text(encoding="utf-8"))["nodes"])
-        self._wait_for(f"window.app.graph.nodes.length === {count}", DRAWN_SECONDS)
+        self._wait_for(f"window.app.graph.nodes.length === {count}")
         self.settle()
 
     def execute(self, command: str) -> None:
@@ -187,7 +186,7 @@ class FrontEnd:
             }"""
         )
         self.page.get_by_test_id("queue-button").first.click()
-        self._wait_for("window.runEnd !== null", IMAGE_SECONDS)
+        self._wait_for("window.runEnd !== null")
         end = self.page.evaluate("window.runEnd")
         if end["kind"] != "execution_success":
             raise AssertionError(end["detail"]["exception_message"])
@@ -198,9 +197,9 @@ class FrontEnd:
             ? [...document.querySelectorAll('[data-node-id="{node_id}"] img')]
             : window.app.graph.getNodeById({node_id}).imgs ?? [])"""
         loaded = f"{images}.length && {images}.every(image => image.naturalWidth > 0)"
-        self._wait_for(loaded, IMAGE_SECONDS)
+        self._wait_for(loaded)
         sources = self.page.evaluate(f"{images}.map(image => image.src)")
-        return [self.page.request.get(source).body() for source in sources]
+        return [self.page.request.get(source, timeout=PATIENCE).body() for source in sources]
 
     def rectangles(self) -> dict[str, tuple[float, float, float, float]]:
         """Left, top, right and bottom of every node as drawn, with its title bar."""
@@ -226,8 +225,8 @@ class FrontEnd:
         errors, self._errors = self._errors + [f"alert: {text[:500]}" for text in alerts], []
         return errors
 
-    def _wait_for(self, condition: str, seconds: float) -> None:
-        self.page.wait_for_function(f"() => Boolean({condition})", timeout=1000 * seconds)
+    def _wait_for(self, condition: str) -> None:
+        self.page.wait_for_function(f"() => Boolean({condition})")
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not self._is_harmless(message):

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from front_end import FrontEnd
+from front_end import PATIENCE, FrontEnd
 from playwright.sync_api import Locator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,9 +155,7 @@ class LayoutPage:
         """What Save Image saved last, as soon as the page has heard of it."""
         images = "window.app.nodeOutputs[window.app.graph.nodes.find(is_save).id]?.images"
         is_save = "const is_save = node => node.type === 'SaveImage'"
-        self.page.wait_for_function(
-            f"() => {{ {is_save}; return {images}?.length }}", timeout=120e3
-        )
+        self.page.wait_for_function(f"() => {{ {is_save}; return {images}?.length }}")
         address = self.page.evaluate(
             f"""() => {{
                 {is_save}
@@ -165,4 +163,4 @@ class LayoutPage:
                 return new URL(address, location.href).href
             }}"""
         )
-        return self.page.request.get(address).body()
+        return self.page.request.get(address, timeout=PATIENCE).body()

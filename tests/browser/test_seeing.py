@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from front_end import MERGE_TEXTS, PACK_IS_THERE, READY_SECONDS, FrontEnd
+from front_end import MERGE_TEXTS, PACK_IS_THERE, PATIENCE, FrontEnd
 
 ROOT = Path(__file__).resolve().parents[2]
 WARNING = "$$node-text-preview"
@@ -51,7 +51,7 @@ def test_nodes_speak_chinese(front_end: FrontEnd, screenshots: Path) -> None:
     browser = front_end.page.context.browser
     assert browser is not None
     context = browser.new_context(locale="zh-CN", viewport={"width": 1600, "height": 1000})
-    context.set_default_timeout(1000 * READY_SECONDS)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(front_end.page.url)
     page.wait_for_function(f"() => Boolean({PACK_IS_THERE})")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from devtools.browser import BROWSER_VARIABLE, find_browser
-from devtools.checks import HOST_VARIABLE, Checks, Outcome
+from devtools.checks import HOST_VARIABLE, THREADS_VARIABLE, Checks
 from devtools.commands import main
 from devtools.console import DevError, Progress
 from devtools.host import Host
+from devtools.reports import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = """
@@ -93,6 +94,83 @@ def test_a_run_that_breaks_off_counts_as_failed(tmp_path: Path) -> None:
     assert checks_in(tmp_path).run_all() == Outcome(passed=2, failed=1)
 
 
+def write_tests(tmp_path: Path, *folders: str) -> None:
+    """A passing test in each folder below tests, in a file that is called after it."""
+    for folder in folders:
+        place = tmp_path / "tests" / folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"test_{folder.replace('/', '_')}.py").write_text(
+            "def test_it() -> None:\n    assert True\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("hidden", "conftest"),
+    [
+        ("core", 'collect_ignore = ["test_core.py"]\n'),
+        ("core/deep", 'collect_ignore_glob = ["test_*.py"]\n'),
+        ("host", 'import os\n\ncollect_ignore_glob = ["*"] if os.environ else []\n'),
+        ("browser", "import no_such_module  # noqa: F401\n"),
+        ("core", "import no_such_module  # noqa: F401\n"),
+        ("host", "def pytest_collection_modifyitems(items: list) -> None:\n    items.clear()\n"),
+    ],
+)
+def test_a_folder_that_is_not_collected_fails(
+    tmp_path: Path, hidden: str, conftest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tests(tmp_path, "core", "core/deep", "host", "browser")
+    assert checks_in(tmp_path).run_all() == Outcome(passed=6)
+    (tmp_path / "tests" / hidden / "conftest.py").write_text(conftest)
+    capsys.readouterr()
+    outcome = checks_in(tmp_path).run_all()
+    assert outcome.failed >= 1
+    said = capsys.readouterr().out
+    assert f"tests/{hidden}" in said and "FAILED" in said
+
+
+def test_one_hidden_file_among_others_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tests(tmp_path, "core")
+    (tmp_path / "tests" / "core" / "test_empty.py").write_text("def no_test() -> None: ...\n")
+    assert checks_in(tmp_path).run_all() == Outcome(passed=3, failed=1)
+    assert "tests/core: no test was collected from test_empty.py" in capsys.readouterr().out
+
+
+def test_a_module_that_is_skipped_was_collected(tmp_path: Path) -> None:
+    write_tests(tmp_path, "core")
+    (tmp_path / "tests" / "core" / "test_more.py").write_text(
+        'import pytest\n\npytest.importorskip("no_such_module")\n'
+    )
+    assert checks_in(tmp_path).run_all() == Outcome(passed=3, skipped=1)
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "at_once", "threads"),
+    [(1, 24.0, 1, 1), (2, 20.0, 2, 1), (2, 6.0, 1, 2), (16, 64.0, 4, 4), (4, 0.0, 1, 4)],
+)
+def test_processes_share_cores_and_memory(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    memory: float,
+    at_once: int,
+    threads: int,
+) -> None:
+    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_one.py").write_text(
+        "import os\n\n\ndef test_threads() -> None:\n"
+        f'    assert os.environ["{THREADS_VARIABLE}"] == "{threads}"\n'
+    )
+    python, host = Path(sys.executable), Host(tmp_path)
+    checks = Checks(
+        root=tmp_path, python=python, host=host, progress=Progress(), cores=cores, memory=memory
+    )
+    assert checks.at_once == at_once
+    assert checks.run_all() == Outcome(passed=3)
+
+
 def test_a_mistake_ends_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "--prompt", "a cat", "--out", "x", "--subject", "nonsense"]) == 1
     error = capsys.readouterr().err
@@ -123,9 +201,10 @@ def test_the_editors_tests_are_counted(tmp_path: Path) -> None:
     folder = tmp_path / "tests" / "web"
     folder.mkdir(parents=True)
     (folder / "some.test.mjs").write_text(WEB_TESTS)
-    assert checks_in(tmp_path)._node_tests() == Outcome(passed=2, failed=1, skipped=1)
+    # two more have passed: lint and format
+    assert checks_in(tmp_path).run_all() == Outcome(passed=4, failed=1, skipped=1)
     (folder / "some.test.mjs").write_text("this does not parse")
-    assert checks_in(tmp_path)._node_tests().failed == 1
+    assert checks_in(tmp_path).run_all().failed == 1
 
 
 def test_without_node_one_line_says_so(
@@ -135,5 +214,5 @@ def test_without_node_one_line_says_so(
     folder.mkdir(parents=True)
     (folder / "some.test.mjs").write_text(WEB_TESTS)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert checks_in(tmp_path)._node_tests() == Outcome(skipped=1)
+    assert checks_in(tmp_path).run_all() == Outcome(passed=2, skipped=1)
     assert "need Node.js" in "".join(capsys.readouterr())

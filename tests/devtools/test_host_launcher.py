@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from devtools import host_launcher
+from devtools.patience import PATIENCE_SECONDS
 
 # The handler is there before the first line is, and nothing is printed through buffers, which an
 # interrupt could find half written.
@@ -43,7 +44,7 @@ def launched(program: Path) -> tuple[int, list[str]]:
         lines = [process.stdout.readline()]
         process.stdin.close()
         lines += process.stdout.readlines()
-        return process.wait(60), [line.strip() for line in lines]
+        return process.wait(PATIENCE_SECONDS), [line.strip() for line in lines]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there os.kill ends the process at once")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from devtools.patience import PATIENCE_SECONDS
 from devtools.websocket import (
     BINARY,
     CLOSE,
@@ -78,7 +79,7 @@ def server(talk: Callable[[socket.socket], None], accept: str | None = None) -> 
         try:
             yield listener.getsockname()[1]
         finally:
-            thread.join(10)
+            thread.join(PATIENCE_SECONDS)
 
 
 def test_text_is_found_between_everything_else() -> None:

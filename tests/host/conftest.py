@@ -63,9 +63,9 @@ def comfyui_folder() -> Path:
     return Path(str(COMFYUI)).resolve()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(comfyui_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """One server for a module."""
+    """One server for all tests: files and history of other tests may be there already."""
     with running_server(comfyui_folder, tmp_path_factory.mktemp("server")) as running:
         yield running
 

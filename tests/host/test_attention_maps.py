@@ -190,7 +190,7 @@ def test_an_area_has_its_own_part_of_the_map(setup: Setup) -> None:
 
 def test_every_run_starts_afresh(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     recorders = []
-    module = setup.host.record_attention
+    module = setup.host.record_attention_node
     original = module.AttentionRecorder
 
     def remembered(*args: Any) -> Any:

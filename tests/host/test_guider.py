@@ -36,7 +36,7 @@ class Watched:
 def watched(host: Host, tmp_path: Path) -> Watched:
     base = host.make_base()
     loaded = host.make_adapter(base, tmp_path)
-    model, _ = host.apply.apply_adapter(base.model, base.clip, loaded)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
     guider = host.guider_node.ThreeBranchGuider(model)
     counts = zip((3, 2, 0), (4, 5, 6), strict=True)
     guider.set_branches(

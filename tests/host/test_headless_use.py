@@ -14,6 +14,7 @@ from PIL import Image
 
 from devtools.console import Progress
 from devtools.examples import ExamplePictures
+from devtools.patience import PATIENCE_SECONDS
 from devtools.server import ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,9 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     command = [sys.executable, "-I", "-S", "-c", script]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 def picture_from(url: str, folder: Path) -> tuple[tuple[int, int], bytes]:

@@ -53,7 +53,7 @@ def make_subject(
     x1, y1, x2, y2 = edges
     mask = torch.zeros(1, size[1], size[0])
     mask[:, y1:y2, x1:x2] = 1
-    subject = host.subjects.Subject(
+    subject = host.subject.Subject(
         name=f"Subject {index + 1}",
         images=torch.zeros(1, size[1], size[0], 3),
         masks=mask,

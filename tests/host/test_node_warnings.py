@@ -133,10 +133,10 @@ def test_a_new_user_changes_picture_label_and_prompt_only(server: ComfyServer, n
     encode["inputs"]["prompt"] = " and ".join(f"a {label}" for label in labels) + " in a forest"
     (scheduler,) = by_class(graph, "BasicScheduler")
     scheduler["inputs"]["steps"] = 2
-    assert asyncio.run(run_and_listen(server, graph)) == {}
     (save,) = by_class(graph, "SaveImage")
-    prefix = save["inputs"]["filename_prefix"]
-    assert list((server.base / "output").glob(f"{prefix}*.png"))
+    save["inputs"]["filename_prefix"] = f"new_user_{name}"
+    assert asyncio.run(run_and_listen(server, graph)) == {}
+    assert list((server.base / "output").glob(f"new_user_{name}*.png"))
 
 
 def by_class(graph: dict[str, Any], kind: str) -> list[dict[str, Any]]:

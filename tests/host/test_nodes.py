@@ -1,4 +1,4 @@
-"""The nodes one by one: their frozen interface, boxes, masks, text tokens, progress and cancel."""
+"""The nodes one by one: their frozen interface, views, strengths, errors, progress and cancel."""
 
 from __future__ import annotations
 
@@ -105,70 +105,11 @@ def test_interface_is_frozen_and_explained(comfy_nodes: Any, node_id: str) -> No
     assert all(f"`{name}`" in page for name in inputs)
 
 
-@pytest.mark.parametrize(
-    ("value", "edges", "unit"),
-    [
-        ("0.1,0.2,0.5,0.9", (0.1, 0.2, 0.5, 0.9), "relative"),
-        (" 0.1 0.2; 0.5 , 0.9 ", (0.1, 0.2, 0.5, 0.9), "relative"),
-        ("[0.1, 0.2, 0.5, 0.9]", (0.1, 0.2, 0.5, 0.9), "relative"),
-        ("[[[0, 0, 1, 1]]]", (0, 0, 1, 1), "relative"),
-        ([[0.1, 0.2, 0.5, 0.9]], (0.1, 0.2, 0.5, 0.9), "relative"),
-        ('{"x1": 0, "y1": 0.5, "x2": 1, "y2": 1}', (0, 0.5, 1, 1), "relative"),
-        ('[[{"x": 8, "y": 16, "width": 32, "height": 64}]]', (8, 16, 40, 80), "pixels"),
-        ({"x": 0, "y": 0, "width": 1, "height": 1}, (0, 0, 1, 1), "pixels"),
-        ("{'x': 0, 'y': 0, 'width': 1, 'height': 1}", (0, 0, 1, 1), "pixels"),
-        ((0.25, 0.25, 0.5, 1), (0.25, 0.25, 0.5, 1), "relative"),
-        (torch.tensor([[0.25, 0.25, 0.5, 1]]), (0.25, 0.25, 0.5, 1), "relative"),
-        (torch.eye(4)[None, :, 1:3].repeat(1, 1, 4), (0, 0.25, 1, 0.75), "relative"),
-    ],
-)
-def test_box_formats(host: Host, value: Any, edges: tuple[float, ...], unit: str) -> None:
-    box = host.boxes.parse_box(value, "Subject 1")
-    assert box.edges == edges
-    assert box.unit == unit
-
-
-@pytest.mark.parametrize("value", ["", "  ", None, "[]", []])
-def test_no_box(host: Host, value: Any) -> None:
-    assert host.boxes.parse_box(value, "Subject 1") is None
-
-
-@pytest.mark.parametrize(
-    "value", ["1,2,3", '{"x": 1}', "nan,0,1,1", "[[0,0,1,1],[0,0,1,1]]", '{"x1":"a"}', "null,0,1,1"]
-)
-def test_what_is_no_box(host: Host, value: str) -> None:
-    with pytest.raises(ValueError, match="Subject 3's box: expected"):
-        host.boxes.parse_box(value, "Subject 3")
-
-
-def test_pixels_become_fractions(host: Host) -> None:
-    box = host.boxes.parse_box({"x": 64, "y": 0, "width": 64, "height": 32}, "Subject 1")
-    assert box.to_relative(256, 64, "Subject 1").edges == (0.25, 0.0, 0.5, 0.5)
-
-
 def make_subject(host: Host, mask: torch.Tensor | None = None, **options: Any) -> Any:
     image = torch.rand(options.pop("views", 1), 20, 30, options.pop("channels", 3))
     inputs = {"label": "dog", "box": "0,0,1,1", "strength": 1.0, **options}
     (subjects,) = host.subject_node.SubjectDiffusionSubject.execute(image, mask=mask, **inputs).args
     return subjects[-1]
-
-
-def test_masks(host: Host) -> None:
-    mask = torch.zeros(1, 20, 30)
-    mask[:, 5:10, 5:10] = 1
-    assert make_subject(host, mask, views=3).masks.shape == (3, 20, 30)
-    assert make_subject(host, mask[0]).masks.shape == (1, 20, 30)
-    # Load Image's mask of a picture without transparency, and the same through Invert Mask
-    assert make_subject(host, torch.zeros(1, 64, 64)).masks is None
-    assert make_subject(host, torch.ones(1, 64, 64)).masks is None
-    with pytest.raises(ValueError, match=r"expected 1 mask or one per view \(3\), got 2"):
-        make_subject(host, mask.expand(2, -1, -1), views=3)
-
-
-def test_alpha_channel_and_spaces(host: Host) -> None:
-    subject = make_subject(host, channels=4, label="  fire \n truck ")
-    assert subject.images.shape == (1, 20, 30, 3)
-    assert subject.label == "fire truck"
 
 
 def test_reference_view_is_what_the_encoder_gets(host: Host, encoder: Encoder) -> None:

@@ -73,20 +73,6 @@ def test_box_around_the_region(host: Host) -> None:
     assert written.box.edges == (0.0, 0.0, 0.5, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("region", "sentence"),
-    [
-        (torch.zeros(1, 64, 64), r"Subject 1's region: expected 1 where .* without any value"),
-        (torch.full((1, 8, 8), 0.3), r"Subject 1's region: expected 1 where .* above 0\.5"),
-        (torch.ones(2, 8, 8), r"Subject 1's region: expected one mask .*, got 2\."),
-        (torch.full((1, 8, 8), torch.nan), r"Subject 1's region: expected numbers from 0 to 1"),
-    ],
-)
-def test_bad_regions(host: Host, region: torch.Tensor, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        subject(host, region)
-
-
 @pytest.mark.parametrize("polarity", ["inside", "outside"])
 def test_the_region_is_the_location_mask(
     host: Host, base: Base, tmp_path: Path, polarity: str

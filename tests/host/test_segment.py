@@ -168,10 +168,6 @@ def test_without_the_package(
         ("", "", "expected a box or points"),
         ("0.5,0,0.2,1", "", "The subject's box: expected x1 < x2"),
         ("", "0.5", "points: expected"),
-        ("", "1.5,0.2", "points: expected"),
-        ("", "0.5,0.2,7", "points: expected"),
-        ("", "[[0.1, 0.2], 3]", "points: expected"),
-        ("", "nan,0.2", "points: expected"),
     ],
 )
 def test_bad_places(host: Host, sams_folder: Path, box: str, points: str, sentence: str) -> None:
@@ -188,49 +184,6 @@ def test_memory_is_comfyuis(host: Host, sams_folder: Path) -> None:
     assert segmenter.patcher in loaded
     comfy.model_management.unload_all_models()
     assert torch.equal(segment(host, segmenter, picture(), BOX, "")[0], first)
-
-
-RING = """
-.......#
-.####...
-.#..#..#
-.#..#..#
-.####..#
-....##..
-"""
-
-
-def parse(drawing: str) -> torch.Tensor:
-    return torch.tensor([[cell == "#" for cell in row] for row in drawing.split()])
-
-
-def test_largest_piece(host: Host) -> None:
-    """The ring with its tail; the corner at the top right and the three cells at the edge go."""
-    kept = host.mask_cleaning.largest_component(parse(RING))
-    wanted = parse(RING)
-    wanted[:, 7] = False
-    assert torch.equal(kept, wanted)
-
-
-def test_pieces_hang_together_over_corners(host: Host) -> None:
-    diagonal = torch.eye(5, dtype=torch.bool)
-    assert torch.equal(host.mask_cleaning.largest_component(diagonal), diagonal)
-
-
-def test_holes(host: Host) -> None:
-    filled = host.mask_cleaning.fill_holes(parse(RING))
-    wanted = parse(RING)
-    wanted[2:4, 2:4] = True
-    assert torch.equal(filled, wanted)
-    open_ring = parse(RING)
-    open_ring[1, 2] = False
-    assert torch.equal(host.mask_cleaning.fill_holes(open_ring), open_ring)
-
-
-def test_an_empty_mask_stays_empty(host: Host) -> None:
-    empty = torch.zeros(4, 5, dtype=torch.bool)
-    assert not host.mask_cleaning.largest_component(empty).any()
-    assert not host.mask_cleaning.fill_holes(empty).any()
 
 
 def test_cleaning_in_the_node(host: Host, sams_folder: Path) -> None:

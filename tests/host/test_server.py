@@ -16,6 +16,7 @@ from PIL import Image
 from devtools.api_client import ComfyClient, Graph, PromptError
 from devtools.console import DevError
 from devtools.host import Host
+from devtools.patience import PATIENCE_SECONDS
 from devtools.server import LOOPBACK, ComfyServer, free_port
 from devtools.workflows import PACK_NODES, node
 
@@ -98,6 +99,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from devtools.console import Progress
 from devtools.host import Host
+from devtools.patience import PATIENCE_SECONDS
 from devtools.server import ComfyServer, prepare_base
 base = Path({str(tmp_path)!r})
 prepare_base(base, Path({str(ROOT)!r}))
@@ -105,7 +107,7 @@ server = ComfyServer(host=Host(Path({str(comfyui_folder)!r})), python=Path(sys.e
                      base=base, log=base / "server.log", progress=Progress(sys.stderr))
 with server:
     print(server.port, flush=True)
-    time.sleep(600)
+    time.sleep({PATIENCE_SECONDS})
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -113,7 +115,7 @@ with server:
     assert is_open(port)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while is_open(port) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not is_open(port)

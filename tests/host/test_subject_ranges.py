@@ -131,11 +131,3 @@ def test_nobody_left_is_the_prompt_alone(setup: Setup) -> None:
     ]
     assert branches == [True, False]
     assert len(image_only) == 2 and len(negative) == 1
-
-
-def test_periods(host: Host) -> None:
-    split = host.periods.split_into_periods
-    assert split([], 0.2, 0.8) == [(0.2, 0.8, ())]
-    assert split([(0.0, 1.0)] * 2, 0.0, 1.0) == [(0.0, 1.0, (0, 1))]
-    assert split([(0.0, 0.1), (0.9, 1.0)], 0.2, 0.8) == [(0.2, 0.8, ())]
-    assert split([(0.4, 1.0), (0.0, 0.4)], 0.0, 0.7) == [(0.0, 0.4, (1,)), (0.4, 0.7, (0,))]

@@ -15,6 +15,7 @@ from own_pictures import write_pictures
 from PIL import Image
 from training_runs import last_checkpoint, log_rows, train_arguments
 
+from devtools.patience import PATIENCE_SECONDS
 from subject_diffusion_core import checkpoint
 from training.__main__ import main
 
@@ -58,7 +59,7 @@ def train_in_two(program: list[str], shards: Path, run: Path) -> None:
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         check=True,
-        timeout=900,
+        timeout=PATIENCE_SECONDS,
     )
 
 

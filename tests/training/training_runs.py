@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from devtools.patience import PATIENCE_SECONDS
+
 RUNNER = Path(__file__).with_name("forking_runner.py")
 
 
@@ -53,7 +55,7 @@ class WarmRunner:
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.wait(PATIENCE_SECONDS)
 
 
 def train_arguments(data: Path, out: Path, *settings: str) -> list[str]:

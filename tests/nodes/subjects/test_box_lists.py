@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from host_models import Host
-from test_placement import edges, subject
+from placing import edges, make_subject
+from subject_diffusion_pack.nodes.subjects.box_lists import assign_boxes
+from subject_diffusion_pack.nodes.subjects.boxes import Box
 
 FIRST, SECOND = (0.25, 0.125, 0.5, 1.0), (0.5, 0.0, 0.75, 0.5)
 PIXELS = [
@@ -26,13 +28,11 @@ def masks(*boxes: tuple[float, ...]) -> torch.Tensor:
     return drawn
 
 
-def placed(host: Host, value: Any, count: int = 2, box: Any = None) -> list[tuple[float, ...]]:
+def placed(value: Any, count: int = 2, box: Box | None = None) -> list[tuple[float, ...]]:
     subjects = tuple(
-        host.subject.Subject(**{**vars(subject(host, mask=None, box=box)), "name": f"Subject {i}"})
-        for i in range(1, count + 1)
+        replace(make_subject(mask=None, box=box), name=f"Subject {i}") for i in range(1, count + 1)
     )
-    node = host.layout_node.SubjectDiffusionLayout
-    return edges(node.execute(subjects, 128, 128, boxes=value)[0])
+    return edges(assign_boxes(subjects, value), 128, 128)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def placed(host: Host, value: Any, count: int = 2, box: Any = None) -> list[tupl
     ],
     ids=str,
 )
-def test_every_form(host: Host, value: Any) -> None:
-    assert placed(host, value) == [FIRST, SECOND]
+def test_every_form(value: Any) -> None:
+    assert placed(value) == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,19 @@ def test_every_form(host: Host, value: Any) -> None:
     [FIRST, PIXELS[0], [[PIXELS[0]]], CORNERS[0], "0.25,0.125,0.5,1", masks(FIRST)],
     ids=str,
 )
-def test_one_box(host: Host, value: Any) -> None:
-    assert placed(host, value, count=1) == [FIRST]
+def test_one_box(value: Any) -> None:
+    assert placed(value, count=1) == [FIRST]
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", [None, None], "[null, null]"])
-def test_nothing_given_keeps_what_is_written(host: Host, value: Any) -> None:
-    box = host.boxes.Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
-    assert placed(host, value, box=box) == [(0.0, 0.0, 1.0, 1.0)] * 2
+def test_nothing_given_keeps_what_is_written(value: Any) -> None:
+    box = Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
+    assert placed(value, box=box) == [(0.0, 0.0, 1.0, 1.0)] * 2
 
 
-def test_they_replace_written_boxes(host: Host) -> None:
-    box = host.boxes.Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
-    assert placed(host, [None, SECOND], box=box) == [(0.0, 0.0, 1.0, 1.0), SECOND]
+def test_they_replace_written_boxes() -> None:
+    box = Box(x1=0.0, y1=0.0, x2=1.0, y2=1.0)
+    assert placed([None, SECOND], box=box) == [(0.0, 0.0, 1.0, 1.0), SECOND]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,6 @@ def test_they_replace_written_boxes(host: Host) -> None:
         (torch.zeros(2, 9, 9), r"^Subject 1's box: expected 1 where .* any value above 0\.5"),
     ],
 )
-def test_what_is_refused(host: Host, value: Any, sentence: str) -> None:
+def test_what_is_refused(value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        placed(host, value)
+        placed(value)

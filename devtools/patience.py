@@ -1,0 +1,9 @@
+"""How long anything is waited for that may be slow, but that must not hang for ever.
+
+A wait ends when the thing happens, or when its process has died; this limit, the only one, is there
+for what hangs. It is long because a busy machine is slow.
+"""
+
+from __future__ import annotations
+
+PATIENCE_SECONDS = 15 * 60.0
