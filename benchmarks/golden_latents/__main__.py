@@ -28,9 +28,10 @@ from safetensors.torch import save_file
 from devtools.api_client import Graph
 from devtools.console import DevError, Progress
 
+from ..comfyui import find_comfyui
 from .comparing import compare
 from .graphs import example_graphs, full_size_graph, further_graphs
-from .recording import Tensors, describe_tree, find_comfyui, record_all, recording_server
+from .recording import Tensors, describe_tree, record_all, recording_server
 
 FULL_SIZE_FILES = Path(__file__).with_name("full_size_files.py")
 

@@ -20,23 +20,17 @@ from safetensors import safe_open
 
 from devtools.api_client import ComfyClient, Graph
 from devtools.console import DevError, Progress
-from devtools.host import Host, checked_host
+from devtools.host import Host
 from devtools.server import LOOPBACK, ComfyServer, temporary_base
 
+from ..comfyui import ROOT
 from .editing import keep_outputs, names_of
 from .model_files import write_files
 
-ROOT = Path(__file__).resolve().parents[2]
 KEEPER = Path(__file__).with_name("keep_outputs.py")
 EMBEDS = "subject_diffusion_embeds"
 
 Tensors = dict[str, torch.Tensor]
-
-
-def find_comfyui() -> Host:
-    given = os.environ.get("COMFYUI_PATH")
-    folder = Path(given).resolve() if given else ROOT / ".dev" / "comfyui"
-    return checked_host(folder, "COMFYUI_PATH")
 
 
 def describe_tree(host: Host) -> dict[str, str]:
