@@ -19,6 +19,7 @@ from host_models import (
     relative_error,
 )
 from test_batching import POSITIONS, one_branch
+from test_nodes import Encoder, branch_of
 
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 
@@ -130,8 +131,6 @@ def test_region_in_an_area_conditioning(host: Host, base: Base, tmp_path: Path) 
 
 
 def test_encode_carries_the_region_to_every_view(host: Host, tmp_path: Path) -> None:
-    from test_nodes import Encoder, branch_of
-
     encoder = Encoder(host, tmp_path)
     region = disc(30, 30)
     first = replace(subject(host, None, box="0,0,1,1"), images=torch.rand(2, 9, 9, 3))
@@ -157,3 +156,27 @@ def test_layout_draws_the_region_and_warns_of_stretching(
     )
     without = node.execute((replace(made, region=None),), 256, 128)[1]
     assert float((with_region - without).abs().max()) > 0.1
+
+
+def test_an_adapter_of_segmentations_gets_the_subjects_own(host: Host, tmp_path: Path) -> None:
+    """Trained with `mask_kind` "segmentation": the subject's mask fills its box. Without a mask the
+    box stays a rectangle, and a region comes before both."""
+    encoder = Encoder(host, tmp_path, mask_kind="segmentation")
+    model, _ = host.apply_node.apply_adapter(encoder.base.model, encoder.base.clip, encoder.loaded)
+    letter = torch.zeros(8, 8)  # an L, as large as the box in latent cells
+    letter[:, :4], letter[4:] = 1, 1
+    mask = torch.zeros(1, 12, 12)
+    mask[0, 3:11, 2:10] = letter
+    box = "0.25,0.5,0.75,1"
+    node = host.subject_node.SubjectDiffusionSubject
+    ((masked,),) = node.execute(torch.rand(1, 12, 12, 3), "dog", box, 1.0, mask=mask).args
+    subjects = (masked, subject(host, None, box), replace(masked, region=disc(16, 16)[0]))
+    masks = [
+        mask_of(host, model, branch_of(host, encoder.encode(one)[0]), (16, 16))[0, 0]
+        for one in subjects
+    ]
+    wanted = torch.zeros(3, 16, 16)
+    wanted[0, 8:16, 4:12], wanted[1, 8:16, 4:12], wanted[2] = letter, 1, disc(16, 16)[0]
+    torch.testing.assert_close(torch.stack(masks), wanted)
+    boxes = Encoder(host, tmp_path, mask_kind="box")
+    assert branch_of(host, boxes.encode(masked)[0]).subject_masks == (None,)
