@@ -45,6 +45,20 @@ EARLY_SETTING = re.compile(
 )
 # Its minimap says so when a subgraph is opened or left, whatever is in it.
 SUBGRAPH_OPENED = "Attempted to cleanup event listeners for graph that was never set up"
+# Several frames in a row in which nothing moves.
+STANDS_STILL = """async () => {
+    const places = () => {
+        const { scale, offset } = window.app.canvas.ds
+        const frame = document.querySelector('.sdl-frame')?.getBoundingClientRect()
+        return JSON.stringify([scale, ...offset, frame])
+    }
+    for (let last, frames = 0; frames < 6; ) {
+        await new Promise(requestAnimationFrame)
+        const now = places()
+        frames = now === last ? frames + 1 : 0
+        last = now
+    }
+}"""
 PACK_IS_THERE = (
     "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
 )
@@ -137,6 +151,10 @@ class FrontEnd:
             "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
 
+    def stand_still(self) -> None:
+        """Wait until the view, and the layout editor in it, have stopped moving."""
+        self.page.evaluate(STANDS_STILL)
+
     def save(self) -> dict[str, Any]:
         """The workflow as "Save" writes it to a file."""
         saved = self.page.evaluate("() => JSON.stringify(window.app.graph.serialize())")
@@ -214,7 +232,7 @@ class FrontEnd:
     def screenshot(self, name: str) -> Path:
         """The whole workflow, fitted into the window."""
         self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-        self.page.wait_for_timeout(600)  # the view glides there
+        self.stand_still()  # the view glides there
         path = self._screenshots / f"{name} ({self.mode}).png"
         self.page.screenshot(path=path)
         return path

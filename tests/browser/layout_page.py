@@ -82,8 +82,17 @@ class LayoutPage:
             }}""",
             scale,
         )
-        self.page.wait_for_timeout(300)
         self.frame.wait_for()
+        self.front_end.stand_still()
+
+    def wait_until_noted(self) -> None:
+        """Until the front end's own undo knows the layout."""
+        kept = (
+            "window.app.extensionManager.workflow.activeWorkflow.changeTracker.activeState"
+            ".nodes.find(node => node.type === 'SubjectDiffusionLayout').widgets_values.at(-1)"
+        )
+        text = f"{NODE}.widgets.find(one => one.name === 'layout').value"
+        self.page.wait_for_function(f"{kept} === {text}")
 
     def box(self, index: int) -> Locator:
         return self.page.locator(f'.sdl-box[data-subject="{index}"]')

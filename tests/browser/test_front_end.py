@@ -12,10 +12,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_console_errors_are_collected(front_end: FrontEnd) -> None:
-    front_end.page.evaluate("console.error('an error of ours')")
-    front_end.page.evaluate("setTimeout(() => { throw new Error('nobody catches this') })")
-    front_end.page.evaluate("fetch('/extensions/comfyui-subject-diffusion/absent.js')")
-    front_end.page.wait_for_timeout(300)
+    page = front_end.page
+    page.evaluate("console.error('an error of ours')")
+    with page.expect_event("pageerror"):
+        page.evaluate("setTimeout(() => { throw new Error('nobody catches this') })")
+    with page.expect_console_message(lambda message: "404" in message.text):
+        page.evaluate("fetch('/extensions/comfyui-subject-diffusion/absent.js')")
     first, *others = front_end.take_errors()
     assert first.startswith("an error of ours")
     assert any("nobody catches this" in error for error in others)

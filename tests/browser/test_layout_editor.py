@@ -6,7 +6,7 @@ import json
 
 import pytest
 from front_end import FrontEnd
-from layout_page import NODE, LayoutPage, example, near, with_layout, without_boxes
+from layout_page import EDITOR, NODE, LayoutPage, example, near, with_layout, without_boxes
 
 CRAB, GUITAR = [0.04, 0.34, 0.48, 0.78], [0.52, 0.34, 0.96, 0.78]
 HERE = '{"version": 1, "subjects": [\n  {"box": [0.1, 0.1, 0.4, 0.5]}\n]}'
@@ -34,7 +34,9 @@ def test_the_frame_has_the_proportions_of_the_picture(editor: LayoutPage) -> Non
     editor.load("two_subjects")
     widget = f"{NODE}.widgets.find(one => one.name === 'height')"
     editor.page.evaluate(f"{widget}.value = 64")
-    editor.page.wait_for_timeout(600)
+    size = "document.querySelector('.sdl-frame').getBoundingClientRect()"
+    editor.page.wait_for_function(f"{size}.width > 1.5 * {size}.height")
+    editor.front_end.stand_still()
     frame = editor.frame.bounding_box()
     assert frame is not None
     assert frame["width"] / frame["height"] == pytest.approx(2, rel=0.02)
@@ -101,12 +103,14 @@ def test_undo_and_redo(editor: LayoutPage) -> None:
     editor.button("Undo").click()
     assert editor.text() == HERE
     editor.press(0, "Control+Shift+Z")
-    editor.page.wait_for_timeout(600)
+    editor.wait_until_noted()
     editor.press(0, "Control+y")
     assert editor.shown()[0] == pytest.approx([0.11, 0.11, 0.41, 0.51])
-    editor.page.wait_for_timeout(600)
+    editor.wait_until_noted()
+    before = editor.text()
     editor.page.evaluate("window.app.extensionManager.command.execute('Comfy.Undo')")
-    editor.page.wait_for_timeout(600)
+    text = f"{NODE}.widgets.find(one => one.name === 'layout').value"
+    editor.page.wait_for_function(f"before => {text} !== before", arg=before)
     assert editor.shown()[0] == pytest.approx([0.11, 0.1, 0.41, 0.5])
 
 
@@ -169,17 +173,17 @@ def test_newcomers_get_a_place(editor: LayoutPage) -> None:
     assert "Subject 1 (crab) has no place yet" in editor.status()
     connect = f"window.app.graph.getNodeById(6).connect(0, {NODE}, 'subjects')"
     editor.page.evaluate(f"{NODE}.disconnectInput(0)")
-    editor.page.wait_for_timeout(600)
+    editor.page.wait_for_function(f"{EDITOR}.items.length === 0")
     editor.page.evaluate(connect)
-    editor.page.wait_for_timeout(300)
+    editor.page.wait_for_function(f"{EDITOR}.items.length === 2 && {EDITOR}.text !== ''")
     crab, guitar = (entry["box"] for entry in editor.entries())
     assert 0 <= crab[0] < crab[2] <= guitar[0] < guitar[2] <= 1
     text = editor.text()
     editor.page.evaluate(f"{NODE}.disconnectInput(0)")
-    editor.page.wait_for_timeout(300)
+    editor.page.wait_for_function(f"{EDITOR}.items.length === 0")
     assert editor.text() == ""
     editor.page.evaluate(connect)
-    editor.page.wait_for_timeout(300)
+    editor.page.wait_for_function(f"{EDITOR}.items.length === 2 && {EDITOR}.text !== ''")
     assert editor.text() == text  # the same subjects come back to their places
 
 

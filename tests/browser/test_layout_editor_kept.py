@@ -43,7 +43,7 @@ def second_editor(open_second_page: FrontEnd) -> Iterator[LayoutPage]:
 def test_the_page_is_reloaded(editor: LayoutPage) -> None:
     editor.load("two_subjects")
     editor.drag((0.26, 0.56), (0.36, 0.42), held="Control")
-    editor.page.wait_for_timeout(600)  # until the front end has taken note
+    editor.wait_until_noted()
     text, shown, exported = editor.text(), editor.shown(), editor.front_end.export()
     assert near(shown[0], [0.14, 0.2, 0.58, 0.64])
     editor.front_end.reload()
@@ -109,7 +109,7 @@ def test_a_deleted_subject_comes_back(editor: LayoutPage, subject: int) -> None:
     page.locator("#graph-canvas").focus()
     page.keyboard.press("Delete")
     page.wait_for_function(f"{EDITOR}.items.length === 1")
-    page.wait_for_timeout(600)
+    editor.wait_until_noted()
     assert editor.shown() == [BOXES[1 if subject == 5 else 0]]
     page.keyboard.press("Control+z")
     page.wait_for_function("window.app.graph.getNodeById(5) && window.app.graph.getNodeById(6)")

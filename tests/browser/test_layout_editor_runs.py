@@ -73,9 +73,9 @@ def test_subjects_that_only_the_server_knows(editor: LayoutPage) -> None:
             subject.disconnectInput(subject.inputs.findIndex(one => one.name === 'mask'))
         }"""
     )
-    editor.page.wait_for_timeout(600)
+    editor.page.wait_for_function(f"{EDITOR}.items.length === 1 && {EDITOR}.items[0].box === null")
     assert editor.shown() == [None]
-    assert "gets its place when this runs" in editor.status()
+    editor.page.locator(".sdl-status", has_text="gets its place when this runs").wait_for()
     editor.front_end.run()
     editor.page.wait_for_function(f"{EDITOR}.items[0].box !== null")
     assert editor.sources() == ["last run"]

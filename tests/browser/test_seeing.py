@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from front_end import MERGE_TEXTS, PACK_IS_THERE, PATIENCE, FrontEnd
+from front_end import MERGE_TEXTS, PACK_IS_THERE, PATIENCE, STANDS_STILL, FrontEnd
 
 ROOT = Path(__file__).resolve().parents[2]
 WARNING = "$$node-text-preview"
@@ -71,7 +71,7 @@ def test_nodes_speak_chinese(front_end: FrontEnd, screenshots: Path) -> None:
         }""",
         kind,
     )
-    page.wait_for_timeout(2000)
+    page.evaluate(STANDS_STILL)
     page.screenshot(path=screenshots / f"chinese ({front_end.mode}).png")
     context.close()
     names = [each["name"] for each in texts["inputs"].values()]

@@ -104,6 +104,11 @@ def write_tests(tmp_path: Path, *folders: str) -> None:
         )
 
 
+def test_all_folders_are_collected(tmp_path: Path) -> None:
+    write_tests(tmp_path, "core", "core/deep", "host", "browser")
+    assert checks_in(tmp_path).run_all() == Outcome(passed=6)
+
+
 @pytest.mark.parametrize(
     ("hidden", "conftest"),
     [
@@ -118,14 +123,12 @@ def write_tests(tmp_path: Path, *folders: str) -> None:
 def test_a_folder_that_is_not_collected_fails(
     tmp_path: Path, hidden: str, conftest: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_tests(tmp_path, "core", "core/deep", "host", "browser")
-    assert checks_in(tmp_path).run_all() == Outcome(passed=6)
+    write_tests(tmp_path, hidden, "kept")
     (tmp_path / "tests" / hidden / "conftest.py").write_text(conftest)
-    capsys.readouterr()
     outcome = checks_in(tmp_path).run_all()
     assert outcome.failed >= 1
     said = capsys.readouterr().out
-    assert f"tests/{hidden}" in said and "FAILED" in said
+    assert "FAILED" in said and f"tests/{hidden}" in said
 
 
 def test_one_hidden_file_among_others_fails(

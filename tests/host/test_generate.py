@@ -18,9 +18,8 @@ from devtools.api_client import PromptError
 from devtools.console import Progress
 from devtools.demo import LEFT_BOX, RIGHT_BOX, draw_contact_sheet, pick_two, read_subjects
 from devtools.generation import Generator
-from devtools.host import Host
 from devtools.jobs import GenerationSettings, Job, SubjectSpec
-from devtools.server import ComfyServer, temporary_base
+from devtools.server import ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "weights"
@@ -28,21 +27,8 @@ SETTINGS = GenerationSettings(steps=2)
 
 
 @pytest.fixture(scope="module")
-def generator(
-    comfyui_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Generator]:
-    folder = tmp_path_factory.mktemp("generator")
-    with (
-        temporary_base(folder / "runs", ROOT) as base,
-        ComfyServer(
-            host=Host(comfyui_folder),
-            python=Path(sys.executable),
-            base=base,
-            log=folder / "server.log",
-            progress=Progress(),
-        ) as server,
-        Generator(server, Progress()) as connected,
-    ):
+def generator(server: ComfyServer) -> Iterator[Generator]:
+    with Generator(server, Progress()) as connected:
         yield connected
 
 
