@@ -23,10 +23,17 @@ class CachedGroundingTokens:
 
     Attributes:
         key, value: (B, H, T, K); B may be 1 for any batch.
+        bias: (B, T) for the attention logits, see `GatedSelfAttention.forward`; None = all zero.
     """
 
     key: torch.Tensor
     value: torch.Tensor
+    bias: torch.Tensor | None = None
+
+    def of_samples(self, rows: torch.Tensor) -> CachedGroundingTokens:
+        """For a batch whose sample i has the tokens of row `rows[i]`; rows (B,) long."""
+        bias = None if self.bias is None else self.bias[rows]
+        return CachedGroundingTokens(key=self.key[rows], value=self.value[rows], bias=bias)
 
 
 class GeGlu(nn.Module):
@@ -191,7 +198,7 @@ class GatedSelfAttention(nn.Module):
             adapter_scale: beta; a number, or a tensor that broadcasts to (B, 1, 1). 0 changes
                 nothing, bit for bit.
             token_bias: (B or 1, T) added to the attention logits of the grounding tokens: log of a
-                subject's strength, -inf removes a token.
+                subject's strength, -inf removes a token; cached tokens bring their own.
             query_positions: (B or 1, Q, query_position_dim); needed if and only if
                 `query_position_dim` > 0.
 
@@ -207,7 +214,8 @@ class GatedSelfAttention(nn.Module):
             if isinstance(grounding_tokens, CachedGroundingTokens)
             else self.cache_tokens(grounding_tokens)
         )
-        attended = self._attend(hidden_states, cached, token_bias, query_positions)
+        bias = cached.bias if token_bias is None else token_bias
+        attended = self._attend(hidden_states, cached, bias, query_positions)
         hidden_states = hidden_states + adapter_scale * self.alpha_attn.tanh() * attended
         dense = self.ff(self.norm2(hidden_states))
         gated: torch.Tensor = hidden_states + adapter_scale * self.alpha_dense.tanh() * dense

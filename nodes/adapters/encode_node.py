@@ -126,10 +126,12 @@ class SubjectDiffusionEncode(io.ComfyNode):
             box_coordinates=box_coordinates,
         )
         pieces = list(_encode_periods(texts, request, subjects, applied))
+        stock_texts = (stock_positive, stock_negative, stock_negative)
         return io.NodeOutput(
-            _join([(branches.positive, *when) for branches, *when in pieces], stock_positive),
-            _join([(branches.image_only, *when) for branches, *when in pieces], stock_negative),
-            _join([(branches.negative, *when) for branches, *when in pieces], stock_negative),
+            *(
+                _join([(branches[index], *when) for branches, *when in pieces], stock)
+                for index, stock in enumerate(stock_texts)
+            )
         )
 
 

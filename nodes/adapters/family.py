@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
@@ -23,14 +22,8 @@ ATTACHMENT_KEY = "subject_diffusion"
 
 # The subjects of a part of the sampling, each with its index in the list that is encoded.
 Present = Sequence[tuple[int, Subject]]
-
-
-class Branches(NamedTuple):
-    """The three branches of guidance during a part of the sampling."""
-
-    positive: Conditioning
-    image_only: Conditioning
-    negative: Conditioning
+# Positive, image-only and negative branch of guidance during a part of the sampling.
+Branches = tuple[Conditioning, Conditioning, Conditioning]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

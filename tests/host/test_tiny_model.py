@@ -78,7 +78,8 @@ def test_fused_text_equals_the_training_side(host: Host, tmp_path: Path, labels:
         for label in labels
     ]
     texts = host.texts.TextEncoder(clip)
-    encoder = host.fused_text.FusedTextEncoder(texts, loaded.adapter, loaded.name)
+    projector = loaded.adapter.build_projector()
+    encoder = host.fused_text.FusedTextEncoder(texts, loaded.config, projector, loaded.name)
     got = encoder.encode(prompt, subjects).conditioning[0][0]
     views = [subject.embeds.tensors for subject in subjects]
     adapter = checkpoint.load(tmp_path / "adapter_10.safetensors")
@@ -114,7 +115,7 @@ def _training_text(adapter, clip, prompt, labels, views) -> torch.Tensor:
 
 def test_loader_node(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factories.save_tiny_files(tmp_path)
-    monkeypatch.setattr(host.tiny_loader, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(host.tiny_loader_node, "WEIGHTS", tmp_path)
     outputs = host.tiny_loader_node.SubjectDiffusionTinyLoader.execute().args
     assert len(outputs) == 5
     assert outputs[4].config.base_family == "tiny"

@@ -96,10 +96,10 @@ def make_tint_family(host: Host) -> Any:
 
             def encode(present: Any) -> Any:
                 subjects = [subject for _, subject in present]
-                return host.family.Branches(
-                    positive=carry(request.prompt, subjects, watch(host, present)),
-                    image_only=carry(request.negative_prompt, subjects),
-                    negative=negative,
+                return (
+                    carry(request.prompt, subjects, watch(host, present)),
+                    carry(request.negative_prompt, subjects),
+                    negative,
                 )
 
             return encode

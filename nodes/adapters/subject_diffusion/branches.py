@@ -124,11 +124,15 @@ class BranchEncoder:
     """The three branches for any set of an Encode's subjects."""
 
     def __init__(
-        self, texts: TextEncoder, adapter: Adapter, adapter_name: str, request: EncodeRequest
+        self,
+        texts: TextEncoder,
+        adapter: Adapter,
+        fused: FusedTextEncoder,
+        request: EncodeRequest,
     ) -> None:
         self._adapter = adapter
         self._request = request
-        self._fused = FusedTextEncoder(texts, adapter, adapter_name)
+        self._fused = fused
         self._negative_text = texts.encode(request.negative_prompt)
         self._negative = _carrying(self._negative_text, null_branch(adapter))
 
@@ -137,10 +141,10 @@ class BranchEncoder:
         request = self._request
         fused = self._fused.encode(request.prompt, subjects)
         branch = build_branch(subjects, self._adapter, request.box_coordinates)
-        return Branches(
-            positive=_carrying(fused.conditioning, branch, _watch(fused, present)),
-            image_only=_carrying(self._negative_text, branch),
-            negative=self._negative_of(subjects),
+        return (
+            _carrying(fused.conditioning, branch, _watch(fused, present)),
+            _carrying(self._negative_text, branch),
+            self._negative_of(subjects),
         )
 
     def _negative_of(self, subjects: list[Subject]) -> Conditioning:

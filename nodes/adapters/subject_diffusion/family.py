@@ -29,6 +29,7 @@ from ..family import (
 )
 from ..texts import TextEncoder
 from .branches import BranchEncoder, BranchSubjects, null_branch
+from .fused_text import FusedTextEncoder
 from .unet_patches import (
     CONV_IN_WEIGHT,
     AdapterModules,
@@ -57,6 +58,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         self.num_subjects = self.config.num_subjects
         self.reference_size = self.config.reference_size
         self.encoder_to_connect = _ENCODERS[self.config.base_family]
+        self._projector = adapter.build_projector()
         self._patchers: dict[tuple[Any, ...], Model] = {}
         self._differences: weakref.WeakKeyDictionary[Any, Patches] = weakref.WeakKeyDictionary()
 
@@ -137,7 +139,8 @@ class SubjectDiffusionAdapter(LoadedAdapter):
     def branch_encoder(
         self, texts: TextEncoder, request: EncodeRequest
     ) -> Callable[[Present], Branches]:
-        return BranchEncoder(texts, self.adapter, self.name, request).encode
+        fused = FusedTextEncoder(texts, self.config, self._projector, self.name)
+        return BranchEncoder(texts, self.adapter, fused, request).encode
 
     # MODEL
     def attach(self, model: Model, applied: AppliedAdapter) -> None:

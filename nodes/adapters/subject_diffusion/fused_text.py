@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ....subject_diffusion_core.checkpoint import Adapter
+from ....subject_diffusion_core.checkpoint import AdapterConfig
 from ....subject_diffusion_core.prompts import SubjectPrompt, build_prompt, tokenize_suffix
-from ....subject_diffusion_core.text_fusion import blend_towards_label
+from ....subject_diffusion_core.text_fusion import ImageEmbedProjector, blend_towards_label
 from ...host.comfy_types import Clip, Conditioning, Tokens
 from ...subjects.subject import Subject
 from ..texts import TextEncoder
@@ -123,12 +123,18 @@ class SubjectTokenizer:
 class FusedTextEncoder:
     """The paper's template, every placeholder replaced by its subject's image embedding."""
 
-    def __init__(self, texts: TextEncoder, adapter: Adapter, adapter_name: str) -> None:
+    def __init__(
+        self,
+        texts: TextEncoder,
+        config: AdapterConfig,
+        projector: ImageEmbedProjector,
+        adapter_name: str,
+    ) -> None:
         self._texts = texts
-        self._placeholder = adapter.config.placeholder
-        self._tokenizer = SubjectTokenizer(texts, adapter.config.placeholder_token_id)
-        _require_text_width(texts.clip, adapter, adapter_name)
-        self._projector = adapter.build_projector()
+        self._placeholder = config.placeholder
+        self._tokenizer = SubjectTokenizer(texts, config.placeholder_token_id)
+        _require_text_width(texts.clip, config.projector_out_dim, adapter_name)
+        self._projector = projector
 
     def encode(self, prompt: str, subjects: Sequence[Subject]) -> FusedText:
         """Prompt and one suffix a subject; without subjects the prompt alone."""
@@ -162,10 +168,9 @@ def _token_embedding(clip: Clip) -> Any:
     return encoder.transformer.get_input_embeddings()
 
 
-def _require_text_width(clip: Clip, adapter: Adapter, adapter_name: str) -> None:
+def _require_text_width(clip: Clip, wanted: int, adapter_name: str) -> None:
     """ComfyUI drops an embedding of another width with only a line in the log."""
     width = _token_embedding(clip).weight.shape[-1]
-    wanted = adapter.config.projector_out_dim
     if width != wanted:
         raise ValueError(
             f"clip: expected a text encoder of width {wanted} for the adapter '{adapter_name}', "

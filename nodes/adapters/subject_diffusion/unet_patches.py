@@ -10,7 +10,7 @@ The patches hold no state, so several threads may run them: what a run computes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
 
 import comfy.ops
 import torch
@@ -36,18 +36,6 @@ from ..family import ATTACHMENT_KEY
 CONV_IN_WEIGHT = "conv_in.weight"
 
 
-class GroundingTables(NamedTuple):
-    """What the gated layers need of a set of branches at every step of a run.
-
-    Attributes:
-        cached_tokens: block name -> keys and values, batch U.
-        token_bias: (U, T) for the attention logits, or None if all are zero.
-    """
-
-    cached_tokens: dict[str, CachedGroundingTokens]
-    token_bias: torch.Tensor | None
-
-
 class AdapterModules(nn.Module):
     """Grounding net, gated layers and the mask channel's kernel of one adapter."""
 
@@ -69,14 +57,14 @@ class AdapterModules(nn.Module):
         layer: GatedSelfAttention = self.gated_layers[self.block_names.index(block_name)]
         return layer
 
-    def grounding_tables(self, call: BranchCall, x: torch.Tensor) -> GroundingTables:
+    def cache_tokens(self, call: BranchCall, x: torch.Tensor) -> dict[str, CachedGroundingTokens]:
+        """Block name -> what its layer needs of the branches at every step of a run, batch U."""
         tokens, bias = _stack([self.grounding_tokens(part) for part in call.parts])
-        return GroundingTables(
-            cached_tokens={
-                name: self.gated_layer(name).cache_tokens(tokens.to(x)) for name in self.block_names
-            },
-            token_bias=None if bias is None else bias.to(x),
-        )
+        bias = None if bias is None else bias.to(x)
+        return {
+            name: replace(self.gated_layer(name).cache_tokens(tokens.to(x)), bias=bias)
+            for name in self.block_names
+        }
 
     def mask_features(self, call: BranchCall, h: torch.Tensor) -> torch.Tensor:
         """(U, channels, h, w): the mask channel's share of conv_in's output h."""
@@ -154,16 +142,13 @@ def make_middle_patch(
         if call is None or location not in block_names:
             return x
         name = block_names[location]
-        tables = call.once(
-            "grounding", lambda: modules.grounding_tables(call, x), x.dtype, x.device
-        )
+        cached = call.once("tokens", lambda: modules.cache_tokens(call, x), x.dtype, x.device)[name]
         has_positions = modules.config.query_positions
         rows = call.rows(x.device)
         return modules.gated_layer(name)(
             x,
-            _keys_of_samples(tables.cached_tokens[name], rows),
+            cached if rows is None else cached.of_samples(rows),
             strengths[name],
-            token_bias=_of_samples(tables.token_bias, rows),
             query_positions=positions_of(call, x, extra_options) if has_positions else None,
         )
 
@@ -183,8 +168,8 @@ def make_input_block_patch(
         features = call.once(
             "mask", lambda: modules.mask_features(call, h), h.shape[-2:], h.dtype, h.device
         )
-        of_samples = _of_samples(features, call.rows(h.device))
-        return h if of_samples is None else h + strength * of_samples
+        rows = call.rows(h.device)
+        return h + strength * (features if rows is None else features[rows])
 
     return input_block_patch
 
@@ -201,16 +186,3 @@ def _stack(
         stacked_bias.append(F.pad(bias, (0, missing), value=float("-inf")).cpu())
     bias = torch.cat(stacked_bias)
     return torch.cat(stacked_tokens), (bias if bool(bias.any()) else None)
-
-
-def _of_samples(table: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor | None:
-    """(U, ...) -> (B, ...); where sample i is part i, or there is one part, as it is."""
-    return table if table is None or rows is None else table[rows]
-
-
-def _keys_of_samples(
-    cached: CachedGroundingTokens, rows: torch.Tensor | None
-) -> CachedGroundingTokens:
-    if rows is None:
-        return cached
-    return CachedGroundingTokens(key=cached.key[rows], value=cached.value[rows])
