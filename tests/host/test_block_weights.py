@@ -43,11 +43,15 @@ def test_all_one_is_the_same_bit_for_bit(host: Host, base: Base, loaded: Any) ->
     assert torch.equal(predict(host, base, loaded, "all=1.0", 0.7), plain)
 
 
-def test_zero_is_a_block_without_an_adapter(host: Host, base: Base, loaded: Any) -> None:
+def test_zero_is_a_block_without_an_adapter(
+    host: Host, base: Base, loaded: Any, tmp_path: Path
+) -> None:
     """Gates of zero are the layer that adds nothing."""
     got = predict(host, base, loaded, "mid=0, 0=0")
     gates = host.make_base()
-    model, _ = host.apply_node.apply_adapter(gates.model, gates.clip, loaded)
+    twin = host.make_adapter(base, tmp_path)  # its gates are changed in place
+    assert twin.is_same(loaded)
+    model, _ = host.apply_node.apply_adapter(gates.model, gates.clip, twin)
     (patcher,) = model.get_additional_models()
     modules = patcher.model
     silent = [name for name in modules.block_names if name.startswith("mid")]

@@ -171,7 +171,7 @@ def test_constants_are_what_they_were(host: Host) -> None:
     """Saved layouts, warnings and previews rely on them."""
     assert host.layout_preview.COLOURS[:2] == ((255, 159, 64), (75, 192, 192))
     assert host.layout_preview.COLOURS[2:] == ((153, 102, 255), (255, 99, 132), (255, 205, 86))
-    warnings = host.node_warnings
+    warnings = host.subject_warnings
     limits = warnings.SMALLEST_AREA, warnings.LARGEST_AREA, warnings.MAX_IOU
     assert limits == (0.05, 0.70, 0.8)
     assert (host.layout_text.VERSION, host.layout_text.MAX_STRENGTH) == (1, 2.0)

@@ -47,7 +47,7 @@ def test_the_negative_stands_in_every_subjects_place(host: Host, encoder: Encode
     assert branch_of(host, plain[2]).is_null
     alone = host.image_encoding.encode_pictures(encoder.vision, NEGATIVE, None, encoder.loaded)
     assert branch.subject_valid.tolist() == [True, True, False, False]
-    assert torch.equal(branch.patch_embeds[:2], alone.patch_embeds.expand(2, -1, -1))
+    assert torch.equal(branch.patch_embeds[:2], alone["patch_embeds"].expand(2, -1, -1))
     assert branch.patch_embeds.shape == wanted.shape
     expected = torch.tensor([[0.1, 0.2, 0.5, 0.8], [0.5, 0.1, 0.9, 0.9]])
     torch.testing.assert_close(branch.subject_boxes_xyxy[:2], expected)

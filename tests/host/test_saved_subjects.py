@@ -105,7 +105,7 @@ def test_names_and_chains(host: Host, encoder: Encoder) -> None:
     assert [subject.name for subject in chain] == ["Subject 1", "Subject 2", "Subject 3"]
     assert chain[0] is first
     again = save_and_load(host, encoded(encoder, *chain))
-    views = [subject.embeds.views.patch_embeds for subject in (*chain[1:], *again[1:])]
+    views = [subject.embeds.tensors["patch_embeds"] for subject in (*chain[1:], *again[1:])]
     assert torch.equal(views[0], views[2]) and torch.equal(views[1], views[3])
 
 
@@ -138,9 +138,9 @@ def test_another_encoder_is_refused(host: Host, encoder: Encoder) -> None:
 
 def test_embeddings_of_another_shape_are_refused(host: Host, encoder: Encoder) -> None:
     (subject,) = encoded(encoder, make_subject(host))
-    views = subject.embeds.views
-    narrow = replace(views, patch_embeds=views.patch_embeds[..., :100])
-    changed = replace(subject, embeds=replace(subject.embeds, views=narrow))
+    tensors = subject.embeds.tensors
+    narrow = {**tensors, "patch_embeds": tensors["patch_embeds"][..., :100]}
+    changed = replace(subject, embeds=replace(subject.embeds, tensors=narrow))
     with pytest.raises(ValueError, match=r"Subject 1's embeddings: expected an encoder with 144 "):
         encoder.encode(changed)
     larger = replace(subject, embeds=replace(subject.embeds, reference_size=224))
