@@ -127,9 +127,9 @@ class SubjectDiffusionEncode(io.ComfyNode):
         )
         pieces = list(_encode_periods(texts, request, subjects, applied))
         return io.NodeOutput(
-            _join([(branches.positive, *when) for branches, *when in pieces], stock_positive),
-            _join([(branches.image_only, *when) for branches, *when in pieces], stock_negative),
-            _join([(branches.negative, *when) for branches, *when in pieces], stock_negative),
+            _join([(made.positive, start, end) for made, start, end in pieces], stock_positive),
+            _join([(made.image_only, start, end) for made, start, end in pieces], stock_negative),
+            _join([(made.negative, start, end) for made, start, end in pieces], stock_negative),
         )
 
 

@@ -10,7 +10,7 @@ The patches hold no state, so several threads may run them: what a run computes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import comfy.ops
 import torch
@@ -66,8 +66,7 @@ class AdapterModules(nn.Module):
         return self.mask_conv is not None
 
     def gated_layer(self, block_name: str) -> GatedSelfAttention:
-        layer: GatedSelfAttention = self.gated_layers[self.block_names.index(block_name)]
-        return layer
+        return cast(GatedSelfAttention, self.gated_layers[self.block_names.index(block_name)])
 
     def grounding_tables(self, call: BranchCall, x: torch.Tensor) -> GroundingTables:
         tokens, bias = _stack([self.grounding_tokens(part) for part in call.parts])
@@ -159,13 +158,14 @@ def make_middle_patch(
         )
         has_positions = modules.config.query_positions
         rows = call.rows(x.device)
-        return modules.gated_layer(name)(
+        out: torch.Tensor = modules.gated_layer(name)(
             x,
             _keys_of_samples(tables.cached_tokens[name], rows),
             strengths[name],
             token_bias=_of_samples(tables.token_bias, rows),
             query_positions=positions_of(call, x, extra_options) if has_positions else None,
         )
+        return out
 
     return middle_patch
 
