@@ -143,7 +143,7 @@ class Checks:
         yield self._tool("lint", "ruff", "check", ".")
         yield self._tool("format", "ruff", "format", "--check", ".")
         if (self._root / CORE_PACKAGE).is_dir():
-            yield self._tool("types", "mypy")
+            yield self._tool("types", "devtools.type_check")
         for suite in SUITES:
             if suite.files(self._root):
                 yield self._pytest(suite, temporary / f"{suite.folder.replace('/', '-')}.xml")

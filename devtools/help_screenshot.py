@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sys
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import FloatRect, sync_playwright
 
 MILLISECONDS = 180_000
-SIZE = {"width": 900, "height": 420}
 READY = (
     "() => window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSegment"
 )
@@ -55,7 +54,7 @@ def main(url: str, chromium: str, out: str) -> None:
         page.wait_for_function(READY)
         page.evaluate(BUILD)
         page.wait_for_timeout(3000)
-        clip = {"x": 75, "y": 150, **SIZE}
+        clip: FloatRect = {"x": 75, "y": 150, "width": 900, "height": 420}
         page.screenshot(path=out, type="jpeg", quality=80, clip=clip)
         browser.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
-from ..host.comfy_types import AdapterType, Clip, Model
+from ..host.comfy_types import AdapterType, Clip, Model, Patcher
 from .block_weights import parse_block_weights
 from .family import ATTACHMENT_KEY, AppliedAdapter, LoadedAdapter, applied_adapter
 
@@ -123,7 +123,7 @@ def apply_adapter(
     return model, clip
 
 
-def _require_unused(patcher: Model, kind: str) -> None:
+def _require_unused(patcher: Patcher, kind: str) -> None:
     there = applied_adapter(patcher)
     if there is not None:
         raise ValueError(

@@ -129,7 +129,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
         stock_texts = (stock_positive, stock_negative, stock_negative)
         return io.NodeOutput(
             *(
-                _join([(branches[index], *when) for branches, *when in pieces], stock)
+                _join([(made[index], start, end) for made, start, end in pieces], stock)
                 for index, stock in enumerate(stock_texts)
             )
         )

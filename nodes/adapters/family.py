@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ...subject_diffusion_core.files.header import FileHeader
-from ..host.comfy_types import Clip, ClipVision, Conditioning, Model, Patches
+from ..host.comfy_types import Clip, ClipVision, Conditioning, Model, Patcher, Patches
 from ..subjects.subject import Embeds, Subject
 from .texts import TextEncoder
 
@@ -144,13 +144,13 @@ class AdapterFamily:
     load: Callable[[FileHeader], LoadedAdapter]
 
 
-def applied_adapter(patcher: Model) -> AppliedAdapter | None:
+def applied_adapter(patcher: Patcher) -> AppliedAdapter | None:
     """The adapter on a MODEL or on the patcher of a CLIP, if there is one."""
     applied: AppliedAdapter | None = patcher.get_attachment(ATTACHMENT_KEY)
     return applied
 
 
-def require_adapter(patcher: Model, kind: str, node: str) -> AppliedAdapter:
+def require_adapter(patcher: Patcher, kind: str, node: str) -> AppliedAdapter:
     """The adapter on a MODEL or CLIP; `kind` and `node` name input and node in the error."""
     applied = applied_adapter(patcher)
     if applied is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import comfy.samplers
 import torch
@@ -12,6 +11,7 @@ from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.guidance import three_branch_guidance
+from ..host.comfy_types import Conditioning, Model, Options
 from .family import require_adapter
 
 NODE_NAME = "Subject-Diffusion Guider"
@@ -27,7 +27,9 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
     text_guidance_scale = 1.0
     image_guidance_scale = 1.0
 
-    def set_branches(self, positive: Any, image_only: Any, negative: Any) -> None:
+    def set_branches(
+        self, positive: Conditioning, image_only: Conditioning, negative: Conditioning
+    ) -> None:
         self.inner_set_conds({"positive": positive, "image_only": image_only, "negative": negative})
 
     def set_scales(self, text_guidance_scale: float, image_guidance_scale: float) -> None:
@@ -38,9 +40,9 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
         self,
         x: torch.Tensor,
         timestep: torch.Tensor,
-        model_options: dict[str, Any] | None = None,
+        model_options: Options | None = None,
         seed: int | None = None,
-        **_kwargs: Any,
+        **_kwargs: object,
     ) -> torch.Tensor:
         options = model_options or {}
         positive, image_only = self.conds["positive"], self.conds["image_only"]
@@ -117,10 +119,10 @@ class SubjectDiffusionGuider(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        positive: Any,
-        image_only: Any,
-        negative: Any,
+        model: Model,
+        positive: Conditioning,
+        image_only: Conditioning,
+        negative: Conditioning,
         text_guidance_scale: float,
         image_guidance_scale: float,
     ) -> io.NodeOutput:

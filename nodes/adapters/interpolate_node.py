@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import comfy.model_management
 import comfy.sample
 import comfy.utils
 import torch
 from comfy_api.latest import io
+
+from ..host.comfy_types import Guider, Latent, Noise, Sampler, Sampling
 
 NUM_TIMESTEPS = 1000
 
@@ -29,12 +30,12 @@ class Segment:
 class StripSampler:
     """Runs parts of one sampling; every part is an ordinary call of ComfyUI's sampler."""
 
-    sampler: Any
+    sampler: Sampler
     sigmas: torch.Tensor
     seed: int
     on_step: Callable[[], None]
 
-    def run(self, guider: Any, segment: Segment, first: int, last: int) -> Segment:
+    def run(self, guider: Guider, segment: Segment, first: int, last: int) -> Segment:
         """Steps first .. last - 1 with `guider`."""
         if first == last:
             return segment
@@ -90,12 +91,12 @@ class SubjectDiffusionInterpolate(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        noise: Any,
-        guider: Any,
-        plain_guider: Any,
-        sampler: Any,
+        noise: Noise,
+        guider: Guider,
+        plain_guider: Guider,
+        sampler: Sampler,
         sigmas: torch.Tensor,
-        latent_image: dict[str, Any],
+        latent_image: Latent,
         alphas: str,
     ) -> io.NodeOutput:
         if "noise_mask" in latent_image:
@@ -113,7 +114,7 @@ class SubjectDiffusionInterpolate(io.ComfyNode):
         samples = comfy.sample.fix_empty_latent_channels(
             guider.model_patcher, latent_image["samples"]
         )
-        latent = {**latent_image, "samples": samples}
+        latent: Latent = {**latent_image, "samples": samples}
         start = Segment(samples=samples, noise=noise.generate_noise(latent))
         progress = comfy.utils.ProgressBar(total_steps(cuts, len(sigmas) - 1))
         runner = StripSampler(
@@ -123,7 +124,7 @@ class SubjectDiffusionInterpolate(io.ComfyNode):
         return io.NodeOutput({**repeated_indices(latent, len(cuts)), "samples": torch.cat(strip)})
 
 
-def repeated_indices(latent: dict[str, Any], times: int) -> dict[str, Any]:
+def repeated_indices(latent: Latent, times: int) -> Latent:
     """The latent's entries for its batch, repeated: each picture keeps the index of its noise."""
     if "batch_index" not in latent:
         return latent
@@ -131,7 +132,7 @@ def repeated_indices(latent: dict[str, Any], times: int) -> dict[str, Any]:
 
 
 def sample_strip(
-    runner: StripSampler, guider: Any, plain_guider: Any, start: Segment, cuts: Sequence[int]
+    runner: StripSampler, guider: Guider, plain_guider: Guider, start: Segment, cuts: Sequence[int]
 ) -> list[torch.Tensor]:
     """For each cut the picture whose first `cut` steps have the subjects; equal steps run once."""
     last = len(runner.sigmas) - 1
@@ -152,7 +153,7 @@ def total_steps(cuts: Sequence[int], num_steps: int) -> int:
     return max(cuts) + sum(num_steps - cut for cut in set(cuts))
 
 
-def num_subject_steps(alpha: float, sigmas: torch.Tensor, sampling: Any) -> int:
+def num_subject_steps(alpha: float, sigmas: torch.Tensor, sampling: Sampling) -> int:
     """How many steps start at a timestep t > alpha * T, with T = 1000."""
     if alpha == 0.0:
         return len(sigmas) - 1

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..host.comfy_types import Clip, Conditioning, Patches, Tokens
+from ..host.comfy_types import Clip, Conditioning, Patches, Tokens, WordTokens
 from ..host.weight_diffs import without_patches
-
-WordTokens = dict[str, list[list[tuple[Any, float, int]]]]
 
 
 class TextEncoder:
@@ -28,7 +24,7 @@ class TextEncoder:
         """ComfyUI's chunks of (token, weight, number of the word), by text encoder; start, end and
         padding have the number 0."""
         if text not in self._words:
-            self._words[text] = self.clip.tokenize(text, return_word_ids=True)  # type: ignore[assignment]
+            self._words[text] = self.clip.tokenize(text, return_word_ids=True)
         return self._words[text]
 
     def encode(self, text: str) -> Conditioning:

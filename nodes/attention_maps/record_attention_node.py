@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import comfy.model_patcher
 import comfy.patcher_extension
@@ -15,7 +14,7 @@ from comfy_api.latest import io
 from ...subject_diffusion_core.attention_maps import token_column_probabilities
 from ..adapters.family import ATTACHMENT_KEY, require_adapter
 from ..host.attention_terms import AttentionCall, attach_attention_term
-from ..host.comfy_types import AttentionType, Executor, Model, Options
+from ..host.comfy_types import AttentionType, Control, Executor, Guider, Model, Options
 from ..host.sampling_run import BranchCall, WatchedText
 from ..host.unet_geometry import latent_size_of_block
 from .attention_record import AttentionHandle, AttentionRecorder, Range, parse_ranges
@@ -102,19 +101,21 @@ class RecordedCall:
     ranges: tuple[int, ...]
 
 
-def make_sampler_wrapper(handle: AttentionHandle, ranges: Sequence[Range]) -> Callable[..., Any]:
+def make_sampler_wrapper(
+    handle: AttentionHandle, ranges: Sequence[Range]
+) -> Callable[..., torch.Tensor]:
     """A wrapper for SAMPLER_SAMPLE: a fresh recorder for the run, its means for the handle."""
 
     def sampler_sample(
         executor: Executor,
-        guider: Any,
-        sigmas: Any,
-        extra_args: dict[str, Any],
-        callback: Any,
+        guider: Guider,
+        sigmas: torch.Tensor,
+        extra_args: Options,
+        callback: Callable[..., object] | None,
         noise: torch.Tensor,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
+        *args: object,
+        **kwargs: object,
+    ) -> torch.Tensor:
         sampling = guider.model_patcher.get_model_object("model_sampling")
         recorder = AttentionRecorder(ranges)
         run = RecordedRun(
@@ -145,13 +146,13 @@ def make_sampler_wrapper(handle: AttentionHandle, ranges: Sequence[Range]) -> Ca
 def watch_model_call(
     executor: Executor,
     x: torch.Tensor,
-    timesteps: Any = None,
-    context: Any = None,
-    y: Any = None,
-    control: Any = None,
+    timesteps: torch.Tensor | None = None,
+    context: torch.Tensor | None = None,
+    y: torch.Tensor | None = None,
+    control: Control | None = None,
     transformer_options: Options | None = None,
-    **kwargs: Any,
-) -> Any:
+    **kwargs: object,
+) -> torch.Tensor:
     """A wrapper for DIFFUSION_MODEL: decides once per call whether its layers are recorded."""
     options = dict(transformer_options or {})
     run: RecordedRun | None = options.pop(RECORD_KEY, None)

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import comfy.patcher_extension
 import torch
 
-from .comfy_types import Executor, Model, Options
+from .comfy_types import Attention, Control, Executor, Model, Options, Unet
 from .unet_geometry import Location, location_of_block, transformer_block_at
 
 OVERRIDE = "optimized_attention_override"
@@ -44,7 +44,8 @@ class AttentionCall:
 
     def split_heads(self, states: torch.Tensor) -> torch.Tensor:
         """(B, L, H*K) -> (B, H, L, K)."""
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        split: torch.Tensor = states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return split
 
 
 # (B, Q, H*K) to add to the layer's attention, or None for a term that only looks.
@@ -65,7 +66,9 @@ class _Layer:
 class _Mark:
     """Which layer of a UNet call attends next; lives as long as the call, in its options."""
 
-    def __init__(self, unet: Any, term: AttentionTerm, previous: Callable[..., Any] | None) -> None:
+    def __init__(
+        self, unet: Unet, term: AttentionTerm, previous: Callable[..., torch.Tensor] | None
+    ) -> None:
         self.unet = unet
         self._term = term
         self._previous = previous
@@ -85,8 +88,8 @@ class _Mark:
         key: torch.Tensor,
         value: torch.Tensor,
         heads: int,
-        *args: Any,
-        **kwargs: Any,
+        *args: object,
+        **kwargs: object,
     ) -> torch.Tensor:
         """ComfyUI calls this in place of `function`, at every attention of the UNet."""
         layer = self.take()
@@ -100,7 +103,9 @@ class _Mark:
         term = self._evaluate(layer, query, key, value, heads)
         return attended if term is None else attended + term
 
-    def behind_replaced(self, layer: _Layer, attention: Any, out: torch.Tensor) -> torch.Tensor:
+    def behind_replaced(
+        self, layer: _Layer, attention: Attention, out: torch.Tensor
+    ) -> torch.Tensor:
         """The output (B, Q, d) of a layer whose attention another node replaced, with the term."""
         term = self._evaluate(
             layer,
@@ -112,7 +117,7 @@ class _Mark:
         if term is None:
             return out
         bias = attention.to_out(term.new_zeros(1, 1, term.shape[-1]))
-        projected: torch.Tensor = attention.to_out(term)
+        projected = attention.to_out(term)
         return out + (projected - bias)
 
     def _evaluate(
@@ -150,13 +155,13 @@ def attach_attention_term(
     def diffusion_model(
         executor: Executor,
         x: torch.Tensor,
-        timesteps: Any = None,
-        context: Any = None,
-        y: Any = None,
-        control: Any = None,
+        timesteps: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+        control: Control | None = None,
         transformer_options: Options | None = None,
-        **kwargs: Any,
-    ) -> Any:
+        **kwargs: object,
+    ) -> torch.Tensor:
         options = dict(transformer_options or {})
         mark = _Mark(executor.class_obj, term, options.get(OVERRIDE))
         options |= {key: mark, OVERRIDE: mark.override}

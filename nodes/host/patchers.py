@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import comfy.model_patcher
 import comfy.ops
 import torch
 from torch import nn
 
-from .comfy_types import Model
+from .comfy_types import PatcherOf
+
+HeldModule = TypeVar("HeldModule", bound=nn.Module)
 
 
 def wrap_in_patcher(
-    model: nn.Module, load_device: torch.device, offload_device: torch.device
-) -> Model:
+    model: HeldModule, load_device: torch.device, offload_device: torch.device
+) -> PatcherOf[HeldModule]:
     """A ModelPatcher around the model, of the class that this ComfyUI uses for its own models.
 
     Newer versions choose between two classes when they start, so it is looked up at every call.
@@ -20,11 +24,13 @@ def wrap_in_patcher(
     patcher_class = getattr(
         comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher
     )
-    patcher: Model = patcher_class(model, load_device=load_device, offload_device=offload_device)
+    patcher: PatcherOf[HeldModule] = patcher_class(
+        model, load_device=load_device, offload_device=offload_device
+    )
     return patcher
 
 
-def with_manual_cast(module: nn.Module) -> nn.Module:
+def with_manual_cast(module: HeldModule) -> HeldModule:
     """Exchange linear layers and layer norms for ComfyUI's, which cast weights to the input."""
     for name, child in module.named_children():
         replacement = _manual_cast_layer(child)

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+Handler = TypeVar("Handler", bound=Callable[..., object])
 
 
-def prompt_server() -> Any | None:
+class Routes(Protocol):
+    """The addresses that it answers."""
+
+    def post(self, path: str) -> Callable[[Handler], Handler]: ...
+
+
+class PromptServer(Protocol):
+    """The parts of it that this pack relies on."""
+
+    routes: Routes
+    client_id: str | None
+
+    def send_progress_text(self, text: str, node_id: str, sid: str | None) -> None: ...
+
+
+def prompt_server() -> PromptServer | None:
     """The running `PromptServer`; None in a process that uses ComfyUI's modules without one."""
     # not imported: in a process without a server there is nobody to talk to
     server_module = sys.modules.get("server")

@@ -20,7 +20,7 @@ import comfy.patcher_extension
 import torch
 
 from ...subject_diffusion_core.errors import require_finite_tensor
-from .comfy_types import Entry, Executor, Model, Options
+from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Hook, Model, Options, Sampling
 from .schedule import HookBinder, sigma_bounds
 
 Frame = tuple[float, float, float, float]
@@ -83,7 +83,7 @@ class SamplingRun:
         self.latent_size = latent_size
         self.start_sigma = start_sigma
         self.end_sigma = end_sigma
-        self._tables: dict[Hashable, Any] = {}
+        self._tables: dict[Hashable, Any] = {}  # what each `make` gave
         self._lock = threading.Lock()
 
     def is_active(self, sigmas: torch.Tensor | None) -> bool:
@@ -117,7 +117,7 @@ class BranchCond:
     """A `model_conds` entry, with the interface of `comfy.conds.CONDRegular`.
 
     Attributes:
-        value: what the method says in this branch.
+        value: what the method says in this branch, a `BranchValue` of its own kind.
         text: where the subjects' words are, None where the branch's text names none.
         run: the sampling run that it takes part in, None before it begins.
         frame: the part of the picture that the conditioning covers, x1, y1, x2, y2 in 0..1.
@@ -137,14 +137,14 @@ class BranchCond:
         return BranchCond(value=self.value, text=text, run=run)
 
     def process_cond(
-        self, batch_size: int, area: Sequence[int] | None = None, **_kwargs: Any
+        self, batch_size: int, area: Sequence[int] | None = None, **_kwargs: object
     ) -> BranchCond:
         """The entry for one model call; `area` is (height, width, y, x) in latent cells."""
         if area is None or self.run is None:
             return replace(self, frame=WHOLE_PICTURE, batch_size=batch_size)
         return replace(self, frame=self.run.area_to_frame(area), batch_size=batch_size)
 
-    def can_concat(self, other: Any) -> bool:
+    def can_concat(self, other: object) -> bool:
         return isinstance(other, BranchCond) and other.run is self.run
 
     def concat(self, others: Sequence[BranchCond]) -> BranchCall:
@@ -192,7 +192,8 @@ class RunSettings:
     Attributes:
         key: of its conds, and of the calls in `transformer_options`.
         null: value of conditionings that say nothing.
-        require: raises a sentence where a value does not belong to this MODEL.
+        require: raises a sentence where a value does not belong to this MODEL; it gets values of
+            the method's own kind.
         start_percent, end_percent: the part of the sampling in which it acts.
         hook: its scheduled weight differences, None if there are none.
     """
@@ -202,9 +203,9 @@ class RunSettings:
     require: Callable[[Any], None] = field(default=lambda value: None)
     start_percent: float = 0.0
     end_percent: float = 1.0
-    hook: Any | None = None
+    hook: Hook | None = None
 
-    def new_run(self, latent_size: tuple[int, int], model_sampling: Any) -> SamplingRun:
+    def new_run(self, latent_size: tuple[int, int], model_sampling: Sampling) -> SamplingRun:
         start, end = self.start_percent, self.end_percent
         return SamplingRun(
             latent_size,
@@ -223,7 +224,7 @@ def attach_run(model: Model, settings: RunSettings) -> None:
     )
 
 
-def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., Any]:
+def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tensor]:
     """Every conditioning of the run gets the value of its branch (null, if it has none), so that
     all branches fit into one UNet call, and the run that all steps share."""
 
@@ -231,11 +232,11 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., Any]:
         executor: Executor,
         noise: torch.Tensor,
         latent_image: torch.Tensor,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
+        *args: object,
+        **kwargs: object,
+    ) -> torch.Tensor:
         require_finite_tensor("latent_image", latent_image, "the nodes that made the latent")
-        guider = executor.class_obj
+        guider: Guider = executor.class_obj
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
         binder = None if settings.hook is None else HookBinder(settings.hook)
@@ -254,7 +255,9 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., Any]:
     return outer_sample
 
 
-def make_diffusion_model_wrapper(settings: RunSettings, base_model: Any) -> Callable[..., Any]:
+def make_diffusion_model_wrapper(
+    settings: RunSettings, base_model: BaseModel
+) -> Callable[..., torch.Tensor]:
     """Takes the call of the merged conds and puts it into a copy of `transformer_options`.
 
     Args:
@@ -266,19 +269,23 @@ def make_diffusion_model_wrapper(settings: RunSettings, base_model: Any) -> Call
     def diffusion_model(
         executor: Executor,
         x: torch.Tensor,
-        timesteps: Any = None,
-        context: Any = None,
-        y: Any = None,
-        control: Any = None,
+        timesteps: torch.Tensor | None = None,
+        context: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+        control: Control | None = None,
         transformer_options: Options | None = None,
-        **kwargs: Any,
-    ) -> Any:
+        **kwargs: Any,  # the other conds, of any kind
+    ) -> torch.Tensor:
         options = dict(transformer_options or {})
-        call = kwargs.pop(settings.key, None) or null.process_cond(x.shape[0]).concat([])
-        if call.run is None:
+        call: BranchCall = kwargs.pop(settings.key, None) or null.process_cond(x.shape[0]).concat(
+            []
+        )
+        run = call.run
+        if run is None:
             size = (x.shape[-2], x.shape[-1])
-            call = replace(call, run=settings.new_run(size, base_model.model_sampling))
-        if call.run.is_active(options.get("sigmas")):
+            run = settings.new_run(size, base_model.model_sampling)
+            call = replace(call, run=run)
+        if run.is_active(options.get("sigmas")):
             _require_samples(call, x)
             options[settings.key] = call
         return executor(x, timesteps, context, y, control, options, **kwargs)

@@ -8,33 +8,31 @@ call.
 
 from __future__ import annotations
 
-from typing import Any
-
 import comfy.hooks
 import numpy as np
 
-from .comfy_types import Conditioning, Entry, Model, Patches
+from .comfy_types import Conditioning, Entry, Hook, HookGroup, Keyframes, Model, Patches, Sampling
 
 RANGE_MARK = "subject_diffusion_range"
 
 
 def add_scheduled_patches(
     model: Model, patches: Patches, strength: float, start_percent: float, end_percent: float
-) -> Any:
+) -> Hook:
     """Register differences on the MODEL that act between start and end; returns the hook."""
-    hook = comfy.hooks.WeightHook(strength_model=strength, strength_clip=0.0)
+    hook: Hook = comfy.hooks.WeightHook(strength_model=strength, strength_clip=0.0)
     hook.need_weight_init = False
     hook.hook_keyframe = _keyframes(start_percent, end_percent)
     model.add_hook_patches(hook, patches, strength)
     return hook
 
 
-def _keyframes(start_percent: float, end_percent: float) -> Any:
+def _keyframes(start_percent: float, end_percent: float) -> Keyframes:
     steps = [(0.0, 0.0)] if start_percent > 0.0 else []
     steps.append((start_percent, 1.0))
     if end_percent < 1.0:
         steps.append((end_percent, 0.0))
-    keyframes = comfy.hooks.HookKeyframeGroup()
+    keyframes: Keyframes = comfy.hooks.HookKeyframeGroup()
     for percent, strength in steps:
         # by default every keyframe is held for a step, also one that no step falls into
         keyframes.add(comfy.hooks.HookKeyframe(strength, start_percent=percent, guarantee_steps=0))
@@ -44,16 +42,16 @@ def _keyframes(start_percent: float, end_percent: float) -> Any:
 class HookBinder:
     """Adds one hook to all entries of a run; equal groups stay one object, so branches batch."""
 
-    def __init__(self, hook: Any) -> None:
+    def __init__(self, hook: Hook) -> None:
         # a clone for this run: ComfyUI's keyframes remember the last sigma they saw, across runs
         self._hook = hook.clone()
         self._hook.hook_keyframe = hook.hook_keyframe.clone()
-        self._groups: dict[int, Any] = {}
+        self._groups: dict[int, HookGroup] = {}
 
-    def group_for(self, existing: Any | None) -> Any:
+    def group_for(self, existing: HookGroup | None) -> HookGroup:
         """The group to use instead of `existing`, an entry's own HookGroup or None."""
         if id(existing) not in self._groups:
-            group = comfy.hooks.HookGroup()
+            group: HookGroup = comfy.hooks.HookGroup()
             group.add(self._hook)
             self._groups[id(existing)] = (
                 group if existing is None else existing.clone_and_combine(group)
@@ -75,7 +73,7 @@ def limit_to_range(
     return limited
 
 
-def sigma_bounds(entry: Entry, model_sampling: Any) -> Entry:
+def sigma_bounds(entry: Entry, model_sampling: Sampling) -> Entry:
     """Exact bounds of an entry that `limit_to_range` made.
 
     ComfyUI's ranges include both of their ends, so a step that falls on a boundary would use the

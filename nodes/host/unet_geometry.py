@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import comfy.model_sampling
 import comfy.utils
 
-from .comfy_types import Model, Options
+from .comfy_types import Model, Options, TransformerBlock, Unet
 
 _QUERY_WEIGHT = ".attn1.to_q.weight"
 Location = tuple[str, int, int]
@@ -100,15 +99,16 @@ def location_of_block(extra_options: Options) -> Location | None:
     return kind, number, extra_options.get("block_index", 0)
 
 
-def transformer_block_at(unet: Any, location: Location) -> Any:
+def transformer_block_at(unet: Unet, location: Location) -> TransformerBlock:
     """The transformer block itself, with `attn1` and `attn2`."""
     kind, number, index = location
     block = unet.middle_block if kind == "middle" else getattr(unet, f"{kind}_blocks")[number]
     (transformer,) = [part for part in block if hasattr(part, "transformer_blocks")]
-    return transformer.transformer_blocks[index]
+    found: TransformerBlock = transformer.transformer_blocks[index]
+    return found
 
 
-def _read_block(unet: Any, path: str) -> BlockGeometry:
+def _read_block(unet: Unet, path: str) -> BlockGeometry:
     """`path` is for example "input_blocks.1.1.transformer_blocks.0" or
     "middle_block.1.transformer_blocks.0"."""
     parts = path.split(".")

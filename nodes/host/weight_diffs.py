@@ -12,13 +12,13 @@ from collections.abc import Mapping
 
 import torch
 
-from .comfy_types import Clip, Model, Patches
+from .comfy_types import Clip, Patcher, Patches
 
 _TEXT_ENCODER_ANCHOR = "transformer.text_model.final_layer_norm.weight"
 
 
 def weight_differences(
-    patcher: Model, targets: Mapping[str, torch.Tensor], owner: str, argument: str
+    patcher: Patcher, targets: Mapping[str, torch.Tensor], owner: str, argument: str
 ) -> Patches:
     """Target minus *unpatched* base, for every parameter.
 

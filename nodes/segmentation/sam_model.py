@@ -7,7 +7,6 @@ import functools
 import pickle
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -94,7 +93,7 @@ def build_sam(geometry: SamGeometry) -> nn.Module:
     """The package's own classes at the size of the checkpoint, untrained."""
     modeling = import_segment_anything().modeling
     grid, image_size, width = geometry.grid, geometry.image_size, geometry.embed_dim
-    return modeling.Sam(
+    sam: nn.Module = modeling.Sam(
         image_encoder=modeling.ImageEncoderViT(
             img_size=image_size,
             patch_size=geometry.patch_size,
@@ -129,6 +128,7 @@ def build_sam(geometry: SamGeometry) -> nn.Module:
         pixel_mean=list(PIXEL_MEAN),
         pixel_std=list(PIXEL_STD),
     )
+    return sam
 
 
 def import_segment_anything() -> ModuleType:
@@ -140,22 +140,24 @@ def import_segment_anything() -> ModuleType:
             "segmenter: expected the Python package segment-anything, got none. Install it into "
             "ComfyUI's Python with `python -m pip install segment-anything` and restart ComfyUI."
         ) from None
-    return segment_anything
+    package: ModuleType = segment_anything
+    return package
 
 
 def _read_weights(path: str) -> StateDict:
     """Tensors only: a pickle that holds anything else is refused."""
     name = Path(path).name
     try:
-        state: Any = comfy.utils.load_torch_file(path, safe_load=True)
+        state: object = comfy.utils.load_torch_file(path, safe_load=True)
     except LOAD_ERRORS as error:
         first_line = (str(error).splitlines() or [""])[0][:160]
         raise CheckpointError(
             f"{name}: expected an intact .safetensors or .pth file that holds tensors only, got "
             f"one that does not load ({type(error).__name__}: {first_line}). Download it again."
         ) from None
-    is_state = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
-    if not is_state:
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
         raise CheckpointError(
             f"{name}: expected named tensors, got {type(state).__name__}. Choose another file from "
             "models/sams."

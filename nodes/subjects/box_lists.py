@@ -14,7 +14,7 @@ from .subject import Subjects
 ARGUMENT = "boxes"
 
 
-def assign_boxes(subjects: Subjects, value: Any) -> Subjects:
+def assign_boxes(subjects: Subjects, value: object) -> Subjects:
     """Give the boxes in `value` to the subjects, in order.
 
     Args:
@@ -38,7 +38,7 @@ def assign_boxes(subjects: Subjects, value: Any) -> Subjects:
     )
 
 
-def _separate(value: Any) -> list[Any]:
+def _separate(value: object) -> list[object]:
     """The single boxes in a value, each still as it was written."""
     if isinstance(value, torch.Tensor):
         if is_mask(value):
@@ -68,6 +68,7 @@ def _separate(value: Any) -> list[Any]:
 
 
 def _is_number(item: Any) -> bool:
+    """Whether `float` takes it; anything may be asked."""
     try:
         float(item)
     except (TypeError, ValueError):

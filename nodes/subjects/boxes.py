@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -55,7 +55,7 @@ class Box:
         return Box(x1=edges[0], y1=edges[1], x2=edges[2], y2=edges[3])
 
 
-def parse_box(value: Any, owner: str) -> Box | None:
+def parse_box(value: object, owner: str) -> Box | None:
     """Read one box.
 
     Four numbers (as text, JSON or a list) and a dictionary with x1, y1, x2, y2 are fractions in
@@ -115,7 +115,7 @@ def is_mask(value: torch.Tensor) -> bool:
     return value.ndim >= 2 and value.shape[-1] != 4
 
 
-def parse_text(text: str, argument: str) -> Any:
+def parse_text(text: str, argument: str) -> object:
     """JSON, or numbers with commas or spaces between them; `argument` is what errors call it."""
     text = text.strip()
     if not text:
@@ -134,7 +134,7 @@ def parse_text(text: str, argument: str) -> Any:
         ) from None
 
 
-def _box_from_mapping(value: Mapping[str, Any]) -> Box | None:
+def _box_from_mapping(value: Mapping[str, object]) -> Box | None:
     if all(key in value for key in CORNER_KEYS):
         return _box_from_numbers([value[key] for key in CORNER_KEYS])
     if not all(key in value for key in PIXEL_KEYS):
@@ -146,14 +146,14 @@ def _box_from_mapping(value: Mapping[str, Any]) -> Box | None:
     return Box(x1=x, y1=y, x2=x + width, y2=y + height, unit="pixels")
 
 
-def _box_from_numbers(value: Any) -> Box | None:
+def _box_from_numbers(value: object) -> Box | None:
     numbers = _numbers(value)
     if numbers is None:
         return None
     return Box(x1=numbers[0], y1=numbers[1], x2=numbers[2], y2=numbers[3])
 
 
-def _numbers(value: Any) -> list[float] | None:
+def _numbers(value: object) -> list[float] | None:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
         return None
     try:

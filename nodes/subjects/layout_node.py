@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 from comfy_api.latest import io
 
@@ -98,7 +97,7 @@ class SubjectDiffusionLayout(io.ComfyNode):
         height: int,
         mode: str = MODES[0],
         place_seed: int = 0,
-        boxes: Any = None,
+        boxes: object = None,
         layout: str = "",
     ) -> io.NodeOutput:
         in_fractions = tuple(

@@ -18,6 +18,8 @@ from ..host.prompt_server import prompt_server
 from .layout_constants import CONSTANTS
 from .placement import MODES, Edges, OwnPlace, find_places
 
+# JSON of any form: what is wrong in it shows when it is used.
+Json = Any
 ROUTE = "/subject_diffusion/places"
 
 
@@ -37,7 +39,7 @@ async def _answer(request: web.Request) -> web.Response:
     return web.json_response(places)
 
 
-def answer_question(question: Any) -> list[Edges | None]:
+def answer_question(question: Json) -> list[Edges | None]:
     """A box in fractions for each subject, None where only a run can know.
 
     Args:
@@ -66,7 +68,7 @@ def answer_question(question: Any) -> list[Edges | None]:
     return find_places(given, own, mode, seed, width, height)
 
 
-def _own_place(content: Mapping[str, Any] | None) -> OwnPlace | None:
+def _own_place(content: Mapping[str, Json] | None) -> OwnPlace | None:
     if content is None:
         return None
     return OwnPlace(
@@ -74,18 +76,18 @@ def _own_place(content: Mapping[str, Any] | None) -> OwnPlace | None:
     )
 
 
-def _box(value: Any) -> Edges | None:
+def _box(value: Json) -> Edges | None:
     return None if value is None else _edges(value)
 
 
-def _edges(value: Any) -> Edges:
+def _edges(value: Json) -> Edges:
     x1, y1, x2, y2 = value
     if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
         raise ValueError(f"the edges {value}")
     return x1, y1, x2, y2
 
 
-def _sizes(width: Any, height: Any) -> tuple[float, float]:
+def _sizes(width: Json, height: Json) -> tuple[float, float]:
     if not (0 < width < math.inf and 0 < height < math.inf):
         raise ValueError(f"the size {width} x {height}")
     return width, height

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 from .layout_preview import cut_out
 from .placement import content_edges
@@ -14,7 +13,9 @@ KEY = "subject_diffusion_layout"
 LONG_SIDE = 96
 
 
-def report_layout(subjects: Subjects, width: int, height: int) -> dict[str, list[Any]]:
+def report_layout(
+    subjects: Subjects, width: int, height: int
+) -> dict[str, list[dict[str, object]]]:
     """For ComfyUI's "executed" message.
 
     Args:
@@ -32,7 +33,7 @@ def report_layout(subjects: Subjects, width: int, height: int) -> dict[str, list
     }
 
 
-def _report_subject(subject: Subject) -> dict[str, Any]:
+def _report_subject(subject: Subject) -> dict[str, object]:
     return {
         "label": subject.label,
         "box": None if subject.box is None else list(subject.box.edges),

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeGuard
 
 from .boxes import Box, parse_box
 from .layout_constants import CONSTANTS
@@ -86,7 +86,7 @@ def apply_layout(subjects: Subjects, places: tuple[Place, ...]) -> Subjects:
     )
 
 
-def _place(entry: Any, index: int) -> Place:
+def _place(entry: object, index: int) -> Place:
     owner = f"layout, {subject_name(index)}"
     if entry is None:
         return Place()
@@ -104,7 +104,7 @@ def _place(entry: Any, index: int) -> Place:
     )
 
 
-def _box(value: Any, owner: str) -> Box | None:
+def _box(value: object, owner: str) -> Box | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_number, value)):
@@ -116,7 +116,7 @@ def _box(value: Any, owner: str) -> Box | None:
 
 
 def _number(
-    entry: Mapping[str, Any], key: str, default: float, largest: float, owner: str
+    entry: Mapping[str, object], key: str, default: float, largest: float, owner: str
 ) -> float:
     value = entry.get(key, default)
     if not _is_number(value) or not 0.0 <= value <= largest:
@@ -127,12 +127,12 @@ def _number(
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     """NaN, infinity and what is too large for any picture are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
 
 
-def _refuse_other_keys(owner: str, entry: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _refuse_other_keys(owner: str, entry: Mapping[str, object], known: tuple[str, ...]) -> None:
     others = [key for key in entry if key not in known]
     if others:
         raise ValueError(
@@ -141,6 +141,6 @@ def _refuse_other_keys(owner: str, entry: Mapping[str, Any], known: tuple[str, .
         )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

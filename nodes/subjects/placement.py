@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .boxes import CORNER_KEYS, Box, mask_edges
+from .boxes import Box, mask_edges
 from .subject import Subject, Subjects
 
 MODES = ("given", "reference", "random")
@@ -64,7 +64,8 @@ def place_subjects(
             assert edges is not None  # all is known of these subjects
             _warn_about_overlap(subject, edges, taken)
             taken.append(edges)
-            subject = replace(subject, box=Box(**dict(zip(CORNER_KEYS, edges, strict=True))))
+            x1, y1, x2, y2 = edges
+            subject = replace(subject, box=Box(x1=x1, y1=y1, x2=x2, y2=y2))
         placed.append(subject)
     return tuple(placed)
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import comfy.clip_vision
 import comfy.model_management
 import torch
@@ -29,8 +27,9 @@ class TinyClipVision:
         self.model.to(offload_device)
         self.patcher = wrap_in_patcher(self.model, self.load_device, offload_device)
 
-    def load_sd(self, sd: dict[str, torch.Tensor]) -> Any:
-        return self.model.load_state_dict(sd, strict=False)
+    def load_sd(self, sd: dict[str, torch.Tensor]) -> tuple[list[str], list[str]]:
+        keys: tuple[list[str], list[str]] = self.model.load_state_dict(sd, strict=False)
+        return keys
 
     def get_sd(self) -> dict[str, torch.Tensor]:
         return self.model.state_dict()

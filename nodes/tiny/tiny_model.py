@@ -21,7 +21,11 @@ import torch
 from ...subject_diffusion_core.errors import CheckpointError
 from ...subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from ...subject_diffusion_core.tiny.tiny_base import TinyBase
+from ..host.comfy_types import Clip, Model, Vae
 from ..host.patchers import wrap_in_patcher
+
+# diffusers' and ComfyUI's arguments, as JSON has them.
+Config = dict[str, Any]
 
 
 class TinyLatentFormat(comfy.latent_formats.LatentFormat):
@@ -34,16 +38,16 @@ class TinyLatentFormat(comfy.latent_formats.LatentFormat):
 class TinyModelConfig(comfy.supported_models.SD20):
     """A small UNet of Stable Diffusion 2's kind, with any number of latent channels."""
 
-    unet_config: ClassVar[dict[str, Any]] = {}
-    unet_extra_config: ClassVar[dict[str, Any]] = {}
+    unet_config: ClassVar[Config] = {}
+    unet_extra_config: ClassVar[Config] = {}
     latent_format = TinyLatentFormat
 
-    def __init__(self, unet_config: dict[str, Any], prediction_type: str) -> None:
+    def __init__(self, unet_config: Config, prediction_type: str) -> None:
         super().__init__(unet_config)
         self.prediction_type = prediction_type
         self.latent_format = TinyLatentFormat(unet_config["in_channels"])
 
-    def model_type(self, state_dict: Any, prefix: str = "") -> comfy.model_base.ModelType:
+    def model_type(self, state_dict: object, prefix: str = "") -> comfy.model_base.ModelType:
         types = comfy.model_base.ModelType
         return types.V_PREDICTION if self.prediction_type == "v_prediction" else types.EPS
 
@@ -52,7 +56,7 @@ class TinyModelConfig(comfy.supported_models.SD20):
         return False
 
 
-def build_model(tiny_base: TinyBase) -> Any:
+def build_model(tiny_base: TinyBase) -> Model:
     """The UNet as a MODEL."""
     unet_config = comfy_unet_config(tiny_base.config["unet"])
     parameters = sum(tensor.numel() for tensor in tiny_base.unet.values())
@@ -71,7 +75,7 @@ def build_model(tiny_base: TinyBase) -> Any:
     return wrap_in_patcher(model, load_device, comfy.model_management.unet_offload_device())
 
 
-def comfy_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def comfy_unet_config(config: Mapping[str, Any]) -> Config:
     """diffusers' arguments of a UNet2DConditionModel -> those of ComfyUI's UNetModel."""
     channels = list(config["block_out_channels"])
     levels, layers = len(channels), config["layers_per_block"]
@@ -112,7 +116,7 @@ def comfy_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def build_clip(tiny_base: TinyBase) -> Any:
+def build_clip(tiny_base: TinyBase) -> Clip:
     """The text encoder as a CLIP; it is so small that it always runs in float32."""
     config = dict(tiny_base.config["text_encoder"])
     config.setdefault("eos_token_id", 49407)
@@ -129,7 +133,7 @@ def build_clip(tiny_base: TinyBase) -> Any:
         functools.partial(comfy.sd1_clip.SD1ClipModel, clip_model=encoder),
     )
     parameters = sum(tensor.numel() for tensor in tiny_base.text_encoder.values())
-    clip = comfy.sd.CLIP(
+    clip: Clip = comfy.sd.CLIP(
         target,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         parameters=parameters,
@@ -142,14 +146,14 @@ def build_clip(tiny_base: TinyBase) -> Any:
     return clip
 
 
-def build_vae(tiny_base: TinyBase) -> Any:
+def build_vae(tiny_base: TinyBase) -> Vae:
     """The autoencoder as a VAE."""
     autoencoder = BlockAutoencoder.from_config(tiny_base.config["vae"]).eval().requires_grad_(False)
     load = functools.partial(autoencoder.load_state_dict, strict=False)
     _load_weights("vae", load, tiny_base.vae)
     # ComfyUI makes a VAE only around networks it knows: one of them lends ours its place
     known = comfy.taesd.taesd.TAESD(latent_channels=autoencoder.latent_channels)
-    vae = comfy.sd.VAE(sd=known.state_dict())
+    vae: Vae = comfy.sd.VAE(sd=known.state_dict())
     vae.first_stage_model = autoencoder.to(vae.vae_dtype)
     vae.patcher = wrap_in_patcher(autoencoder, vae.device, vae.patcher.offload_device)
     return vae

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from ....subject_diffusion_core import checkpoint
 from ....subject_diffusion_core.files.adapter_config import METHOD
 from ....subject_diffusion_core.files.header import FileHeader
-from ...host.comfy_types import Clip, ClipVision, Model, Patches
+from ...host.comfy_types import Clip, ClipVision, Model, Patcher, PatcherOf, Patches
 from ...host.patchers import wrap_in_patcher
 from ...host.sampling_run import RunSettings, attach_run
 from ...host.schedule import add_scheduled_patches
@@ -59,8 +58,10 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         self.reference_size = self.config.reference_size
         self.encoder_to_connect = _ENCODERS[self.config.base_family]
         self._projector = adapter.build_projector()
-        self._patchers: dict[tuple[Any, ...], Model] = {}
-        self._differences: weakref.WeakKeyDictionary[Any, Patches] = weakref.WeakKeyDictionary()
+        self._patchers: dict[
+            tuple[torch.dtype, torch.device, torch.device], PatcherOf[AdapterModules]
+        ] = {}
+        self._differences: weakref.WeakKeyDictionary[object, Patches] = weakref.WeakKeyDictionary()
 
     @property
     def fingerprint(self) -> str:
@@ -101,7 +102,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
     # base
     def require_base(self, model: Model) -> None:
         geometry, config = read_unet_geometry(model), self.config
-        checks: list[tuple[str, Any, Any]] = [
+        checks: list[tuple[str, object, object]] = [
             ("input channels", config.latent_channels, geometry.in_channels),
             ("text width", config.cross_attention_dim, geometry.cross_attention_dim),
             ("prediction", config.prediction_type, geometry.prediction_type),
@@ -153,7 +154,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         else:
             hook = add_scheduled_patches(model, diffs, applied.strength, start, end)
         patcher = self._patcher_for(model)
-        modules: AdapterModules = patcher.model
+        modules = patcher.model
         model.set_additional_models(ATTACHMENT_KEY, [patcher.clone()])
         attach_run(
             model,
@@ -171,7 +172,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         model.set_model_patch(middle_patch, "middle_patch")
         model.set_model_input_block_patch(make_input_block_patch(modules, applied.strength))
 
-    def _patcher_for(self, model: Model) -> Model:
+    def _patcher_for(self, model: Model) -> PatcherOf[AdapterModules]:
         """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""
         dtype = model.model.manual_cast_dtype or model.model_dtype()
         key = (dtype, model.load_device, model.offload_device)
@@ -181,7 +182,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         return self._patchers[key]
 
     def _differences_to(
-        self, patcher: Model, targets: dict[str, torch.Tensor], argument: str
+        self, patcher: Patcher, targets: dict[str, torch.Tensor], argument: str
     ) -> Patches:
         """Of one base: its unpatched weights never change."""
         base = patcher.model

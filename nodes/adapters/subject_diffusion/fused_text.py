@@ -5,18 +5,16 @@ a position known by construction."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
 from ....subject_diffusion_core.checkpoint import AdapterConfig
 from ....subject_diffusion_core.prompts import SubjectPrompt, build_prompt, tokenize_suffix
 from ....subject_diffusion_core.text_fusion import ImageEmbedProjector, blend_towards_label
-from ...host.comfy_types import Clip, Conditioning, Tokens
+from ...host.comfy_types import Clip, Conditioning, Token, TokenEmbedding, Tokens
 from ...subjects.subject import Subject
 from ..texts import TextEncoder
-
-Token = tuple[Any, float]
 
 
 class FusedText(NamedTuple):
@@ -104,7 +102,8 @@ class SubjectTokenizer:
     def plain_ids(self, text: str) -> list[int]:
         """Token ids of a text in which parentheses and colons mean nothing."""
         escaped = text.replace("(", "\\(").replace(")", "\\)")
-        return [token for content in self._contents(escaped) for token, _ in content]
+        # an embedding that a label names passes for an id
+        return [cast(int, token) for content in self._contents(escaped) for token, _ in content]
 
     def _contents(self, text: str) -> list[list[Token]]:
         """ComfyUI's chunks of a text without start, end and padding."""
@@ -163,9 +162,10 @@ class FusedTextEncoder:
         return embed
 
 
-def _token_embedding(clip: Clip) -> Any:
+def _token_embedding(clip: Clip) -> TokenEmbedding:
     encoder = getattr(clip.cond_stage_model, clip.cond_stage_model.clip)
-    return encoder.transformer.get_input_embeddings()
+    table: TokenEmbedding = encoder.transformer.get_input_embeddings()
+    return table
 
 
 def _require_text_width(clip: Clip, wanted: int, adapter_name: str) -> None:

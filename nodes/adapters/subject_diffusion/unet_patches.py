@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import comfy.ops
 import torch
@@ -54,8 +55,7 @@ class AdapterModules(nn.Module):
         return self.mask_conv is not None
 
     def gated_layer(self, block_name: str) -> GatedSelfAttention:
-        layer: GatedSelfAttention = self.gated_layers[self.block_names.index(block_name)]
-        return layer
+        return cast(GatedSelfAttention, self.gated_layers[self.block_names.index(block_name)])
 
     def cache_tokens(self, call: BranchCall, x: torch.Tensor) -> dict[str, CachedGroundingTokens]:
         """Block name -> what its layer needs of the branches at every step of a run, batch U."""
@@ -145,12 +145,13 @@ def make_middle_patch(
         cached = call.once("tokens", lambda: modules.cache_tokens(call, x), x.dtype, x.device)[name]
         has_positions = modules.config.query_positions
         rows = call.rows(x.device)
-        return modules.gated_layer(name)(
+        out: torch.Tensor = modules.gated_layer(name)(
             x,
             cached if rows is None else cached.of_samples(rows),
             strengths[name],
             query_positions=positions_of(call, x, extra_options) if has_positions else None,
         )
+        return out
 
     return middle_patch
 
