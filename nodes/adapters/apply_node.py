@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ..host.comfy_types import AdapterType, Clip, Model, Patcher
+from ..host.schedule import make_hook
 from .block_weights import parse_block_weights
 from .family import ATTACHMENT_KEY, AppliedAdapter, LoadedAdapter, applied_adapter
 
@@ -106,6 +107,7 @@ def apply_adapter(
     adapter.require_base(model)
     _require_unused(model, "model")
     _require_unused(clip.patcher, "clip")
+    is_switched = adapter.changes_weights and (start_percent > 0.0 or end_percent < 1.0)
     applied = AppliedAdapter(
         loaded=adapter,
         strength=strength,
@@ -113,6 +115,7 @@ def apply_adapter(
         end_percent=end_percent,
         text_patches=adapter.text_patches(clip),
         block_strengths={name: strength * weight for name, weight in weights.items()},
+        hook=make_hook(strength, start_percent, end_percent) if is_switched else None,
     )
     model, clip = model.clone(), clip.clone()
     model.set_attachments(ATTACHMENT_KEY, applied)

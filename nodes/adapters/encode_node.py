@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
 from ..host.node_warnings import show_warnings
-from ..host.schedule import limit_to_range
+from ..host.schedule import HookBinder, limit_to_range
 from ..subjects.periods import split_into_periods
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
 from ..subjects.subject_warnings import box_warnings, label_warnings
@@ -127,12 +127,13 @@ class SubjectDiffusionEncode(io.ComfyNode):
         )
         pieces = list(_encode_periods(texts, request, subjects, applied))
         stock_texts = (stock_positive, stock_negative, stock_negative)
-        return io.NodeOutput(
-            *(
-                _join([(made[index], start, end) for made, start, end in pieces], stock)
-                for index, stock in enumerate(stock_texts)
-            )
-        )
+        joined = [
+            _join([(made[index], start, end) for made, start, end in pieces], stock)
+            for index, stock in enumerate(stock_texts)
+        ]
+        if applied.hook is not None:
+            joined = list(map(HookBinder(applied.hook).bind, joined))
+        return io.NodeOutput(*joined)
 
 
 def _encode_periods(

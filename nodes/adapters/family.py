@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ...subject_diffusion_core.files.header import FileHeader
-from ..host.comfy_types import Clip, ClipVision, Conditioning, Model, Patcher, Patches
+from ..host.comfy_types import Clip, ClipVision, Conditioning, Hook, Model, Patcher, Patches
 from ..subjects.subject import Embeds, Subject
 from .texts import TextEncoder
 
@@ -50,6 +50,7 @@ class LoadedAdapter(ABC):
         reference_size: side of the pictures that the image encoder gets, in pixels.
         encoder_to_connect: what errors about the image encoder ask for.
         needs_boxes: whether every subject must have a box.
+        changes_weights: whether `attach` puts differences on the UNet's weights.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LoadedAdapter(ABC):
     reference_size: int
     encoder_to_connect: str
     needs_boxes: bool = True
+    changes_weights: bool = False
 
     @property
     @abstractmethod
@@ -111,6 +113,7 @@ class AppliedAdapter:
         start_percent, end_percent: the part of sampling in which the adapter is on.
         text_patches: parameter name -> the patch that this adapter put on the CLIP.
         block_strengths: block name -> strength of the adapter there.
+        hook: switches weight differences at start and end; None if nothing is to be switched.
     """
 
     loaded: LoadedAdapter
@@ -119,6 +122,7 @@ class AppliedAdapter:
     end_percent: float
     text_patches: Patches
     block_strengths: dict[str, float]
+    hook: Hook | None
 
     @property
     def is_active(self) -> bool:

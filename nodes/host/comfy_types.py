@@ -83,8 +83,10 @@ class Keyframes(Protocol):
 class Hook(Protocol):
     """A WeightHook."""
 
+    hook_ref: object
     hook_keyframe: Keyframes
     need_weight_init: bool
+    weights: Patches | None
 
     def clone(self) -> Hook: ...
 
@@ -92,8 +94,9 @@ class Hook(Protocol):
 class HookGroup(Protocol):
     """What an entry has under "hooks"."""
 
+    hooks: list[Hook]
+
     def add(self, hook: Hook) -> None: ...
-    def clone_and_combine(self, other: HookGroup) -> HookGroup: ...
 
 
 class Patcher(Protocol):
@@ -103,6 +106,11 @@ class Patcher(Protocol):
     offload_device: torch.device
     patches: dict[str, list[PatchEntry]]
     patches_uuid: uuid.UUID
+    # unpatched weights, while patches or hooks are on the model
+    backup: Mapping[str, Any]
+    hook_backup: Mapping[str, Any]
+    # what loads the same weights again, and its arguments
+    cached_patcher_init: tuple[Callable[..., object], tuple[object, ...]]
 
     @property
     def model(self) -> object: ...
@@ -110,8 +118,6 @@ class Patcher(Protocol):
     def model_dtype(self) -> torch.dtype: ...
     def model_state_dict(self) -> Mapping[str, torch.Tensor]: ...
 
-    # a weight with what converts it, and behind it the patches
-    def get_key_patches(self) -> Mapping[str, list[Any]]: ...
     @overload
     def get_model_object(self, name: Literal["model_sampling"]) -> Sampling: ...
     @overload

@@ -15,15 +15,19 @@ HeldModule = TypeVar("HeldModule", bound=nn.Module)
 
 
 def wrap_in_patcher(
-    model: HeldModule, load_device: torch.device, offload_device: torch.device
+    model: HeldModule,
+    load_device: torch.device,
+    offload_device: torch.device,
+    disable_dynamic: bool = False,
 ) -> PatcherOf[HeldModule]:
     """A ModelPatcher around the model, of the class that this ComfyUI uses for its own models.
 
-    Newer versions choose between two classes when they start, so it is looked up at every call.
+    Newer versions choose between two classes when they start, so it is looked up at every call;
+    with `disable_dynamic` it is the one that lets weights be switched in mid-run.
     """
-    patcher_class = getattr(
-        comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher
-    )
+    patcher_class = comfy.model_patcher.ModelPatcher
+    if not disable_dynamic:
+        patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", patcher_class)
     patcher: PatcherOf[HeldModule] = patcher_class(
         model, load_device=load_device, offload_device=offload_device
     )

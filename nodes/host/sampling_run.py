@@ -239,7 +239,7 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
         guider: Guider = executor.class_obj
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
-        binder = None if settings.hook is None else HookBinder(settings.hook)
+        binder = None if settings.hook is None else HookBinder.for_run(settings.hook)
         guider.conds = {
             branch: [
                 _prepare(sigma_bounds(entry, sampling), settings, run, binder) for entry in entries

@@ -11,19 +11,21 @@ from __future__ import annotations
 import comfy.hooks
 import numpy as np
 
-from .comfy_types import Conditioning, Entry, Hook, HookGroup, Keyframes, Model, Patches, Sampling
+from .comfy_types import Conditioning, Entry, Hook, HookGroup, Keyframes, Sampling
 
 RANGE_MARK = "subject_diffusion_range"
 
 
-def add_scheduled_patches(
-    model: Model, patches: Patches, strength: float, start_percent: float, end_percent: float
-) -> Hook:
-    """Register differences on the MODEL that act between start and end; returns the hook."""
+def make_hook(strength: float, start_percent: float, end_percent: float) -> Hook:
+    """A hook for weight differences that act between start and end.
+
+    The differences are registered on a MODEL (`add_hook_patches`); the hook itself has none, so
+    that a MODEL that does not know it takes conditionings that carry it.
+    """
     hook: Hook = comfy.hooks.WeightHook(strength_model=strength, strength_clip=0.0)
     hook.need_weight_init = False
+    hook.weights = {}
     hook.hook_keyframe = _keyframes(start_percent, end_percent)
-    model.add_hook_patches(hook, patches, strength)
     return hook
 
 
@@ -40,23 +42,42 @@ def _keyframes(start_percent: float, end_percent: float) -> Keyframes:
 
 
 class HookBinder:
-    """Adds one hook to all entries of a run; equal groups stay one object, so branches batch."""
+    """Adds one hook to many entries; equal groups stay one object, so branches batch."""
 
     def __init__(self, hook: Hook) -> None:
-        # a clone for this run: ComfyUI's keyframes remember the last sigma they saw, across runs
-        self._hook = hook.clone()
-        self._hook.hook_keyframe = hook.hook_keyframe.clone()
-        self._groups: dict[int, HookGroup] = {}
+        self._hook = hook
+        self._groups: dict[int, tuple[HookGroup | None, HookGroup]] = {}
+
+    @classmethod
+    def for_run(cls, hook: Hook) -> HookBinder:
+        """With a clone: ComfyUI's keyframes remember the last sigma they saw, and nothing resets
+        them."""
+        clone = hook.clone()
+        clone.hook_keyframe = hook.hook_keyframe.clone()
+        return cls(clone)
 
     def group_for(self, existing: HookGroup | None) -> HookGroup:
-        """The group to use instead of `existing`, an entry's own HookGroup or None."""
+        """The group to use instead of `existing`, an entry's own HookGroup or None; the hook takes
+        the place of an earlier form of itself."""
         if id(existing) not in self._groups:
             group: HookGroup = comfy.hooks.HookGroup()
+            for other in () if existing is None else existing.hooks:
+                if other.hook_ref is not self._hook.hook_ref:
+                    group.add(other)
             group.add(self._hook)
-            self._groups[id(existing)] = (
-                group if existing is None else existing.clone_and_combine(group)
-            )
-        return self._groups[id(existing)]
+            self._groups[id(existing)] = (existing, group)
+        return self._groups[id(existing)][1]
+
+    def bind(self, conditioning: Conditioning) -> Conditioning:
+        """The same conditioning, carrying the hook.
+
+        ComfyUI looks for hooks when a guider gets its conditionings: where it moves weights by
+        itself ("dynamic VRAM"), it takes a MODEL that can switch weights instead.
+        """
+        return [
+            [tensor, {**values, "hooks": self.group_for(values.get("hooks"))}]
+            for tensor, values in conditioning
+        ]
 
 
 def limit_to_range(

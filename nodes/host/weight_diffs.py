@@ -8,12 +8,14 @@ there; a difference against the unpatched base adds up with it in any order.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import comfy.model_patcher
 import torch
 
 from .comfy_types import Clip, Patcher, Patches
 
+Convert = Callable[..., torch.Tensor]
 _TEXT_ENCODER_ANCHOR = "transformer.text_model.final_layer_norm.weight"
 
 
@@ -26,10 +28,9 @@ def weight_differences(
         targets: absolute weights under the names that they have in the patcher's model.
         owner: name of the adapter, and `argument` of the node's input, for the error.
     """
-    base = patcher.get_key_patches() if targets else {}
     patches: Patches = {}
     for name, target in targets.items():
-        found = base[name][0] if name in base else None
+        found = _unpatched_weight(patcher, name)
         got = None if found is None else tuple(found[0].shape)
         if found is None or got != tuple(target.shape):
             raise ValueError(
@@ -42,6 +43,26 @@ def weight_differences(
         difference = target.to(torch.float32) - original
         patches[name] = ("diff", (difference.to(_storage_dtype(weight.dtype)),))
     return patches
+
+
+def _unpatched_weight(patcher: Patcher, name: str) -> tuple[torch.Tensor, Convert] | None:
+    """A weight as the base has it, and what makes numbers of it; None if there is none.
+
+    One at a time: quantised checkpoints have weights that cannot be asked for like the others.
+    """
+    try:
+        weight, _, convert = comfy.model_patcher.get_key_weight(patcher.model, name)
+    except AttributeError:
+        return None
+    if name in patcher.backup:
+        weight = patcher.backup[name].weight
+    if name in patcher.hook_backup:
+        weight = patcher.hook_backup[name][0]
+    return weight, convert or _as_it_is
+
+
+def _as_it_is(weight: torch.Tensor, **_kwargs: object) -> torch.Tensor:
+    return weight
 
 
 def _storage_dtype(base_dtype: torch.dtype) -> torch.dtype:

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ...subject_diffusion_core.tiny import tiny_base
 from ..adapters.registry import load_adapter
-from ..host.comfy_types import AdapterType
+from ..host.comfy_types import AdapterType, Model
 from .tiny_clip_vision import TinyClipVision
 from .tiny_model import build_clip, build_model, build_vae
 
@@ -53,6 +53,14 @@ class SubjectDiffusionTinyLoader(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         base = tiny_base.load(WEIGHTS / BASE_FILE)
         adapter = load_adapter(WEIGHTS / ADAPTER_FILE)
+        model = build_model(base)
+        # from which ComfyUI makes a MODEL with switchable weights where its own has none
+        model.cached_patcher_init = (load_model, (WEIGHTS / BASE_FILE,))
         return io.NodeOutput(
-            build_model(base), build_clip(base), build_vae(base), TinyClipVision(base), adapter
+            model, build_clip(base), build_vae(base), TinyClipVision(base), adapter
         )
+
+
+def load_model(path: Path, disable_dynamic: bool = False) -> Model:
+    """The MODEL of a base file."""
+    return build_model(tiny_base.load(path), disable_dynamic)

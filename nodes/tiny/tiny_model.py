@@ -56,8 +56,13 @@ class TinyModelConfig(comfy.supported_models.SD20):
         return False
 
 
-def build_model(tiny_base: TinyBase) -> Model:
-    """The UNet as a MODEL."""
+def build_model(tiny_base: TinyBase, disable_dynamic: bool = False) -> Model:
+    """The UNet as a MODEL.
+
+    Args:
+        disable_dynamic: a MODEL whose weights can be switched in mid-run, also where ComfyUI moves
+            them by itself ("dynamic VRAM").
+    """
     unet_config = comfy_unet_config(tiny_base.config["unet"])
     parameters = sum(tensor.numel() for tensor in tiny_base.unet.values())
     model_config = TinyModelConfig(unet_config, tiny_base.config["prediction_type"])
@@ -72,7 +77,8 @@ def build_model(tiny_base: TinyBase) -> Model:
     weights = {names[k]: tensor for k, tensor in tiny_base.unet.items() if k in names}
     load = functools.partial(model.diffusion_model.load_state_dict, strict=False)
     _load_weights("unet", load, weights, unknown)
-    return wrap_in_patcher(model, load_device, comfy.model_management.unet_offload_device())
+    offload_device = comfy.model_management.unet_offload_device()
+    return wrap_in_patcher(model, load_device, offload_device, disable_dynamic)
 
 
 def comfy_unet_config(config: Mapping[str, Any]) -> Config:

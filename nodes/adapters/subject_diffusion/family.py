@@ -13,7 +13,6 @@ from ....subject_diffusion_core.files.header import FileHeader
 from ...host.comfy_types import Clip, ClipVision, Model, Patcher, PatcherOf, Patches
 from ...host.patchers import wrap_in_patcher
 from ...host.sampling_run import RunSettings, attach_run
-from ...host.schedule import add_scheduled_patches
 from ...host.unet_geometry import UnetGeometry, read_unet_geometry
 from ...host.weight_diffs import text_encoder_prefix, weight_differences
 from ...subjects.subject import Embeds
@@ -49,6 +48,8 @@ class SubjectDiffusionAdapter(LoadedAdapter):
 
     Its modules and its differences to a base are made once and serve every Apply node.
     """
+
+    changes_weights = True
 
     def __init__(self, name: str, adapter: checkpoint.Adapter) -> None:
         self.name = name
@@ -147,12 +148,10 @@ class SubjectDiffusionAdapter(LoadedAdapter):
     def attach(self, model: Model, applied: AppliedAdapter) -> None:
         geometry = read_unet_geometry(model)
         diffs = self.unet_patches(model, geometry)
-        start, end = applied.start_percent, applied.end_percent
-        hook = None
-        if applied.is_always_on:
+        if applied.hook is None:
             model.add_patches(diffs, applied.strength)
         else:
-            hook = add_scheduled_patches(model, diffs, applied.strength, start, end)
+            model.add_hook_patches(applied.hook, diffs, applied.strength)
         patcher = self._patcher_for(model)
         modules = patcher.model
         model.set_additional_models(ATTACHMENT_KEY, [patcher.clone()])
@@ -162,9 +161,9 @@ class SubjectDiffusionAdapter(LoadedAdapter):
                 key=ATTACHMENT_KEY,
                 null=null_branch(self.adapter),
                 require=self._require_own,
-                start_percent=start,
-                end_percent=end,
-                hook=hook,
+                start_percent=applied.start_percent,
+                end_percent=applied.end_percent,
+                hook=applied.hook,
             ),
         )
         block_names = {geometry.blocks[name].location: name for name in modules.block_names}
