@@ -5,23 +5,32 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import comfy.model_patcher
+import comfy.patcher_extension
 import comfy.samplers
 import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.guidance import three_branch_guidance
-from ..host.comfy_types import Conditioning, Model, Options
-from .family import require_adapter
+from ..host.comfy_types import Conditioning, Control, Entry, Executor, Model, Options
+from .family import ATTACHMENT_KEY, require_adapter
 
 NODE_NAME = "Subject-Diffusion Guider"
+Entries = list[Entry]
+
+
+# What patches are told of negative, image-only and positive, the order in which they are computed:
+# as by ComfyUI's own guider, 1 for what is guided away from and 0 for what is guided towards.
+TOLD_TO_PATCHES = (1, 0, 0)
 
 
 class ThreeBranchGuider(comfy.samplers.CFGGuider):
     """Core's `three_branch_guidance`, on denoised predictions.
 
     It is ComfyUI's DualCFGGuider in style "regular" with cfg_conds = s_t and cfg_cond2_negative =
-    s_i. A branch whose weight is zero is not computed.
+    s_i. A branch whose weight is zero is not computed: without the image-only one, whose weight is
+    s_i - s_t, it is plain guidance of the positive.
     """
 
     text_guidance_scale = 1.0
@@ -44,36 +53,102 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
         seed: int | None = None,
         **_kwargs: object,
     ) -> torch.Tensor:
-        options = model_options or {}
-        positive, image_only = self.conds["positive"], self.conds["image_only"]
-        negative = self.conds["negative"]
-        if not options.get("disable_cfg1_optimization", False) and math.isclose(
-            self.image_guidance_scale, 1.0
-        ):
-            negative = None
-            if math.isclose(self.text_guidance_scale, 1.0):
-                image_only = None
+        options = _telling_patches(model_options or {})
+        negative, image_only, positive = self._branches_with_weight(options)
         uncond, image, text = comfy.samplers.calc_cond_batch(
             self.inner_model, [negative, image_only, positive], x, timestep, options
         )
         # ComfyUI's own plain guidance, as other nodes' functions take part in it
-        image_guidance = partial(
-            comfy.samplers.cfg_function,
-            self.inner_model,
-            x=x,
-            timestep=timestep,
-            model_options=options,
-            cond=image_only,
-            uncond=negative,
-        )
+        guidance = partial(self._plain_guidance, x=x, timestep=timestep, options=options)
+        if image_only is None:
+            return guidance(text, uncond, self.image_guidance_scale, cond=positive, uncond=negative)
         return three_branch_guidance(
             text,
             image,
             uncond,
             self.text_guidance_scale,
             self.image_guidance_scale,
-            image_guidance=image_guidance,
+            image_guidance=partial(guidance, cond=image_only, uncond=negative),
         )
+
+    def _branches_with_weight(self, options: Options) -> list[Entries | None]:
+        """Negative, image-only and positive; None for a branch that need not be computed."""
+        text, image = self.text_guidance_scale, self.image_guidance_scale
+        weights = {"negative": 1.0 - image, "image_only": image - text, "positive": text}
+        if options.get("disable_cfg1_optimization", False):
+            weights = dict.fromkeys(weights, 1.0)
+        return [
+            None if math.isclose(weight, 0.0, abs_tol=1e-9) else self.conds[name]
+            for name, weight in weights.items()
+        ]
+
+    def _plain_guidance(
+        self,
+        pred_cond: torch.Tensor,
+        pred_uncond: torch.Tensor,
+        scale: float,
+        *,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        options: Options,
+        cond: Entries | None,
+        uncond: Entries | None,
+    ) -> torch.Tensor:
+        """What ComfyUI's `sampling_function` does with two predictions."""
+        out = [pred_cond, pred_uncond]
+        for function in options.get("sampler_pre_cfg_function", []):
+            out = function(
+                {
+                    "conds": [cond, uncond],
+                    "conds_out": out,
+                    "cond_scale": scale,
+                    "timestep": timestep,
+                    "input": x,
+                    "sigma": timestep,
+                    "model": self.inner_model,
+                    "model_options": options,
+                }
+            )
+        guided: torch.Tensor = comfy.samplers.cfg_function(
+            self.inner_model,
+            *out,
+            scale,
+            x,
+            timestep,
+            model_options=options,
+            cond=cond,
+            uncond=uncond,
+        )
+        return guided
+
+
+def _telling_patches(model_options: Options) -> Options:
+    """A copy with which patches that ask for `cond_or_uncond` get the answer that they know."""
+    options: Options = comfy.model_patcher.create_model_options_clone(model_options)
+    comfy.patcher_extension.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.APPLY_MODEL,
+        ATTACHMENT_KEY,
+        _tell_patches,
+        options,
+        is_model_options=True,
+    )
+    return options
+
+
+def _tell_patches(
+    executor: Executor,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: torch.Tensor | None = None,
+    c_crossattn: torch.Tensor | None = None,
+    control: Control | None = None,
+    transformer_options: Options | None = None,
+    **kwargs: object,
+) -> object:
+    options = dict(transformer_options or {})
+    if "cond_or_uncond" in options:
+        options["cond_or_uncond"] = [TOLD_TO_PATCHES[i] for i in options["cond_or_uncond"]]
+    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 
 class SubjectDiffusionGuider(io.ComfyNode):

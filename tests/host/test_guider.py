@@ -57,7 +57,7 @@ def test_guided_as_by_the_formula(watched: Watched, scales: tuple[float, float])
     """As ComfyUI's plain guidance of image and unconditional branch, and the text's step on it."""
     got = run(watched, scales)
     computed = watched.predictions
-    nothing = torch.zeros_like(computed["positive"])
+    nothing = torch.zeros_like(watched.noise)
     text, image, uncond = (computed.get(name, nothing) for name in BRANCHES)
     guided = uncond + (image - uncond) * scales[1]
     assert torch.equal(got, guided + scales[0] * (text - image))
@@ -69,6 +69,18 @@ def test_branches_without_weight_are_not_computed(watched: Watched) -> None:
         run(watched, scales)
         computed.append(set(watched.predictions))
     assert computed == [set(BRANCHES), set(BRANCHES[:2]), {"positive"}]
+    run(watched, (0.0, 0.7))
+    assert set(watched.predictions) == set(BRANCHES[1:])
+    got = run(watched, (3.0, 3.0))
+    assert set(watched.predictions) == {"positive", "negative"}
+    text, uncond = (watched.predictions[name] for name in ("positive", "negative"))
+    torch.testing.assert_close(got, uncond + 3.0 * (text - uncond))
+
+
+def test_everything_is_computed_where_a_node_asks_for_it(watched: Watched) -> None:
+    watched.guider.model_options["disable_cfg1_optimization"] = True
+    run(watched, (1.0, 1.0))
+    assert set(watched.predictions) == set(BRANCHES)
 
 
 def test_what_functions_after_guidance_see(watched: Watched) -> None:
@@ -89,3 +101,53 @@ def test_what_functions_after_guidance_see(watched: Watched) -> None:
     assert torch.equal(call["denoised"], uncond + (image - uncond) * 1.5)
     assert call["cond_scale"] == 1.5
     assert torch.equal(got, call["denoised"] / 2 + 3.0 * (text - image))
+
+
+def test_functions_before_guidance_take_part(watched: Watched) -> None:
+    """As APG and TCFG do: they change the two predictions of the guidance of the subjects."""
+    seen: list[dict[str, Any]] = []
+
+    def keep_half(call: dict[str, Any]) -> list[torch.Tensor]:
+        seen.append(call)
+        return [call["conds_out"][0], call["conds_out"][1] / 2]
+
+    watched.guider.model_options["sampler_pre_cfg_function"] = [keep_half]
+    got = run(watched, (3.0, 1.5))
+    text, image, uncond = (watched.predictions[name] for name in BRANCHES)
+    (call,) = seen
+    assert call["cond_scale"] == 1.5 and len(call["conds"]) == 2
+    guided = uncond / 2 + (image - uncond / 2) * 1.5
+    assert torch.equal(got, guided + 3.0 * (text - image))
+
+
+def test_functions_after_guidance_act_on_the_positive_alone(watched: Watched) -> None:
+    """At scales 1 and 1, as at cfg 1 of a sampler: the positive is what they get."""
+    seen: list[dict[str, Any]] = []
+
+    def keep(call: dict[str, Any]) -> torch.Tensor:
+        seen.append(call)
+        denoised: torch.Tensor = call["denoised"]
+        return denoised
+
+    watched.guider.model_options["sampler_post_cfg_function"] = [keep]
+    got = run(watched, (1.0, 1.0))
+    assert seen[0]["cond"] is not None and seen[0]["uncond"] is None
+    assert torch.equal(got, watched.predictions["positive"])
+
+
+@pytest.mark.parametrize("scales", [(3.0, 1.5), (3.0, 1.0), (3.0, 3.0), (1.0, 1.0)])
+def test_patches_know_which_branch_they_see(watched: Watched, scales: tuple[float, float]) -> None:
+    """A patch of another pack chooses between two things of its own: positive and negative."""
+    chosen: list[str] = []
+
+    def choose(q: Any, k: Any, v: Any, extra_options: dict[str, Any]) -> Any:
+        chosen.extend(("cond", "uncond")[index] for index in extra_options["cond_or_uncond"])
+        return q, k, v
+
+    untouched = run(watched, scales)
+    patches = watched.guider.model_options.setdefault("transformer_options", {})
+    patches["patches"] = {**patches.get("patches", {}), "attn2_patch": [choose]}
+    assert torch.equal(run(watched, scales), untouched)
+    assert chosen.count("uncond") * len(watched.predictions) == len(chosen) * (
+        "negative" in watched.predictions
+    )
