@@ -116,7 +116,7 @@ def _training_text(adapter, clip, prompt, labels, views) -> torch.Tensor:
 
 def test_loader_node(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factories.save_tiny_files(tmp_path)
-    monkeypatch.setattr(host.tiny_loader, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(host.tiny_loader_node, "WEIGHTS", tmp_path)
     outputs = host.tiny_loader_node.SubjectDiffusionTinyLoader.execute().args
     assert len(outputs) == 5
     assert outputs[4].config.base_family == "tiny"
