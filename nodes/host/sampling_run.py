@@ -21,15 +21,25 @@ import torch
 
 from ...subject_diffusion_core.errors import require_finite_tensor
 from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Hook, Model, Options, Sampling
+from .node_warnings import show_warnings
 from .schedule import HookBinder, sigma_bounds
 
 Frame = tuple[float, float, float, float]
 WHOLE_PICTURE: Frame = (0.0, 0.0, 1.0, 1.0)
 Made = TypeVar("Made")
+NO_LISTENER = (
+    "The conditioning carries subjects, but the MODEL that samples it does not know them: they "
+    "have no effect. Connect the MODEL output of the node that goes with them (Subject-Diffusion "
+    "Apply) to the sampler."
+)
 
 
 class BranchValue(Protocol):
     """What a method says in one guidance branch; compared and hashed by identity."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether it says anything; False in a branch without subjects."""
 
     @property
     def memory_shape(self) -> Sequence[int]:
@@ -122,6 +132,7 @@ class BranchCond:
         run: the sampling run that it takes part in, None before it begins.
         frame: the part of the picture that the conditioning covers, x1, y1, x2, y2 in 0..1.
         batch_size: number of samples it holds for in one UNet call.
+        warned: holds something once it was said that no MODEL listens.
     """
 
     value: Any
@@ -129,6 +140,7 @@ class BranchCond:
     run: SamplingRun | None = None
     frame: Frame = WHOLE_PICTURE
     batch_size: int = 1
+    warned: list[str] = field(default_factory=list)
 
     def bound(self, run: SamplingRun, num_tokens: int) -> BranchCond:
         """The same inside one run, in which its conditioning has `num_tokens`: more than when it
@@ -140,9 +152,17 @@ class BranchCond:
         self, batch_size: int, area: Sequence[int] | None = None, **_kwargs: object
     ) -> BranchCond:
         """The entry for one model call; `area` is (height, width, y, x) in latent cells."""
+        if self.run is None:
+            self._warn_of_another_model()
         if area is None or self.run is None:
             return replace(self, frame=WHOLE_PICTURE, batch_size=batch_size)
         return replace(self, frame=self.run.area_to_frame(area), batch_size=batch_size)
+
+    def _warn_of_another_model(self) -> None:
+        """ComfyUI asks for the entry whatever the MODEL; ours would have begun a run with it."""
+        if not self.warned and self.value.acts:
+            self.warned.append(NO_LISTENER)
+            show_warnings([NO_LISTENER])
 
     def can_concat(self, other: object) -> bool:
         return isinstance(other, BranchCond) and other.run is self.run
@@ -296,9 +316,13 @@ def make_diffusion_model_wrapper(
 def _prepare(
     entry: Entry, settings: RunSettings, run: SamplingRun, binder: HookBinder | None
 ) -> Entry:
-    cond = entry["model_conds"].get(settings.key) or BranchCond(value=settings.null)
+    text = entry.get("cross_attn")
+    cond = entry["model_conds"].get(settings.key)
+    # a conditioning that was zeroed, often the positive one in place of a negative, says nothing
+    if cond is None or (text is not None and not bool(text.any())):
+        cond = BranchCond(value=settings.null)
     settings.require(cond.value)
-    num_tokens = entry["cross_attn"].shape[1] if "cross_attn" in entry else 0
+    num_tokens = 0 if text is None else text.shape[1]
     prepared = {
         **entry,
         "model_conds": {**entry["model_conds"], settings.key: cond.bound(run, num_tokens)},

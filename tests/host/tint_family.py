@@ -36,6 +36,10 @@ class TintBranch:
     brightness: torch.Tensor
 
     @property
+    def acts(self) -> bool:
+        return len(self.brightness) > 0
+
+    @property
     def memory_shape(self) -> tuple[int]:
         return (len(self.brightness),)
 

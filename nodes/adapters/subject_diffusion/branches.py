@@ -51,6 +51,10 @@ class BranchSubjects:
         return self.patch_embeds.shape[0] == 0
 
     @property
+    def acts(self) -> bool:
+        return not self.is_null
+
+    @property
     def memory_shape(self) -> tuple[int, int]:
         slots, tokens, width = self.patch_embeds.shape
         return max(slots, 1) * tokens, width
