@@ -61,6 +61,10 @@ class Clip(Protocol):
 class ClipVision(Protocol):
     """A CLIP_VISION: image encoder."""
 
+    model: Any
+    patcher: Model
+    image_size: int
+
     def encode_image(self, image: torch.Tensor, crop: bool = True) -> Any: ...
     def get_sd(self) -> Mapping[str, torch.Tensor]: ...
 

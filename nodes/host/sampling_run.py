@@ -192,6 +192,8 @@ class RunSettings:
     Attributes:
         key: of its conds, and of the calls in `transformer_options`.
         null: value of conditionings that say nothing.
+        opposite: value of the conditionings of a guidance branch in which none says anything, such
+            as a negative prompt from elsewhere, by the values in the other branches; None: `null`.
         require: raises a sentence where a value does not belong to this MODEL.
         start_percent, end_percent: the part of the sampling in which it acts.
         hook: its scheduled weight differences, None if there are none.
@@ -199,6 +201,7 @@ class RunSettings:
 
     key: str
     null: BranchValue
+    opposite: Callable[[Sequence[Any]], BranchValue] | None = None
     require: Callable[[Any], None] = field(default=lambda value: None)
     start_percent: float = 0.0
     end_percent: float = 1.0
@@ -239,9 +242,11 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., Any]:
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
         binder = None if settings.hook is None else HookBinder(settings.hook)
+        silent = _values_of_silence(settings, guider.conds)
         guider.conds = {
             branch: [
-                _prepare(sigma_bounds(entry, sampling), settings, run, binder) for entry in entries
+                _prepare(sigma_bounds(entry, sampling), settings, silent[branch], run, binder)
+                for entry in entries
             ]
             for branch, entries in guider.conds.items()
         }
@@ -286,10 +291,32 @@ def make_diffusion_model_wrapper(settings: RunSettings, base_model: Any) -> Call
     return diffusion_model
 
 
+def _values_of_silence(
+    settings: RunSettings, conds: dict[str, list[Entry]]
+) -> dict[str, BranchValue]:
+    """What entries without a value get, by guidance branch."""
+    said = {
+        branch: [
+            entry["model_conds"][settings.key].value
+            for entry in entries
+            if settings.key in entry["model_conds"]
+        ]
+        for branch, entries in conds.items()
+    }
+    if settings.opposite is None:
+        return dict.fromkeys(conds, settings.null)
+    opposite = settings.opposite([value for values in said.values() for value in values])
+    return {branch: settings.null if values else opposite for branch, values in said.items()}
+
+
 def _prepare(
-    entry: Entry, settings: RunSettings, run: SamplingRun, binder: HookBinder | None
+    entry: Entry,
+    settings: RunSettings,
+    silence: BranchValue,
+    run: SamplingRun,
+    binder: HookBinder | None,
 ) -> Entry:
-    cond = entry["model_conds"].get(settings.key) or BranchCond(value=settings.null)
+    cond = entry["model_conds"].get(settings.key) or BranchCond(value=silence)
     settings.require(cond.value)
     num_tokens = entry["cross_attn"].shape[1] if "cross_attn" in entry else 0
     prepared = {

@@ -69,8 +69,7 @@ def make_tint_family(host: Host) -> Any:
         def fingerprint(self) -> str:
             return f"tint {self.amount}"
 
-        @property
-        def block_names(self) -> list[str]:
+        def block_names(self, model: Any) -> list[str]:
             return ["mid_block.attentions.0.transformer_blocks.0"]
 
         def encode_picture(self, clip_vision: Any, picture: torch.Tensor) -> Any:

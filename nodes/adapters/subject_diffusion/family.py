@@ -64,8 +64,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
     def fingerprint(self) -> str:
         return self.adapter.fingerprint
 
-    @property
-    def block_names(self) -> Sequence[str]:
+    def block_names(self, model: Model) -> Sequence[str]:
         return [block.name for block in self.config.adapter_blocks]
 
     # encoder
