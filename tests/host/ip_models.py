@@ -4,7 +4,7 @@ sides, and diffusers' own IP-Adapter."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ def diffusers_prediction(
     embeds: torch.Tensor,
     masks: Sequence[torch.Tensor] | None,
     scales: Sequence[float],
+    conditions: Mapping[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """diffusers' UNet with the file loaded by diffusers' own loader.
 
@@ -132,6 +133,7 @@ def diffusers_prediction(
         contexts: (B, L, C) one text a sample.
         embeds: (B, N, ...) of the encoder.
         masks: N of (H, W); None = everywhere, as one picture of several views.
+        conditions: what else the UNet wants.
     """
     copy = UNet2DConditionModel(**unet.config)
     copy.load_state_dict(unet.state_dict())
@@ -148,6 +150,6 @@ def diffusers_prediction(
         x,
         timestep,
         encoder_hidden_states=contexts,
-        added_cond_kwargs={"image_embeds": [embeds]},
+        added_cond_kwargs={**(conditions or {}), "image_embeds": [embeds]},
         cross_attention_kwargs=options,
     ).sample

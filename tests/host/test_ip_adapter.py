@@ -167,7 +167,7 @@ def test_a_region_takes_the_boxs_place(setup: Setup) -> None:
     in_region = setup.run(setup.subject(region=region))
     in_box = setup.run(setup.subject(box="0.5,0,1,0.5"))
     assert relative_error(in_region, in_box) < 1e-6
-    soft = setup.run(setup.subject(region=0.5 * region))
+    soft = setup.run(setup.subject(region=0.7 * region))
     assert relative_error(soft, in_region) > 1e-3
 
 
