@@ -52,7 +52,6 @@ def tint_registered(host: Host) -> Iterator[None]:
 
 def make_tint_family(host: Host) -> Any:
     """The family on top of the pack's own contract, as ComfyUI loaded it."""
-    from_header = host.core("checkpoint").method_of
     read_tensors = host.core("files.safetensors_file").read_tensors
 
     class TintAdapter(host.family.LoadedAdapter):
@@ -118,7 +117,7 @@ def make_tint_family(host: Host) -> Any:
 
     return host.family.AdapterFamily(
         method=METHOD,
-        recognises=lambda header: from_header(header) == METHOD,
+        recognises=lambda header: host.core("checkpoint").method_of(header) == METHOD,
         load=TintAdapter,
     )
 
