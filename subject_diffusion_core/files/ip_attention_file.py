@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import nn
 
 from ..errors import CheckpointError
 from ..ip_attention import (
@@ -22,6 +21,7 @@ from .header import FileHeader
 from .safetensors_file import read_tensors
 from .subject_file import hash_weights
 
+Projection = ImageProjection | FullFaceProjection | PerceiverResampler | GroundingResampler
 BASE, PLUS, FULL_FACE, GROUNDED = "base", "plus", "full face", "grounded"
 IMAGE, PAIRS, GROUNDED_PAIRS = "image_proj.", "ip_adapter.", "ms_adapter."
 DUMMY_TOKENS = "dummy_image_tokens"
@@ -52,7 +52,7 @@ class IpAttentionFile:
     """
 
     kind: str
-    projection: nn.Module
+    projection: Projection
     pairs: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     embed_dim: int
     context_dim: int
@@ -66,7 +66,7 @@ class IpAttentionFile:
     def base(self) -> str:
         """The base model by the tokens' width."""
         named = BASES.get(self.context_dim)
-        return f"a base with text of width {self.context_dim}" if named is None else named[0]
+        return "a base of its own" if named is None else named[0]
 
     @property
     def encoder(self) -> str:
@@ -112,7 +112,7 @@ def load(header: FileHeader) -> IpAttentionFile:
         kind=kind,
         projection=projection,
         pairs=_read_pairs(_below(tensors, prefix), context_dim, str(path)),
-        embed_dim=int(projection.embed_dim),
+        embed_dim=projection.embed_dim,
         context_dim=context_dim,
         num_tokens=_num_tokens(kind, image),
     )
@@ -174,7 +174,7 @@ def _last_norm(image: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return next(image[n] for n in ("norm_out.weight", "norm.weight", "proj.3.weight") if n in image)
 
 
-def _new_projection(kind: str, image: Mapping[str, torch.Tensor]) -> nn.Module:
+def _new_projection(kind: str, image: Mapping[str, torch.Tensor]) -> Projection:
     """Without memory, its sizes by the tensors; LookupError where one of them is missing."""
     with torch.device("meta"):
         if kind == BASE:
@@ -201,7 +201,7 @@ def _num_tokens(kind: str, image: Mapping[str, torch.Tensor]) -> int:
     return image["latents" if kind == PLUS else "grounding_latents"].shape[1]
 
 
-def _fill(projection: nn.Module, image: dict[str, torch.Tensor], header: FileHeader) -> None:
+def _fill(projection: Projection, image: dict[str, torch.Tensor], header: FileHeader) -> None:
     wanted = projection.state_dict()
     for name, tensor in wanted.items():
         if name not in image:

@@ -35,8 +35,8 @@ class PerceiverAttention(nn.Module):
             for states in (self.to_q(normed), key, value)
         )
         attended = F.scaled_dot_product_attention(query, key, value)
-        latents = self.to_out(attended.transpose(1, 2).flatten(2))
-        return latents
+        merged: torch.Tensor = self.to_out(attended.transpose(1, 2).flatten(2))
+        return merged
 
 
 def feed_forward(dim: int) -> nn.Sequential:
@@ -61,7 +61,9 @@ def run_layers(
     layers: nn.ModuleList, hidden_states: torch.Tensor, latents: torch.Tensor
 ) -> torch.Tensor:
     """latents += attention(hidden_states, latents), latents += feed-forward(latents), a layer."""
-    for attention, forward in layers:  # type: ignore[misc]
+    for layer in layers:
+        assert isinstance(layer, nn.ModuleList)
+        attention, forward = layer[0], layer[1]
         latents = latents + attention(hidden_states, latents)
         latents = latents + forward(latents)
     return latents
