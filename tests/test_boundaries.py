@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "host": set(),
     "adapters": {"subjects", "host"},
     "adapters/subject_diffusion": SHARED,
+    "adapters/ip_attention": SHARED,
     "attention_maps": SHARED,
     "segmentation": SHARED,
     "tiny": SHARED,

@@ -6,15 +6,19 @@ from comfy_api.latest import io
 
 from ..host.comfy_types import AdapterType
 from ..host.model_folders import ModelFolder
+from ..host.node_warnings import show_text
 from .registry import load_adapter
 
 ADAPTERS = ModelFolder(
-    name="subject_diffusion", extensions=(".safetensors",), content="the adapter"
+    name="subject_diffusion",
+    extensions=(".safetensors", ".bin", ".pth", ".pt"),
+    content="the adapter",
+    others=("ipadapter",),
 )
 
 
 class SubjectDiffusionAdapterLoader(io.ComfyNode):
-    """A trained adapter from models/subject_diffusion."""
+    """An adapter from models/subject_diffusion or models/ipadapter."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,13 +26,15 @@ class SubjectDiffusionAdapterLoader(io.ComfyNode):
             node_id="SubjectDiffusionAdapterLoader",
             display_name="Subject-Diffusion Adapter Loader",
             category="Subject-Diffusion",
-            description="Loads a trained adapter (.safetensors) from models/subject_diffusion.",
+            description="Loads an adapter from models/subject_diffusion or models/ipadapter: one "
+            "trained with Subject-Diffusion, an IP-Adapter or MS-Diffusion. It is known by its "
+            "content; the node says what it is.",
             inputs=[
                 io.Combo.Input(
                     "adapter_name",
                     options=ADAPTERS.file_names(),
-                    tooltip="A file in models/subject_diffusion. It says itself which base model "
-                    "it needs.",
+                    tooltip="A file in models/subject_diffusion or models/ipadapter. It says "
+                    "itself which base model it needs.",
                 )
             ],
             outputs=[AdapterType.Output(display_name="adapter", tooltip="For Apply and Encode.")],
@@ -48,4 +54,7 @@ class SubjectDiffusionAdapterLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_adapter(ADAPTERS.require(adapter_name, "adapter_name")))
+        adapter = load_adapter(ADAPTERS.require(adapter_name, "adapter_name"))
+        if adapter.summary:
+            show_text([adapter.summary])
+        return io.NodeOutput(adapter)

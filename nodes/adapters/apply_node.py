@@ -100,11 +100,13 @@ def apply_adapter(
     block_weights: str = "",
 ) -> tuple[Model, Clip]:
     """Clones of MODEL and CLIP that carry the adapter; the originals stay as they are."""
-    weights = parse_block_weights(block_weights, adapter.block_names)
     require_finite_numbers(
         NODE_NAME, strength=strength, start_percent=start_percent, end_percent=end_percent
     )
     adapter.require_base(model)
+    weights = parse_block_weights(
+        block_weights, adapter.block_names(model), adapter.block_presets(model)
+    )
     _require_unused(model, "model")
     _require_unused(clip.patcher, "clip")
     is_switched = adapter.changes_weights and (start_percent > 0.0 or end_percent < 1.0)

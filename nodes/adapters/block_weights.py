@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _GROUPS = {"all": "", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
 
 
-def parse_block_weights(text: str, block_names: Sequence[str]) -> dict[str, float]:
+def parse_block_weights(
+    text: str,
+    block_names: Sequence[str],
+    presets: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, float]:
     """Weights by block name; blocks that the text does not mention have 1.
 
     Args:
         text: "key=number" with commas or line breaks between; a key is down, mid, up, all, the
             beginning of a block's name up to a full stop, or a number that counts the blocks from
-            the picture's input on. Later entries win.
+            the picture's input on. Or the name of a preset. Later entries win.
         block_names: diffusers' names of the blocks with an adapter.
+        presets: weights by block name, by the preset's name in small letters.
 
     >>> parse_block_weights("down=0.5, 1=0", ["mid_block.x.0", "down_blocks.0.x.0"])
     {'down_blocks.0.x.0': 0.5, 'mid_block.x.0': 0.0}
     """
-    ordered = sorted(block_names, key=_order)
+    ordered = sorted(block_names, key=block_order)
     weights = dict.fromkeys(ordered, 1.0)
+    named = presets or {}
     for entry in re.split(r"[,;\n]", text):
-        if entry.strip():
+        if entry.strip().lower() in named:
+            weights.update(named[entry.strip().lower()])
+        elif entry.strip():
             key, _, number = (part.strip() for part in entry.partition("="))
             chosen, weight = _find_blocks(key, ordered), _to_weight(number)
             if not chosen or weight is None:
                 listed = ", ".join(f"{index} {name}" for index, name in enumerate(ordered))
+                also = f", or a preset ({', '.join(named)})" if named else ""
                 raise ValueError(
                     "block_weights: expected entries such as 'down=1, mid=0.5, 3=0' with numbers "
                     f"of 0 or more, got '{entry.strip()}'. Name down, mid, up, all, or one of the "
-                    f"blocks: {listed}."
+                    f"blocks: {listed}{also}."
                 )
             weights.update(dict.fromkeys(chosen, weight))
     return weights
 
 
-def _order(block_name: str) -> tuple[int, list[int]]:
+def block_order(block_name: str) -> tuple[int, list[int]]:
     """From the input of the UNet to its output."""
     kind = list(_GROUPS).index(block_name.split("_")[0])
     return kind, [int(number) for number in re.findall(r"\d+", block_name)]

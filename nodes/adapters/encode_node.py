@@ -103,9 +103,11 @@ class SubjectDiffusionEncode(io.ComfyNode):
         applied = require_adapter(clip.patcher, "CLIP", NODE_NAME)
         _require_same_adapter(applied, adapter)
         subjects = active_subjects(subjects)
-        if adapter.needs_boxes:
-            require_relative_boxes(subjects)
-        show_warnings(_warnings(subjects, prompt, negative_image, applied))
+        require_relative_boxes(
+            [subject for subject in subjects if adapter.needs_boxes or subject.box is not None]
+        )
+        warnings = _warnings(subjects, prompt, negative_image, applied)
+        show_warnings(warnings + adapter.warnings(subjects, box_coordinates))
 
         # texts as the base reads them; all at once, as the CLIP's weights change after them
         texts = TextEncoder(clip)
@@ -124,6 +126,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
             if negative_image is None
             else encode_pictures(clip_vision, negative_image[..., :3], None, adapter),
             box_coordinates=box_coordinates,
+            absent_embeds=adapter.encode_absence(clip_vision) if subjects else None,
         )
         pieces = list(_encode_periods(texts, request, subjects, applied))
         stock_texts = (stock_positive, stock_negative, stock_negative)
@@ -198,7 +201,7 @@ def _warnings(
     ranges = [(subject.start_percent, subject.end_percent) for subject in subjects]
     periods = split_into_periods(ranges, applied.start_percent, applied.end_percent)
     most = max(len(period.present) for period in periods)
-    if most > adapter.num_subjects:
+    if adapter.num_subjects is not None and most > adapter.num_subjects:
         warnings.append(
             f"{most} subjects at once, but the adapter '{adapter.name}' was trained with up to "
             f"{adapter.num_subjects}: they may blend or lose likeness. Use fewer for better ones."

@@ -8,14 +8,14 @@ what it puts on a MODEL.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ...subject_diffusion_core.files.header import FileHeader
 from ..host.comfy_types import Clip, ClipVision, Conditioning, Hook, Model, Patcher, Patches
-from ..subjects.subject import Embeds, Subject
+from ..subjects.subject import Embeds, Subject, Subjects
 from .texts import TextEncoder
 
 ATTACHMENT_KEY = "subject_diffusion"
@@ -32,6 +32,7 @@ class EncodeRequest:
 
     Attributes:
         negative_embeds: of the negative image, None without one.
+        absent_embeds: of no picture at all, where the family asked for them.
         box_coordinates: whether the subjects' features carry their places.
     """
 
@@ -39,6 +40,7 @@ class EncodeRequest:
     negative_prompt: str
     negative_embeds: Embeds | None
     box_coordinates: bool
+    absent_embeds: Embeds | None = None
 
 
 class LoadedAdapter(ABC):
@@ -46,15 +48,17 @@ class LoadedAdapter(ABC):
 
     Attributes:
         name: the file's name, for messages.
-        num_subjects: how many at once it was trained with.
+        summary: what the file is and needs, for people; empty if its name says it.
+        num_subjects: how many at once it was trained with, None if that is not known.
         reference_size: side of the pictures that the image encoder gets, in pixels.
         encoder_to_connect: what errors about the image encoder ask for.
-        needs_boxes: whether every subject must have a box.
+        needs_boxes: whether every subject must have a box; without one it acts everywhere.
         changes_weights: whether `attach` puts differences on the UNet's weights.
     """
 
     name: str
-    num_subjects: int
+    summary: str = ""
+    num_subjects: int | None
     reference_size: int
     encoder_to_connect: str
     needs_boxes: bool = True
@@ -65,14 +69,25 @@ class LoadedAdapter(ABC):
     def fingerprint(self) -> str:
         """Tells adapters apart, also when the same file is loaded twice."""
 
-    @property
     @abstractmethod
-    def block_names(self) -> Sequence[str]:
-        """diffusers' names of the transformer blocks in which it acts."""
+    def block_names(self, model: Model) -> Sequence[str]:
+        """diffusers' names of the transformer blocks of a MODEL that it fits, in which it acts."""
+
+    def block_presets(self, model: Model) -> Mapping[str, Mapping[str, float]]:
+        """Names that `block_weights` of Apply knows besides the blocks, and what they stand for."""
+        return {}
 
     @abstractmethod
     def encode_picture(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
         """What it needs of one reference picture (1, S, S, 3) in 0..1, on the CPU in float32."""
+
+    def encode_absence(self, clip_vision: ClipVision) -> Embeds | None:
+        """What stands for a picture in the negative branch, None if nothing does."""
+        return None
+
+    def warnings(self, subjects: Subjects, box_coordinates: bool) -> list[str]:
+        """What of Encode's inputs has no effect with this family, one sentence each."""
+        return []
 
     @abstractmethod
     def require_embeds(self, argument: str, embeds: Embeds) -> None:

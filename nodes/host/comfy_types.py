@@ -182,11 +182,16 @@ class VisionOutput(Protocol):
     """What an image encoder says of B pictures: (B, 1 + P, C) and (B, E)."""
 
     last_hidden_state: torch.Tensor
+    penultimate_hidden_states: torch.Tensor
     image_embeds: torch.Tensor
 
 
 class ClipVision(Protocol):
     """A CLIP_VISION: image encoder."""
+
+    model: Any
+    patcher: Patcher
+    image_size: int
 
     def encode_image(self, image: torch.Tensor, crop: bool = True) -> VisionOutput: ...
     def get_sd(self) -> Mapping[str, torch.Tensor]: ...

@@ -17,29 +17,35 @@ class ModelFolder:
         name: of the kind, and of its folder below models.
         extensions: of its files.
         content: what belongs there, for messages, e.g. "the adapter".
+        others: kinds of other packs, whose folders are looked into as well, after its own.
     """
 
     name: str
     extensions: tuple[str, ...]
     content: str
+    others: tuple[str, ...] = ()
 
     def register(self, *more_parents: str) -> None:
         """Make the folder in models, and below `more_parents`, known to ComfyUI, beside those that
         the user or other packs configured."""
         for parent in (folder_paths.models_dir, *more_parents):
             folder_paths.add_model_folder_path(self.name, os.path.join(parent, self.name))
-        _, extensions = folder_paths.folder_names_and_paths[self.name]
-        if isinstance(extensions, set):  # another pack may have registered it in its own way
-            extensions.update(self.extensions)
+        for other in self.others:
+            folder_paths.add_model_folder_path(other, os.path.join(folder_paths.models_dir, other))
+        for name in (self.name, *self.others):
+            _, extensions = folder_paths.folder_names_and_paths[name]
+            if isinstance(extensions, set):  # another pack may have registered it in its own way
+                extensions.update(self.extensions)
 
     def file_names(self) -> list[str]:
         """All files, relative to their folders."""
-        return list(folder_paths.get_filename_list(self.name))
+        listed = (folder_paths.get_filename_list(name) for name in (self.name, *self.others))
+        return list(dict.fromkeys(file for files in listed for file in files))
 
     def find(self, file_name: str) -> str | None:
         """The path of a file, None if it is not there."""
-        path: str | None = folder_paths.get_full_path(self.name, file_name)
-        return path
+        found = (folder_paths.get_full_path(name, file_name) for name in (self.name, *self.others))
+        return next((path for path in found if path is not None), None)
 
     def require(self, file_name: str, argument: str) -> str:
         """The path of a file, or a sentence about `argument`."""
@@ -58,7 +64,9 @@ class ModelFolder:
 
     def missing(self, file_name: str, found: Sequence[str] | None = None) -> str:
         """What to say of a file that is not there."""
-        folders = ", ".join(folder_paths.get_folder_paths(self.name))
+        others = [path for name in self.others for path in folder_paths.get_folder_paths(name)]
+        existing = [path for path in others if os.path.isdir(path)]
+        folders = ", ".join([*folder_paths.get_folder_paths(self.name), *existing])
         names = ", ".join(self.file_names() if found is None else found) or "nothing"
         return (
             f"expected a file in {folders}, got '{file_name}'. There is {names}; put "

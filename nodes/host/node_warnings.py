@@ -1,4 +1,4 @@
-"""Warnings on the node itself: in the log, and as text on the node that is being executed."""
+"""Sentences on the node itself that is being executed; warnings also in the log."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def show_warnings(sentences: Sequence[str]) -> None:
     """Log the sentences and show them on the node that runs, in the page that queued it."""
     for sentence in sentences:
         logging.warning("%s", sentence)
+    show_text(sentences)
+
+
+def show_text(sentences: Sequence[str]) -> None:
+    """Show the sentences on the node that runs, in the page that queued it."""
     context = get_executing_context()
     if not sentences or context is None:
         return

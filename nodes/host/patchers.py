@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import comfy.model_patcher
 import comfy.ops
 import torch
 from torch import nn
 
-from .comfy_types import PatcherOf
+from .comfy_types import Model, PatcherOf
 
 HeldModule = TypeVar("HeldModule", bound=nn.Module)
+COMPUTED = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def wrap_in_patcher(
@@ -32,6 +34,31 @@ def wrap_in_patcher(
         model, load_device=load_device, offload_device=offload_device
     )
     return patcher
+
+
+class ModulePatchers(Generic[HeldModule]):
+    """A method's modules, built once for each dtype and device, however many MODELs use them.
+
+    Args:
+        make: builds them for a dtype, in which they compute.
+    """
+
+    def __init__(self, make: Callable[[torch.dtype], HeldModule]) -> None:
+        self._make = make
+        self._patchers: dict[
+            tuple[torch.dtype, torch.device, torch.device], PatcherOf[HeldModule]
+        ] = {}
+
+    def for_model(self, model: Model) -> PatcherOf[HeldModule]:
+        """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""
+        dtype = model.model.manual_cast_dtype or model.model_dtype()
+        if dtype not in COMPUTED:  # weights of 8 bits and less are cast before they are used
+            dtype = torch.float16
+        key = (dtype, model.load_device, model.offload_device)
+        if key not in self._patchers:
+            modules = self._make(dtype).to(model.offload_device)
+            self._patchers[key] = wrap_in_patcher(modules, model.load_device, model.offload_device)
+        return self._patchers[key]
 
 
 def with_manual_cast(module: HeldModule) -> HeldModule:

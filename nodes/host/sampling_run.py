@@ -212,6 +212,8 @@ class RunSettings:
     Attributes:
         key: of its conds, and of the calls in `transformer_options`.
         null: value of conditionings that say nothing.
+        opposite: value of the conditionings of a guidance branch in which none says anything, such
+            as a negative prompt from elsewhere, by the values in the other branches; None: `null`.
         require: raises a sentence where a value does not belong to this MODEL; it gets values of
             the method's own kind.
         start_percent, end_percent: the part of the sampling in which it acts.
@@ -220,6 +222,7 @@ class RunSettings:
 
     key: str
     null: BranchValue
+    opposite: Callable[[Sequence[Any]], BranchValue] | None = None
     require: Callable[[Any], None] = field(default=lambda value: None)
     start_percent: float = 0.0
     end_percent: float = 1.0
@@ -260,9 +263,11 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
         binder = None if settings.hook is None else HookBinder.for_run(settings.hook)
+        silent = _values_of_silence(settings, guider.conds)
         guider.conds = {
             branch: [
-                _prepare(sigma_bounds(entry, sampling), settings, run, binder) for entry in entries
+                _prepare(sigma_bounds(entry, sampling), settings, silent[branch], run, binder)
+                for entry in entries
             ]
             for branch, entries in guider.conds.items()
         }
@@ -313,14 +318,37 @@ def make_diffusion_model_wrapper(
     return diffusion_model
 
 
+def _cond_of(entry: Entry, key: str) -> BranchCond | None:
+    """What an entry says; one that was zeroed, often the positive in place of a negative, says
+    nothing."""
+    cond: BranchCond | None = entry["model_conds"].get(key)
+    text = entry.get("cross_attn")
+    return None if text is not None and not bool(text.any()) else cond
+
+
+def _values_of_silence(
+    settings: RunSettings, conds: dict[str, list[Entry]]
+) -> dict[str, BranchValue]:
+    """What entries without a value get, by guidance branch."""
+    said = {
+        branch: [cond.value for entry in entries if (cond := _cond_of(entry, settings.key))]
+        for branch, entries in conds.items()
+    }
+    if settings.opposite is None:
+        return dict.fromkeys(conds, settings.null)
+    opposite = settings.opposite([value for values in said.values() for value in values])
+    return {branch: settings.null if values else opposite for branch, values in said.items()}
+
+
 def _prepare(
-    entry: Entry, settings: RunSettings, run: SamplingRun, binder: HookBinder | None
+    entry: Entry,
+    settings: RunSettings,
+    silence: BranchValue,
+    run: SamplingRun,
+    binder: HookBinder | None,
 ) -> Entry:
     text = entry.get("cross_attn")
-    cond = entry["model_conds"].get(settings.key)
-    # a conditioning that was zeroed, often the positive one in place of a negative, says nothing
-    if cond is None or (text is not None and not bool(text.any())):
-        cond = BranchCond(value=settings.null)
+    cond = _cond_of(entry, settings.key) or BranchCond(value=silence)
     settings.require(cond.value)
     num_tokens = 0 if text is None else text.shape[1]
     prepared = {

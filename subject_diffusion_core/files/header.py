@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from ..errors import CheckpointError
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -39,11 +41,13 @@ class FileHeader:
     Attributes:
         tensors: by name.
         metadata: free texts by name.
+        loaded: the tensors themselves, of a file that tells nothing before it is read; else None.
     """
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
+    loaded: Mapping[str, torch.Tensor] | None = None
 
     def require_metadata(self, key: str) -> str:
         """One entry of the metadata, or an error that says what kind of file this is not."""
@@ -88,6 +92,14 @@ def read_header(path: str | os.PathLike[str]) -> FileHeader:
     return FileHeader(path=path, tensors=tensors, metadata=metadata)
 
 
+def is_pickled(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a pickled PyTorch file does."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return _begins_as_pickle(file.read(_HEAD_BYTES))
+
+
 def damaged_file(path: Path, reason: object) -> CheckpointError:
     """The error of a file that was cut off or changed."""
     return CheckpointError(
@@ -110,11 +122,19 @@ def _tensor_info(entry: Any) -> TensorInfo:
     return info
 
 
+def _has_header(head: bytes) -> bool:
+    """The header's length comes first and may look like a pickle's magic; its brace decides."""
+    return head[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{"
+
+
+def _begins_as_pickle(head: bytes) -> bool:
+    return head.startswith(_PICKLE_MAGICS) and not _has_header(head)
+
+
 def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
-    # the header's length comes first and may look like a pickle's magic; its brace decides
-    if head[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{":
+    if _has_header(head):
         return
-    if head.startswith(_PICKLE_MAGICS):
+    if _begins_as_pickle(head):
         raise CheckpointError(
             f"{path}: expected a .safetensors file, got a pickled PyTorch file. "
             "It is not opened, as it could run code: convert it or import it with the importer."

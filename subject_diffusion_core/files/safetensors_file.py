@@ -35,8 +35,11 @@ def read_tensors(header: FileHeader, advice_on_nan: str = _RETRAIN) -> dict[str,
         CheckpointError: the file is damaged, or holds NaN or infinity.
     """
     try:
-        with safe_open(header.path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in header.tensors}
+        if header.loaded is not None:
+            tensors = dict(header.loaded)
+        else:
+            with safe_open(header.path, framework="pt", device="cpu") as file:
+                tensors = {name: file.get_tensor(name) for name in header.tensors}
     except (SafetensorError, OSError) as error:
         raise damaged_file(header.path, error) from error
     require_finite(str(header.path), tensors, advice_on_nan)

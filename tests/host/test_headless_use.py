@@ -79,12 +79,13 @@ def test_the_script_says_what_went_wrong(server: ComfyServer, tmp_path: Path) ->
 
 
 def test_pictures_of_the_examples(server: ComfyServer, tmp_path: Path) -> None:
-    """One that runs gets a picture; one that needs a user's files keeps the one it has."""
+    """One that runs gets a picture, one for another base its board; one that lacks other files of
+    a user keeps the picture it has."""
     for name in ("assets/subjects", "tests/golden", "example_workflows"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("crab", "guitar"):
         shutil.copy(ROOT / "assets" / "subjects" / f"{name}.png", tmp_path / "assets" / "subjects")
-    for name in ("one_subject", "lora_and_controlnet"):
+    for name in ("one_subject", "lora_and_controlnet", "sd15_ip_adapter"):
         graph = json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text("utf-8"))
         for node in graph.values():
             if "steps" in node["inputs"]:
@@ -93,6 +94,6 @@ def test_pictures_of_the_examples(server: ComfyServer, tmp_path: Path) -> None:
         (tmp_path / "tests" / "golden" / f"{name}.json").write_text(text, encoding="utf-8")
     pictures = ExamplePictures(root=tmp_path, python=Path(sys.executable), progress=Progress())
     made = pictures.make_all(server)
-    assert [path.name for path in made] == ["one_subject.jpg"]
-    assert Image.open(made[0]).size == (512, 512)
-    assert [path.name for path in (tmp_path / "example_workflows").iterdir()] == ["one_subject.jpg"]
+    assert [path.name for path in made] == ["one_subject.jpg", "sd15_ip_adapter.jpg"]
+    assert [Image.open(path).size for path in made] == [(512, 512)] * 2
+    assert sorted((tmp_path / "example_workflows").iterdir()) == made

@@ -56,7 +56,6 @@ def tint_registered(host: Host) -> Iterator[None]:
 
 def make_tint_family(host: Host) -> Any:
     """The family on top of the pack's own contract, as ComfyUI loaded it."""
-    from_header = host.core("checkpoint").method_of
     read_tensors = host.core("files.safetensors_file").read_tensors
 
     class TintAdapter(host.family.LoadedAdapter):
@@ -73,8 +72,7 @@ def make_tint_family(host: Host) -> Any:
         def fingerprint(self) -> str:
             return f"tint {self.amount}"
 
-        @property
-        def block_names(self) -> list[str]:
+        def block_names(self, model: Any) -> list[str]:
             return ["mid_block.attentions.0.transformer_blocks.0"]
 
         def encode_picture(self, clip_vision: Any, picture: torch.Tensor) -> Any:
@@ -123,7 +121,7 @@ def make_tint_family(host: Host) -> Any:
 
     return host.family.AdapterFamily(
         method=METHOD,
-        recognises=lambda header: from_header(header) == METHOD,
+        recognises=lambda header: host.core("checkpoint").method_of(header) == METHOD,
         load=TintAdapter,
     )
 

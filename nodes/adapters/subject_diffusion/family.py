@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
 from ....subject_diffusion_core import checkpoint
 from ....subject_diffusion_core.files.adapter_config import METHOD
 from ....subject_diffusion_core.files.header import FileHeader
-from ...host.comfy_types import Clip, ClipVision, Model, Patcher, PatcherOf, Patches
-from ...host.patchers import wrap_in_patcher
+from ...host.comfy_types import Clip, ClipVision, Model, Patcher, Patches
+from ...host.patchers import ModulePatchers
 from ...host.sampling_run import RunSettings, attach_run
 from ...host.unet_geometry import UnetGeometry, read_unet_geometry
 from ...host.weight_diffs import text_encoder_prefix, weight_differences
@@ -59,17 +60,14 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         self.reference_size = self.config.reference_size
         self.encoder_to_connect = _ENCODERS[self.config.base_family]
         self._projector = adapter.build_projector()
-        self._patchers: dict[
-            tuple[torch.dtype, torch.device, torch.device], PatcherOf[AdapterModules]
-        ] = {}
+        self._patchers = ModulePatchers(partial(AdapterModules, adapter))
         self._differences: weakref.WeakKeyDictionary[object, Patches] = weakref.WeakKeyDictionary()
 
     @property
     def fingerprint(self) -> str:
         return self.adapter.fingerprint
 
-    @property
-    def block_names(self) -> Sequence[str]:
+    def block_names(self, model: Model) -> Sequence[str]:
         return [block.name for block in self.config.adapter_blocks]
 
     # encoder
@@ -152,7 +150,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
             model.add_patches(diffs, applied.strength)
         else:
             model.add_hook_patches(applied.hook, diffs, applied.strength)
-        patcher = self._patcher_for(model)
+        patcher = self._patchers.for_model(model)
         modules = patcher.model
         model.set_additional_models(ATTACHMENT_KEY, [patcher.clone()])
         attach_run(
@@ -170,15 +168,6 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         middle_patch = make_middle_patch(modules, block_names, applied.block_strengths)
         model.set_model_patch(middle_patch, "middle_patch")
         model.set_model_input_block_patch(make_input_block_patch(modules, applied.strength))
-
-    def _patcher_for(self, model: Model) -> PatcherOf[AdapterModules]:
-        """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""
-        dtype = model.model.manual_cast_dtype or model.model_dtype()
-        key = (dtype, model.load_device, model.offload_device)
-        if key not in self._patchers:
-            modules = AdapterModules(self.adapter, dtype).to(model.offload_device)
-            self._patchers[key] = wrap_in_patcher(modules, model.load_device, model.offload_device)
-        return self._patchers[key]
 
     def _differences_to(
         self, patcher: Patcher, targets: dict[str, torch.Tensor], argument: str

@@ -1,0 +1,154 @@
+# Shapes: V views of a subject, G width of a label's vector.
+"""The three branches of IP-Adapter and MS-Diffusion: plain texts, and the subjects beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ....subject_diffusion_core.files.ip_attention_file import GROUNDED, IpAttentionFile
+from ...host.comfy_types import Conditioning
+from ...host.sampling_run import WHOLE_PICTURE, BranchCond, Frame, WatchedText
+from ...subjects.subject import Embeds, Subject
+from ..family import ATTACHMENT_KEY, Branches, EncodeRequest, Present
+from ..texts import TextEncoder
+from .label_texts import pooled_label, watched_labels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShownSubject:
+    """One subject as the attention sees it; hashed by identity, as tables of a run are kept by it.
+
+    Attributes:
+        embeds: of the image encoder, a row for every view.
+        box_xyxy: in 0..1 of the whole generated picture, None = everywhere.
+        region: (H, W) in 0..1 of the whole generated picture, in place of the box; or None.
+        strength: its own.
+        label_embed: (G,) where the family reads labels, else None.
+    """
+
+    embeds: Embeds
+    box_xyxy: Frame | None
+    region: torch.Tensor | None
+    strength: float
+    label_embed: torch.Tensor | None
+
+    def box_in(self, frame: Frame) -> torch.Tensor:
+        """(4,) its box in 0..1 of the frame; may reach beyond it."""
+        x1, y1, x2, y2 = frame
+        box = torch.tensor(self.box_xyxy or WHOLE_PICTURE)
+        origin = torch.tensor([x1, y1, x1, y1])
+        size = torch.tensor([x2 - x1, y2 - y1, x2 - x1, y2 - y1])
+        return (box - origin) / size
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BranchImages:
+    """What one branch knows of the subjects.
+
+    Attributes:
+        fingerprint: of the adapter that they were encoded for.
+        subjects: empty in a branch without them, which costs nothing then.
+        avoided: what stands in their places in a negative branch that was not made by Encode.
+        grounded: whether their tokens know boxes and labels.
+        memory_shape: of the image tokens.
+    """
+
+    fingerprint: str
+    subjects: tuple[ShownSubject, ...] = ()
+    avoided: tuple[ShownSubject, ...] = ()
+    grounded: bool = True
+    memory_shape: tuple[int, int] = (1, 1)
+
+    @property
+    def acts(self) -> bool:
+        return bool(self.subjects)
+
+
+class BranchEncoder:
+    """The three branches for any set of an Encode's subjects."""
+
+    def __init__(self, texts: TextEncoder, file: IpAttentionFile, request: EncodeRequest) -> None:
+        self._texts = texts
+        self._file = file
+        self._request = request
+        self._positive_text = texts.encode(request.prompt)
+        self._negative_text = texts.encode(request.negative_prompt)
+        self._shown: dict[int, ShownSubject] = {}
+        self._avoided: dict[int, ShownSubject] = {}
+        self._empty = self._carry(self._negative_text, self._images((), ()))
+
+    def encode(self, present: Present) -> Branches:
+        shown = tuple(self._show(index, subject) for index, subject in present)
+        avoided = tuple(self._avoid(index) for index, _ in present) if self._has_negative else ()
+        images = self._images(shown, avoided)
+        watched = watched_labels(self._texts, self._request.prompt, present)
+        negative = self._empty
+        if avoided:
+            negative = self._carry(self._negative_text, self._images(avoided, ()))
+        return (
+            self._carry(self._positive_text, images, watched),
+            self._carry(self._negative_text, images),
+            negative,
+        )
+
+    @property
+    def _negative_embeds(self) -> Embeds | None:
+        """The negative image stands in every subject's place; without it, no picture at all."""
+        return self._request.negative_embeds or self._request.absent_embeds
+
+    @property
+    def _has_negative(self) -> bool:
+        return self._negative_embeds is not None
+
+    def _show(self, index: int, subject: Subject) -> ShownSubject:
+        """Its tables of a run serve all branches and periods, as it is one object."""
+        if index not in self._shown:
+            assert subject.embeds is not None
+            needs_label = self._file.kind == GROUNDED
+            self._shown[index] = ShownSubject(
+                embeds=subject.embeds.tensors,
+                box_xyxy=None if subject.box is None else subject.box.edges,
+                region=subject.region,
+                strength=subject.strength,
+                label_embed=pooled_label(self._texts, subject.label) if needs_label else None,
+            )
+        return self._shown[index]
+
+    def _avoid(self, index: int) -> ShownSubject:
+        """What the negative branch has in a subject's place, with the same strength."""
+        if index not in self._avoided:
+            assert self._negative_embeds is not None
+            self._avoided[index] = replace(self._shown[index], embeds=self._negative_embeds)
+        return self._avoided[index]
+
+    def _images(
+        self, subjects: tuple[ShownSubject, ...], avoided: tuple[ShownSubject, ...]
+    ) -> BranchImages:
+        tokens = max(len(subjects), 1) * self._file.num_tokens
+        return BranchImages(
+            fingerprint=self._file.fingerprint,
+            subjects=subjects,
+            avoided=avoided,
+            grounded=self._request.box_coordinates,
+            memory_shape=(tokens, self._file.context_dim),
+        )
+
+    def _carry(
+        self, text: Conditioning, images: BranchImages, watched: WatchedText | None = None
+    ) -> Conditioning:
+        cond = BranchCond(value=images, text=watched)
+        conds = {"model_conds": {ATTACHMENT_KEY: cond}}
+        return [[tensor, {**values, **conds}] for tensor, values in text]
+
+
+def opposite_of(fingerprint: str, branches: Sequence[BranchImages]) -> BranchImages:
+    """What a negative conditioning from elsewhere gets: all that the run's subjects shall not be.
+
+    Where subjects come and go, it has the places of all of them, at every step.
+    """
+    avoided = dict.fromkeys(subject for branch in branches for subject in branch.avoided)
+    shapes = [branch.memory_shape for branch in branches] or [(1, 1)]
+    return BranchImages(fingerprint=fingerprint, subjects=tuple(avoided), memory_shape=max(shapes))

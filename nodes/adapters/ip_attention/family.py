@@ -1,0 +1,190 @@
+"""IP-Adapter and MS-Diffusion as a family of adapters: what the nodes ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import comfy.model_management
+import torch
+
+from ....subject_diffusion_core.files import ip_attention_file
+from ....subject_diffusion_core.files.header import FileHeader
+from ....subject_diffusion_core.files.ip_attention_file import BASE, GROUNDED, IpAttentionFile
+from ...host.attention_terms import attach_attention_term
+from ...host.comfy_types import Clip, ClipVision, Model, Patches
+from ...host.patchers import ModulePatchers
+from ...host.sampling_run import RunSettings, attach_run
+from ...host.unet_geometry import UnetGeometry, read_unet_geometry
+from ...subjects.subject import Embeds, Subjects
+from ..block_weights import block_order
+from ..family import (
+    ATTACHMENT_KEY,
+    AdapterFamily,
+    AppliedAdapter,
+    Branches,
+    EncodeRequest,
+    LoadedAdapter,
+    Present,
+)
+from ..texts import TextEncoder
+from .block_presets import block_presets
+from .branches import BranchEncoder, BranchImages, opposite_of
+from .unet_term import POOLED, TOKENS, ImageModules, TermLayer, make_image_term
+
+METHOD = "ip_attention"
+TERM_KEY = "subject_diffusion_images"
+PICTURE_SIZE = 224  # of every CLIP Vision model of these files
+# The families' own scales: a subject of strength 1 has them.
+SCALES = {GROUNDED: 0.6}
+_COMPUTED = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class IpAttentionAdapter(LoadedAdapter):
+    """A public file of IP-Adapter or MS-Diffusion.
+
+    Its modules are made once for each kind of number and serve every Apply node.
+    """
+
+    num_subjects = None
+    reference_size = PICTURE_SIZE
+
+    def __init__(self, name: str, file: IpAttentionFile) -> None:
+        self.name = name
+        self.file = file
+        self.scale = SCALES.get(file.kind, 1.0)
+        self.encoder_to_connect = f"{file.encoder} with Load CLIP Vision"
+        self.needs_boxes = file.kind == GROUNDED
+        self.summary = (
+            f"{file.method} for {file.base} ({len(file.pairs)} layers), image encoder "
+            f"{file.encoder}"
+        )
+        self._patchers = ModulePatchers(partial(ImageModules, file))
+
+    @property
+    def fingerprint(self) -> str:
+        return self.file.fingerprint
+
+    def block_names(self, model: Model) -> Sequence[str]:
+        """In the order of the file's pairs."""
+        return ordered_blocks(read_unet_geometry(model))
+
+    def block_presets(self, model: Model) -> Mapping[str, Mapping[str, float]]:
+        return block_presets(self.block_names(model))
+
+    # encoder
+    def encode_picture(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
+        """The pooled vector (1, E), or the penultimate hidden states (1, L, E)."""
+        output = clip_vision.encode_image(picture, crop=True)
+        if self.file.kind == BASE:
+            return {POOLED: output.image_embeds.float().cpu()}
+        return {TOKENS: output.penultimate_hidden_states.float().cpu()}
+
+    def encode_absence(self, clip_vision: ClipVision) -> Embeds | None:
+        """A pooled vector of zeros, or the hidden states of a picture whose pixels are 0 *after*
+        the encoder's normalisation, which no picture gives. MS-Diffusion has neither."""
+        if self.file.kind == GROUNDED:
+            return None
+        if self.file.kind == BASE:
+            return {POOLED: torch.zeros(1, self.file.embed_dim)}
+        patcher = clip_vision.patcher
+        comfy.model_management.load_model_gpu(patcher)
+        size = clip_vision.image_size
+        pixels = torch.zeros(1, 3, size, size, device=patcher.load_device)
+        states = clip_vision.model(pixel_values=pixels, intermediate_output=-2)[1]
+        return {TOKENS: states.float().cpu()}
+
+    def require_embeds(self, argument: str, embeds: Embeds) -> None:
+        name = POOLED if self.file.kind == BASE else TOKENS
+        what = "an image embedding" if self.file.kind == BASE else "tokens"
+        found = embeds.get(name)
+        got = ", ".join(sorted(embeds)) if found is None else f"width {found.shape[-1]}"
+        if found is None or found.shape[-1] != self.file.embed_dim:
+            raise ValueError(
+                f"{argument}: expected an encoder with {what} of width {self.file.embed_dim} for "
+                f"the adapter '{self.name}', got {got}. Connect {self.encoder_to_connect}, and "
+                "encode saved subjects again with it."
+            )
+
+    def warnings(self, subjects: Subjects, box_coordinates: bool) -> list[str]:
+        if box_coordinates or self.file.kind == GROUNDED:
+            return []
+        return [
+            "box_coordinates has no effect: image tokens of an IP-Adapter carry no places; boxes "
+            "say where they act."
+        ]
+
+    # base
+    def require_base(self, model: Model) -> None:
+        geometry, file = read_unet_geometry(model), self.file
+        found = [geometry.blocks[name].query_dim for name in ordered_blocks(geometry)]
+        wanted = [key.shape[0] for key, _ in file.pairs]
+        checks = (
+            ("text of width {}", file.context_dim, geometry.cross_attention_dim),
+            ("{} cross-attention layers", len(wanted), len(found)),
+            ("layers of widths {}", sorted(set(wanted)), sorted(set(found))),
+            ("layers of widths {}", wanted, found),
+        )
+        for what, want, got in checks:
+            if want != got:
+                raise ValueError(
+                    f"model: expected {file.base} with {what.format(want)} for the adapter "
+                    f"'{self.name}', got {got}. Load a checkpoint of that family, or an adapter "
+                    "for this one."
+                )
+
+    def text_patches(self, clip: Clip) -> Patches:
+        return {}
+
+    # branches
+    def branch_encoder(
+        self, texts: TextEncoder, request: EncodeRequest
+    ) -> Callable[[Present], Branches]:
+        return BranchEncoder(texts, self.file, request).encode
+
+    # MODEL
+    def attach(self, model: Model, applied: AppliedAdapter) -> None:
+        patcher = self._patchers.for_model(model)
+        model.set_additional_models(ATTACHMENT_KEY, [patcher.clone()])
+        attach_run(
+            model,
+            RunSettings(
+                key=ATTACHMENT_KEY,
+                null=BranchImages(fingerprint=self.fingerprint),
+                opposite=partial(opposite_of, self.fingerprint),
+                require=self._require_own,
+                start_percent=applied.start_percent,
+                end_percent=applied.end_percent,
+            ),
+        )
+        geometry = read_unet_geometry(model)
+        layers = {
+            geometry.blocks[name].location: TermLayer(
+                number, self.scale * applied.block_strengths[name]
+            )
+            for number, name in enumerate(ordered_blocks(geometry))
+        }
+        term = make_image_term(patcher.model, layers)
+        attach_attention_term(model, TERM_KEY, "attn2", term)
+
+    def _require_own(self, branch: BranchImages) -> None:
+        """Embeddings mean something to the adapter that they were made for only."""
+        if getattr(branch, "fingerprint", None) != self.fingerprint:
+            raise ValueError(
+                f"conditioning: expected subjects encoded with the adapter '{self.name}' of "
+                "the MODEL, got another adapter's. Connect the same adapter to Subject-Diffusion "
+                "Encode and Apply."
+            )
+
+
+def ordered_blocks(geometry: UnetGeometry) -> list[str]:
+    """diffusers' names in the order of its attention processors: down, up, middle last."""
+    names = sorted(geometry.blocks, key=block_order)
+    return sorted(names, key=lambda name: name.startswith("mid_block"))
+
+
+def load(header: FileHeader) -> IpAttentionAdapter:
+    return IpAttentionAdapter(header.path.name, ip_attention_file.load(header))
+
+
+IP_ATTENTION = AdapterFamily(method=METHOD, recognises=ip_attention_file.recognises, load=load)
