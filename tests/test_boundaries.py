@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "adapters": {"subjects", "host"},
     "adapters/subject_diffusion": SHARED,
     "attention_maps": SHARED,
+    "dreamtuner": SHARED,
     "segmentation": SHARED,
     "tiny": SHARED,
 }
