@@ -22,6 +22,7 @@ def read_references(
     subject: Subject,
     vae: Any,
     caption: Conditioning,
+    *,
     omega_ref: float,
     use_mask: bool,
     reference_size: int,

@@ -1,8 +1,7 @@
-"""Self-Subject Attention: the self-attention of any Stable Diffusion sees the subjects' pictures."""
+"""Self-Subject Attention: a Stable Diffusion's self-attention sees the subjects' pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from comfy_api.latest import io
@@ -93,19 +92,16 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         if not acts:
             return io.NodeOutput(model, positive, negative)
 
-        # the subjects' pictures and captions
-        reader = _Reader(
-            texts=TextEncoder(clip), vae=_checked_vae(vae), channels=_latent_channels(model)
-        )
+        vae, channels, texts = _checked_vae(vae), _latent_channels(model), TextEncoder(clip)
         references = tuple(
             read_references(
                 subject,
-                reader.vae,
-                reader.texts.encode(caption_of(subject, caption)),
-                omega_ref,
-                use_mask,
-                reference_size,
-                reader.channels,
+                vae,
+                texts.encode(caption_of(subject, caption)),
+                omega_ref=omega_ref,
+                use_mask=use_mask,
+                reference_size=reference_size,
+                latent_channels=channels,
             )
             for subject in subjects
         )
@@ -120,15 +116,6 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         return io.NodeOutput(
             model, with_references(positive, less_noisy), with_references(negative, noisier)
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Reader:
-    """What turns subjects into references."""
-
-    texts: TextEncoder
-    vae: Any
-    channels: int
 
 
 def _strength_inputs() -> list[io.Input]:
@@ -232,8 +219,8 @@ def _checked_model(model: Model, layers: str) -> frozenset[Location]:
     if not locations:
         raise ValueError(
             "model: expected a UNet (Stable Diffusion 1, 2 or XL), got "
-            f"{type(model.model).__name__}. Self-subject-attention looks at a UNet's self-attention: "
-            "load such a checkpoint."
+            f"{type(model.model).__name__}. Self-subject-attention works in a UNet's "
+            "self-attention: load such a checkpoint."
         )
     if model.get_attachment(ATTACHMENT_KEY) is not None:
         raise ValueError(
@@ -263,8 +250,8 @@ def _require_numbers(omega_ref: float, start_percent: float, end_percent: float)
     )
     if omega_ref < 0.0:
         raise ValueError(
-            f"omega_ref: expected a number of 0 or more, got {omega_ref:g}. Write 3 for photos, 2.5 "
-            "for anime."
+            f"omega_ref: expected a number of 0 or more, got {omega_ref:g}. Write 3 for photos, "
+            "2.5 for anime."
         )
 
 

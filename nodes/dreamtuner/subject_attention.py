@@ -16,7 +16,7 @@ from ...subject_diffusion_core.dreamtuner import QueryGroup, attend_in_groups, g
 from ...subject_diffusion_core.location_mask import box_coverage
 from ..host.attention_terms import AttentionCall, Proceed, attach_attention_around
 from ..host.comfy_types import Model
-from ..host.sampling_run import BranchCond, Frame, RunSettings, SamplingRun, attach_run
+from ..host.sampling_run import BranchCall, Frame, RunSettings, SamplingRun, attach_run
 from .reference_pass import (
     READ_KEY,
     WRITE_KEY,
@@ -60,26 +60,33 @@ def attend_with_references(attention: AttentionCall, proceed: Proceed) -> torch.
         keys.keep(attention)
     if keys is not None or seen is None:
         return proceed(attention.query, attention.key, attention.value)
-    branches = _rows_of_branches(seen)
-    if len(branches) == 1:
-        ((part, _),) = branches
-        return _attend(attention, proceed, part, seen)
+    views = _rows_of_views(seen)
+    if len(views) == 1:
+        ((view, _),) = views
+        return _attend(attention, proceed, view, seen.call)
     out = torch.empty_like(attention.query)
-    for part, rows in branches:
+    for view, rows in views:
         index = torch.tensor(rows, device=out.device)
-        out[index] = _attend(_of_samples(attention, index), proceed, part, seen)
+        out[index] = _attend(_of_samples(attention, index), proceed, view, seen.call)
     return out
 
 
-def _rows_of_branches(seen: SeenReferences) -> list[tuple[BranchCond, list[int]]]:
-    """The samples that see the same references in the same part of the picture."""
-    rows: dict[tuple[object, Frame], tuple[BranchCond, list[int]]] = {}
+class _View(NamedTuple):
+    """What some samples show, and the subjects that they see."""
+
+    frame: Frame
+    subjects: tuple[SeenSubject, ...]
+
+
+def _rows_of_views(seen: SeenReferences) -> list[tuple[_View, list[int]]]:
+    """The samples that see the same keys in the same part of the picture."""
+    rows: dict[_View, list[int]] = {}
     start = 0
     for part in seen.call.parts:
-        key = (part.value if part.value in seen.subjects else None, part.frame)
-        rows.setdefault(key, (part, []))[1].extend(range(start, start + part.batch_size))
+        view = _View(part.frame, seen.subjects.get(part.value, ()))
+        rows.setdefault(view, []).extend(range(start, start + part.batch_size))
         start += part.batch_size
-    return list(rows.values())
+    return list(rows.items())
 
 
 def _of_samples(attention: AttentionCall, index: torch.Tensor) -> AttentionCall:
@@ -101,16 +108,15 @@ class _Visible(NamedTuple):
 
 
 def _attend(
-    attention: AttentionCall, proceed: Proceed, part: BranchCond, seen: SeenReferences
+    attention: AttentionCall, proceed: Proceed, view: _View, call: BranchCall
 ) -> torch.Tensor:
-    """(b, Q, H*K) of samples that belong to one branch."""
-    visible = _visible(seen.subjects.get(part.value, ()), attention)
+    """(b, Q, H*K) of samples with the same view."""
+    visible = _visible(view.subjects, attention)
     if not visible:
         return proceed(attention.query, attention.key, attention.value)
     size = layer_size(attention)
-    run = seen.call.run
-    assert run is not None
-    groups = _groups(run, part, visible, size, attention.query)
+    assert call.run is not None
+    groups = _groups(call.run, view.frame, visible, size, attention.query)
     return attend_in_groups(
         attention.query,
         attention.key,
@@ -135,7 +141,7 @@ def _visible(subjects: Sequence[SeenSubject], attention: AttentionCall) -> list[
 
 def _groups(
     run: SamplingRun,
-    part: BranchCond,
+    frame: Frame,
     visible: list[_Visible],
     size: tuple[int, int],
     query: torch.Tensor,
@@ -151,18 +157,18 @@ def _groups(
         )
 
     def make() -> list[QueryGroup]:
-        weights = torch.cat([s.omega * picture.layer.weights for s, picture in visible])
+        weights = torch.cat([subject.omega * layer.weights for subject, layer in visible])
         if not is_placed:
             groups = group_queries(weights)
         else:
             counts = torch.tensor([len(picture.layer.weights) for picture in visible])
             owners = torch.repeat_interleave(torch.arange(len(visible)), counts)
-            regions = [region_weights(subject, size, part.frame).flatten() for subject in subjects]
+            regions = [region_weights(subject, size, frame).flatten() for subject in subjects]
             groups = group_queries(weights, torch.stack(regions, dim=1), owners)
         return [_on_device(group, query.device) for group in groups]
 
     pictures = tuple((picture.subject, picture.layer.size) for picture in visible)
-    return run.once(("groups", pictures, part.frame, size, query.device), make)
+    return run.once(("groups", pictures, frame, size, query.device), make)
 
 
 def region_weights(subject: ReferencedSubject, size: tuple[int, int], frame: Frame) -> torch.Tensor:
