@@ -17,10 +17,9 @@ from ..subjects.subject_warnings import box_warnings
 from .reference_pass import PassSettings
 from .reference_pictures import LABEL, caption_of, read_references
 from .references import BranchReferences, with_references
-from .subject_attention import attach_self_subject_attention
+from .subject_attention import ATTACHMENT_KEY, attach_self_subject_attention
 
 NODE_NAME = "Subject-Diffusion Self-Subject Attention"
-ATTACHMENT_KEY = "subject_diffusion_self_subject_attention"
 Noise = Literal["fixed", "per step"]
 NOISES = get_args(Noise)
 
@@ -109,7 +108,6 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         # on clones of what came in
         model = model.clone()
         settings = PassSettings(locations=locations, noise=noise, noise_seed=noise_seed)
-        model.set_attachments(ATTACHMENT_KEY, settings)
         attach_self_subject_attention(model, settings, start_percent, end_percent)
         less_noisy = BranchReferences(subjects=references, time_bias=-time_bias_positive)
         noisier = BranchReferences(subjects=references, time_bias=time_bias_negative)

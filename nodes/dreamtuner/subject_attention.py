@@ -30,7 +30,7 @@ from .reference_pass import (
 )
 from .references import NO_REFERENCES, REFERENCES_KEY, ReferencedSubject
 
-LAYERS_KEY = "subject_diffusion_self_subject_attention"
+ATTACHMENT_KEY = "subject_diffusion_self_subject_attention"
 
 
 def attach_self_subject_attention(
@@ -43,13 +43,14 @@ def attach_self_subject_attention(
         start_percent=start_percent,
         end_percent=end_percent,
     )
+    model.set_attachments(ATTACHMENT_KEY, settings)
     attach_run(model, run)
     model.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.APPLY_MODEL,
         REFERENCES_KEY,
         make_apply_model_wrapper(settings),
     )
-    attach_attention_around(model, LAYERS_KEY, "attn1", attend_with_references)
+    attach_attention_around(model, ATTACHMENT_KEY, "attn1", attend_with_references)
 
 
 def attend_with_references(attention: AttentionCall, proceed: Proceed) -> torch.Tensor:
