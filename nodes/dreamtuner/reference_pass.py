@@ -78,7 +78,8 @@ class ReferenceKeys:
         if size not in self._weights:
             mask = self.reference.mask
             weights = torch.ones(size) if mask is None else area_resize(mask, *size).clamp(0, 1)
-            self._weights[size] = weights.flatten()
+            # what resizing leaves of 0 and 1 shall be 0 and 1: dropped, and without a bias
+            self._weights[size] = weights.round(decimals=5).flatten()
         return self._weights[size]
 
 
