@@ -199,7 +199,8 @@ def _reference_inputs() -> list[io.Input]:
             "noise_seed",
             default=0,
             min=0,
-            max=2**63 - 1,
+            max=2147483647,
+            control_after_generate=False,
             tooltip="Decides that noise; the picture's own noise is the sampler's.",
         ),
         io.String.Input(

@@ -47,5 +47,5 @@ def test_what_a_text_selects(text: str, chosen: list[int]) -> None:
 
 @pytest.mark.parametrize("text", ["left", "5", "up, x", "-1"])
 def test_what_it_does_not_know_is_said(text: str) -> None:
-    with pytest.raises(ValueError, match="Choose among: 0 down_blocks.0.* 4 up_blocks.1"):
+    with pytest.raises(ValueError, match=r"Choose among: 0 down_blocks\.0.* 4 up_blocks\.1"):
         select_blocks(text, BLOCKS, "layers")
