@@ -28,6 +28,8 @@ PACK_NODES = (
     "SubjectDiffusionEncodeSubjects",
     "SubjectDiffusionSaveSubjects",
     "SubjectDiffusionLoadSubjects",
+    "SubjectDiffusionSelfSubjectAttention",
+    "SubjectDiffusionDreamTunerGuider",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

@@ -17,6 +17,8 @@ from .adapters.save_subjects_node import SubjectDiffusionSaveSubjects
 from .adapters.subject_files import SUBJECT_FILES
 from .attention_maps.attention_maps_node import SubjectDiffusionAttentionMaps
 from .attention_maps.record_attention_node import SubjectDiffusionRecordAttention
+from .dreamtuner.dreamtuner_guider_node import SubjectDiffusionDreamTunerGuider
+from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectAttention
 from .segmentation.segment_loader_node import (
     SEGMENTERS,
     SubjectDiffusionSegmentLoader,
@@ -55,4 +57,6 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionEncodeSubjects,
             SubjectDiffusionSaveSubjects,
             SubjectDiffusionLoadSubjects,
+            SubjectDiffusionSelfSubjectAttention,
+            SubjectDiffusionDreamTunerGuider,
         ]

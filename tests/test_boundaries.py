@@ -34,6 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "adapters/subject_diffusion": SHARED,
     "adapters/ip_attention": SHARED,
     "attention_maps": SHARED,
+    "dreamtuner": SHARED,
     "segmentation": SHARED,
     "tiny": SHARED,
 }

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-_GROUPS = {"all": "", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
+from ..host.block_selection import find_blocks, in_order, list_blocks
 
 
 def parse_block_weights(
@@ -26,7 +26,7 @@ def parse_block_weights(
     >>> parse_block_weights("down=0.5, 1=0", ["mid_block.x.0", "down_blocks.0.x.0"])
     {'down_blocks.0.x.0': 0.5, 'mid_block.x.0': 0.0}
     """
-    ordered = sorted(block_names, key=block_order)
+    ordered = in_order(block_names)
     weights = dict.fromkeys(ordered, 1.0)
     named = presets or {}
     for entry in re.split(r"[,;\n]", text):
@@ -34,32 +34,16 @@ def parse_block_weights(
             weights.update(named[entry.strip().lower()])
         elif entry.strip():
             key, _, number = (part.strip() for part in entry.partition("="))
-            chosen, weight = _find_blocks(key, ordered), _to_weight(number)
+            chosen, weight = find_blocks(key, ordered), _to_weight(number)
             if not chosen or weight is None:
-                listed = ", ".join(f"{index} {name}" for index, name in enumerate(ordered))
                 also = f", or a preset ({', '.join(named)})" if named else ""
                 raise ValueError(
                     "block_weights: expected entries such as 'down=1, mid=0.5, 3=0' with numbers "
                     f"of 0 or more, got '{entry.strip()}'. Name down, mid, up, all, or one of the "
-                    f"blocks: {listed}{also}."
+                    f"blocks: {list_blocks(ordered)}{also}."
                 )
             weights.update(dict.fromkeys(chosen, weight))
     return weights
-
-
-def block_order(block_name: str) -> tuple[int, list[int]]:
-    """From the input of the UNet to its output."""
-    kind = list(_GROUPS).index(block_name.split("_")[0])
-    return kind, [int(number) for number in re.findall(r"\d+", block_name)]
-
-
-def _find_blocks(key: str, ordered: Sequence[str]) -> list[str]:
-    if key.isdecimal():
-        return list(ordered[int(key) : int(key) + 1])
-    if not key:
-        return []
-    prefix = _GROUPS.get(key.lower(), key)
-    return [name for name in ordered if not prefix or f"{name}.".startswith(f"{prefix}.")]
 
 
 def _to_weight(number: str) -> float | None:

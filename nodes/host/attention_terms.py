@@ -1,18 +1,23 @@
 # Shapes: B samples of a UNet call, Q latent positions, L keys, H heads, K width of a head.
-"""Further terms beside a UNet's own attention, without taking any of ComfyUI's single slots.
+"""Changes of a UNet's own attention, without taking any of ComfyUI's single slots.
 
-out = to_out(Attention(q, k, v) + term(q, k, v)): a patch in front of the attention layer marks it,
-an override of the attention function computes the layer's own attention (by whatever override was
-there before, or by the function that the user chose) and adds the term, a patch behind it clears
-the mark. Where another node has replaced the layer's attention, no override is called: there the
-patch behind it adds the term.
+A patch in front of the attention layer marks it, an override of the attention function hands the
+layer's queries, keys and values to the caller's function, a patch behind it clears the mark. What
+computes the attention stays whatever it was: the override that was there before, or the function
+that the user chose. There are two forms:
+
+- around: out = to_out(around(q, k, v, proceed)), where `proceed` computes an attention. It may be
+  called with other keys, with a mask, or several times. Where another node has replaced the layer's
+  attention, no override is called, and the layer stays as that node made it.
+- term: out = to_out(Attention(q, k, v) + term(q, k, v)). Where another node has replaced the
+  layer's attention, the patch behind it adds the term.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import comfy.patcher_extension
 import torch
@@ -44,10 +49,26 @@ class AttentionCall:
 
     def split_heads(self, states: torch.Tensor) -> torch.Tensor:
         """(B, L, H*K) -> (B, H, L, K)."""
-        split: torch.Tensor = states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        return split
+        split: torch.Tensor = states.unflatten(-1, (self.num_heads, -1))
+        return split.transpose(1, 2)
 
 
+class Proceed(Protocol):
+    """The attention function below: the user's, inside of the overrides that were there."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, Q, H*K) of query (B, Q, H*K), key and value (B, L, H*K); the mask, broadcast to
+        (B, H, Q, L), is added to the logits."""
+
+
+# Gives the layer's attention, (B, Q, H*K).
+AttentionAround = Callable[[AttentionCall, Proceed], torch.Tensor]
 # (B, Q, H*K) to add to the layer's attention, or None for a term that only looks.
 AttentionTerm = Callable[[AttentionCall], torch.Tensor | None]
 
@@ -67,10 +88,13 @@ class _Mark:
     """Which layer of a UNet call attends next; lives as long as the call, in its options."""
 
     def __init__(
-        self, unet: Unet, term: AttentionTerm, previous: Callable[..., torch.Tensor] | None
+        self,
+        unet: Unet,
+        around: AttentionAround,
+        previous: Callable[..., torch.Tensor] | None,
     ) -> None:
         self.unet = unet
-        self._term = term
+        self._around = around
         self._previous = previous
         self._layer: _Layer | None = None
 
@@ -92,65 +116,61 @@ class _Mark:
         **kwargs: object,
     ) -> torch.Tensor:
         """ComfyUI calls this in place of `function`, at every attention of the UNet."""
+
+        def proceed(
+            query: torch.Tensor,
+            key: torch.Tensor,
+            value: torch.Tensor,
+            mask: torch.Tensor | None = None,
+        ) -> torch.Tensor:
+            inputs = (query, key, value, heads, *args)
+            masked = kwargs if mask is None else {**kwargs, "mask": mask}
+            if self._previous is None:
+                return function(*inputs, **masked)
+            return self._previous(function, *inputs, **masked)
+
         layer = self.take()
-        inputs = (query, key, value, heads, *args)
-        if self._previous is None:
-            attended = function(*inputs, **kwargs)
-        else:
-            attended = self._previous(function, *inputs, **kwargs)
         if layer is None:
-            return attended
-        term = self._evaluate(layer, query, key, value, heads)
-        return attended if term is None else attended + term
+            return proceed(query, key, value)
+        return self._around(_call_of(layer, query, key, value, heads), proceed)
 
-    def behind_replaced(
-        self, layer: _Layer, attention: Attention, out: torch.Tensor
-    ) -> torch.Tensor:
-        """The output (B, Q, d) of a layer whose attention another node replaced, with the term."""
-        term = self._evaluate(
-            layer,
-            attention.to_q(layer.query_states),
-            attention.to_k(layer.key_states),
-            attention.to_v(layer.value_states),
-            attention.heads,
-        )
-        if term is None:
-            return out
-        bias = attention.to_out(term.new_zeros(1, 1, term.shape[-1]))
-        projected = attention.to_out(term)
-        return out + (projected - bias)
 
-    def _evaluate(
-        self,
-        layer: _Layer,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        heads: int,
-    ) -> torch.Tensor | None:
-        return self._term(
-            AttentionCall(
-                location=layer.location,
-                options=layer.options,
-                query=query,
-                key=key,
-                value=value,
-                num_heads=heads,
-            )
-        )
+def attach_attention_around(
+    model: Model, key: str, kind: Literal["attn1", "attn2"], around: AttentionAround
+) -> None:
+    """Put `around` around every self-attention ("attn1") or cross-attention ("attn2") of a MODEL.
+
+    Args:
+        key: of the caller; what is attached under several keys is called one inside the other.
+    """
+    _attach(model, key, kind, around, None)
 
 
 def attach_attention_term(
-    model: Model,
-    key: str,
-    kind: Literal["attn1", "attn2"],
-    term: AttentionTerm,
+    model: Model, key: str, kind: Literal["attn1", "attn2"], term: AttentionTerm
 ) -> None:
     """Add a term to every self-attention ("attn1") or cross-attention ("attn2") layer of a MODEL.
 
     Args:
         key: of the caller; terms under several keys add up.
     """
+
+    def around(call: AttentionCall, proceed: Proceed) -> torch.Tensor:
+        attended = proceed(call.query, call.key, call.value)
+        added = term(call)
+        return attended if added is None else attended + added
+
+    _attach(model, key, kind, around, term)
+
+
+def _attach(
+    model: Model,
+    key: str,
+    kind: Literal["attn1", "attn2"],
+    around: AttentionAround,
+    term_behind: AttentionTerm | None,
+) -> None:
+    """`term_behind` is added to layers whose attention another node replaced."""
 
     def diffusion_model(
         executor: Executor,
@@ -163,7 +183,7 @@ def attach_attention_term(
         **kwargs: object,
     ) -> torch.Tensor:
         options = dict(transformer_options or {})
-        mark = _Mark(executor.class_obj, term, options.get(OVERRIDE))
+        mark = _Mark(executor.class_obj, around, options.get(OVERRIDE))
         options |= {key: mark, OVERRIDE: mark.override}
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
@@ -189,13 +209,44 @@ def attach_attention_term(
     def behind(out: torch.Tensor, extra_options: Options) -> torch.Tensor:
         mark = extra_options.get(key)
         layer = None if mark is None else mark.take()
-        if mark is None or layer is None:
+        if mark is None or layer is None or term_behind is None:
             return out
         block = transformer_block_at(mark.unet, layer.location)
-        with_term: torch.Tensor = mark.behind_replaced(layer, getattr(block, kind), out)
-        return with_term
+        return _with_term(layer, getattr(block, kind), term_behind, out)
 
     wrapper_kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
     model.add_wrapper_with_key(wrapper_kind, key, diffusion_model)
     model.set_model_patch(before, f"{kind}_patch")
     model.set_model_patch(behind, f"{kind}_output_patch")
+
+
+def _with_term(
+    layer: _Layer, attention: Attention, term: AttentionTerm, out: torch.Tensor
+) -> torch.Tensor:
+    """The output (B, Q, d) of a layer whose attention another node replaced, with the term."""
+    call = _call_of(
+        layer,
+        attention.to_q(layer.query_states),
+        attention.to_k(layer.key_states),
+        attention.to_v(layer.value_states),
+        attention.heads,
+    )
+    added = term(call)
+    if added is None:
+        return out
+    bias = attention.to_out(added.new_zeros(1, 1, added.shape[-1]))
+    projected: torch.Tensor = attention.to_out(added)
+    return out + (projected - bias)
+
+
+def _call_of(
+    layer: _Layer, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int
+) -> AttentionCall:
+    return AttentionCall(
+        location=layer.location,
+        options=layer.options,
+        query=query,
+        key=key,
+        value=value,
+        num_heads=heads,
+    )

@@ -99,6 +99,12 @@ class HookGroup(Protocol):
     def add(self, hook: Hook) -> None: ...
 
 
+class LatentFormat(Protocol):
+    """What a MODEL's latents are."""
+
+    latent_channels: int
+
+
 class Patcher(Protocol):
     """A ModelPatcher: what a MODEL is, and what a CLIP or a VAE holds."""
 
@@ -122,6 +128,8 @@ class Patcher(Protocol):
     def get_model_object(self, name: Literal["model_sampling"]) -> Sampling: ...
     @overload
     def get_model_object(self, name: Literal["diffusion_model"]) -> Unet: ...
+    @overload
+    def get_model_object(self, name: Literal["latent_format"]) -> LatentFormat: ...
     # whatever a pack has attached
     def get_attachment(self, key: str) -> Any: ...
     def set_attachments(self, key: str, attachment: object) -> None: ...

@@ -70,6 +70,17 @@ def read_unet_geometry(model: Model) -> UnetGeometry:
     )
 
 
+def transformer_block_locations(model: Model) -> dict[str, Location]:
+    """diffusers' name of every transformer block of a MODEL's UNet -> where ComfyUI's patches find
+    it; empty for models that are no UNet."""
+    config = getattr(getattr(model.model, "model_config", None), "unet_config", {})
+    return {
+        name.removesuffix(_QUERY_WEIGHT): _location(target.removesuffix(_QUERY_WEIGHT))
+        for name, target in comfy.utils.unet_to_diffusers(config).items()
+        if name.endswith(_QUERY_WEIGHT)
+    }
+
+
 def latent_size_of_block(extra_options: Options, num_positions: int) -> tuple[int, int]:
     """Height and width of the activations in a block with `num_positions` = h * w.
 
@@ -109,16 +120,16 @@ def transformer_block_at(unet: Unet, location: Location) -> TransformerBlock:
 
 
 def _read_block(unet: Unet, path: str) -> BlockGeometry:
+    block = comfy.utils.get_attr(unet, path)
+    return BlockGeometry(location=_location(path), query_dim=block.attn1.to_q.in_features)
+
+
+def _location(path: str) -> Location:
     """`path` is for example "input_blocks.1.1.transformer_blocks.0" or
     "middle_block.1.transformer_blocks.0"."""
     parts = path.split(".")
     kind = parts[0].split("_")[0]
-    number = 0 if kind == "middle" else int(parts[1])
-    block = comfy.utils.get_attr(unet, path)
-    return BlockGeometry(
-        location=(kind, number, int(parts[-1])),
-        query_dim=block.attn1.to_q.in_features,
-    )
+    return kind, 0 if kind == "middle" else int(parts[1]), int(parts[-1])
 
 
 def _prediction_type(model: Model) -> str:

@@ -87,6 +87,40 @@ INTERFACE = {
         ["attention", "image", "tokens", "threshold", "opacity"],
         ["IMAGE", "MASK", "FLOAT", "STRING"],
     ),
+    "SubjectDiffusionSelfSubjectAttention": (
+        [
+            "model",
+            "clip",
+            "vae",
+            "subjects",
+            "positive",
+            "negative",
+            "omega_ref",
+            "use_mask",
+            "layers",
+            "start_percent",
+            "end_percent",
+            "time_bias_positive",
+            "time_bias_negative",
+            "reference_size",
+            "noise",
+            "noise_seed",
+            "caption",
+        ],
+        ["MODEL", "CONDITIONING", "CONDITIONING"],
+    ),
+    "SubjectDiffusionDreamTunerGuider": (
+        [
+            "model",
+            "positive",
+            "negative",
+            "mode",
+            "reference_guidance_scale",
+            "text_guidance_scale",
+            "reference_probability",
+        ],
+        ["GUIDER"],
+    ),
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 

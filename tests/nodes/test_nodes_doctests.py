@@ -9,6 +9,7 @@ import pytest
 
 MODULES = (
     "adapters.block_weights",
+    "host.block_selection",
     "segmentation.points",
     "subjects.layout_text",
     "subjects.periods",

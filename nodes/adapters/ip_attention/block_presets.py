@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..block_weights import block_order
+from ...host.block_selection import in_order
 
 # number of attention modules of the UNet -> weight by the number of the module, from the picture's
 # input on; the others are 0. 16: Stable Diffusion 1 and 2, 11: SDXL.
@@ -23,7 +23,7 @@ def block_presets(block_names: Sequence[str]) -> Mapping[str, Mapping[str, float
     >>> [round(weight, 3) for weight in block_presets(names)["ease in"].values()]
     [1.0, 0.525]
     """
-    ordered = sorted(block_names, key=block_order)
+    ordered = in_order(block_names)
     modules = list(dict.fromkeys(map(_module_of, ordered)))
     place = {name: modules.index(_module_of(name)) for name in ordered}
     rise = {name: number / len(modules) for name, number in place.items()}

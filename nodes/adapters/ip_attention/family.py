@@ -12,12 +12,12 @@ from ....subject_diffusion_core.files import ip_attention_file
 from ....subject_diffusion_core.files.header import FileHeader
 from ....subject_diffusion_core.files.ip_attention_file import BASE, GROUNDED, IpAttentionFile
 from ...host.attention_terms import attach_attention_term
+from ...host.block_selection import in_order
 from ...host.comfy_types import Clip, ClipVision, Model, Patches
 from ...host.patchers import ModulePatchers
 from ...host.sampling_run import RunSettings, attach_run
 from ...host.unet_geometry import UnetGeometry, read_unet_geometry
 from ...subjects.subject import Embeds, Subjects
-from ..block_weights import block_order
 from ..family import (
     ATTACHMENT_KEY,
     AdapterFamily,
@@ -179,7 +179,7 @@ class IpAttentionAdapter(LoadedAdapter):
 
 def ordered_blocks(geometry: UnetGeometry) -> list[str]:
     """diffusers' names in the order of its attention processors: down, up, middle last."""
-    names = sorted(geometry.blocks, key=block_order)
+    names = in_order(list(geometry.blocks))
     return sorted(names, key=lambda name: name.startswith("mid_block"))
 
 

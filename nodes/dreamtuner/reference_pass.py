@@ -1,0 +1,273 @@
+# Shapes: C latent channels, h, w size of a reference's latent, R its positions in a layer, H heads,
+#         K width of a head.
+"""The UNet's own pass over a reference: a call of batch 1 beside the model's calls, once for every
+noise level, from which all branches and samples take keys and values."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+
+from ...subject_diffusion_core.area_resize import area_resize
+from ..host.attention_terms import AttentionCall
+from ..host.comfy_types import Executor, Options
+from ..host.sampling_run import BranchCall
+from ..host.unet_geometry import Location, latent_size_of_block
+from .references import REFERENCES_KEY, BranchReferences, Reference, ReferencedSubject
+
+WRITE_KEY = "subject_diffusion_reference_pass"
+READ_KEY = "subject_diffusion_reference_keys"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassSettings:
+    """How the references are noised, and in which layers their keys are kept."""
+
+    locations: frozenset[Location]
+    noise: Literal["fixed", "per step"]
+    noise_seed: int
+
+
+class LayerKeys(NamedTuple):
+    """What one layer said of a reference.
+
+    Attributes:
+        key, value: (1, R, H*K), without the positions outside of the mask.
+        weights: (R,) in 0..1 on the CPU, how much of each position is the subject.
+        size: h, w of the layer in the pass.
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    weights: torch.Tensor
+    size: tuple[int, int]
+
+
+class ReferenceKeys:
+    """The keys and values of one pass, layer by layer."""
+
+    def __init__(self, reference: Reference, locations: frozenset[Location]) -> None:
+        self.reference = reference
+        self.layers: dict[Location, LayerKeys] = {}
+        self._locations = locations
+        self._weights: dict[tuple[int, int], torch.Tensor] = {}
+
+    def keep(self, attention: AttentionCall) -> None:
+        if attention.location not in self._locations:
+            return
+        size = layer_size(attention)
+        weights = self._weights_at(size)
+        kept = (weights > 0).nonzero()[:, 0].to(attention.key.device)
+        everything = len(kept) == len(weights)
+        self.layers[attention.location] = LayerKeys(
+            key=attention.key if everything else attention.key[:, kept],
+            value=attention.value if everything else attention.value[:, kept],
+            weights=weights[weights > 0],
+            size=size,
+        )
+
+    def _weights_at(self, size: tuple[int, int]) -> torch.Tensor:
+        """(h * w,) share of each position that the mask covers."""
+        if size not in self._weights:
+            mask = self.reference.mask
+            weights = torch.ones(size) if mask is None else area_resize(mask, *size).clamp(0, 1)
+            # what resizing leaves of 0 and 1 shall be 0 and 1: dropped, and without a bias
+            self._weights[size] = weights.round(decimals=5).flatten()
+        return self._weights[size]
+
+
+class SeenSubject(NamedTuple):
+    """A subject that acts in a model call, and the keys of its pictures."""
+
+    subject: ReferencedSubject
+    pictures: tuple[ReferenceKeys, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeenReferences:
+    """All that the layers of one model call need.
+
+    Attributes:
+        call: the branches of this call.
+        subjects: of each branch's references; branches that see none are not in it.
+    """
+
+    call: BranchCall
+    subjects: dict[BranchReferences, tuple[SeenSubject, ...]]
+
+
+def layer_size(attention: AttentionCall) -> tuple[int, int]:
+    """h, w of a self-attention layer, whose keys must be its positions."""
+    num_samples, num_keys = attention.key.shape[:2]
+    shape = attention.options.get("activations_shape")
+    changed = shape is not None and shape[-2] * shape[-1] != num_keys
+    if changed or attention.query.shape[0] != num_samples:
+        raise ValueError(
+            "model: expected self-attention over the whole picture, got layers that another node "
+            "cut into tiles. Turn HyperTile off where self-subject-attention is used."
+        )
+    return latent_size_of_block(attention.options, num_keys)
+
+
+class _Inputs(NamedTuple):
+    """A reference as the model takes it: latent (1, C, h, w), further inputs of its calls, and the
+    name that its calls go by."""
+
+    latent: torch.Tensor
+    conds: dict[str, Any]
+    uuid: uuid.UUID
+
+
+class ReferencePasses:
+    """The passes of one sampling run; keeps the keys of the latest noise level only."""
+
+    def __init__(self, settings: PassSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._sigma: float | None = None
+        self._keys: dict[tuple[Reference, float], ReferenceKeys] = {}
+        self._inputs: dict[Reference, _Inputs] = {}
+
+    def seen_in(
+        self, call: BranchCall, executor: Executor, sigma: torch.Tensor, options: Options
+    ) -> SeenReferences:
+        """The references of a model call at `sigma` (1,), after the passes that it takes."""
+        sampling = executor.class_obj.model_sampling
+
+        def keys_of(reference: Reference, time_bias: int) -> ReferenceKeys:
+            shifted = shift_sigma(sampling, sigma, time_bias)
+            key = (reference, float(shifted))
+            if key not in self._keys:
+                self._keys[key] = self._run(executor, reference, shifted, options)
+            return self._keys[key]
+
+        with self._lock:
+            if self._sigma != float(sigma):
+                self._sigma = float(sigma)
+                self._keys.clear()
+            found = {
+                value: tuple(
+                    SeenSubject(
+                        subject, tuple(keys_of(picture, value.time_bias) for picture in pictures)
+                    )
+                    for subject, pictures in _acting(value, sampling, float(sigma))
+                )
+                for value in {part.value for part in call.parts}
+            }
+        return SeenReferences(call=call, subjects={k: seen for k, seen in found.items() if seen})
+
+    def _run(
+        self, executor: Executor, reference: Reference, sigma: torch.Tensor, options: Options
+    ) -> ReferenceKeys:
+        model = executor.class_obj
+        inputs = self._inputs_of(reference, model, sigma)
+        noise = self._noise(reference, model.model_sampling, sigma).to(inputs.latent)
+        noised = model.model_sampling.noise_scaling(sigma, noise, inputs.latent)
+        keys = ReferenceKeys(reference, self._settings.locations)
+        conds = dict(inputs.conds)
+        own_options = {
+            **options,
+            WRITE_KEY: keys,
+            "cond_or_uncond": [0],
+            "uuids": [inputs.uuid],
+            "sigmas": sigma,
+        }
+        concat, context = conds.pop("c_concat", None), conds.pop("c_crossattn", None)
+        executor(noised, sigma, concat, context, None, own_options, **conds)
+        return keys
+
+    def _noise(self, reference: Reference, sampling: Any, sigma: torch.Tensor) -> torch.Tensor:
+        """Of a generator of its own: ComfyUI's own random numbers stay as they are."""
+        seed = self._settings.noise_seed
+        if self._settings.noise == "per step":
+            seed = (seed + 1 + _timestep(sampling, sigma)) % 2**63
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(reference.latent.shape, generator=generator)
+
+    def _inputs_of(self, reference: Reference, model: Any, sigma: torch.Tensor) -> _Inputs:
+        if reference not in self._inputs:
+            self._inputs[reference] = _prepare(reference, model, sigma)
+        return self._inputs[reference]
+
+
+def _prepare(reference: Reference, model: Any, like: torch.Tensor) -> _Inputs:
+    """What ComfyUI makes of a conditioning for the model, for a picture of the reference's size."""
+    latent = model.process_latent_in(reference.latent).to(like)
+    entry = comfy.sampler_helpers.convert_cond(reference.caption)[0]
+    height, width = (8 * side for side in latent.shape[-2:])
+    entry |= {"width": width, "height": height, "concat_latent_image": reference.latent}
+    (encoded,) = comfy.samplers.encode_model_conds(
+        model.extra_conds,
+        [entry],
+        torch.zeros_like(latent),
+        latent.device,
+        "positive",
+        latent_image=latent,
+        denoise_mask=torch.zeros_like(latent[:, :1]),  # inpainting models: nothing to fill in
+        seed=0,
+        latent_shapes=[latent.shape],
+    )
+    conds = {
+        name: cond.process_cond(batch_size=1, area=None).concat([])
+        for name, cond in encoded["model_conds"].items()
+    }
+    return _Inputs(latent=latent, conds=conds, uuid=entry["uuid"])
+
+
+def _acting(
+    references: BranchReferences, sampling: Any, sigma: float
+) -> Iterable[tuple[ReferencedSubject, tuple[Reference, ...]]]:
+    for subject in references.subjects:
+        start, end = (
+            sampling.percent_to_sigma(percent)
+            for percent in (subject.start_percent, subject.end_percent)
+        )
+        if start >= sigma > end:
+            yield subject, subject.pictures
+
+
+def shift_sigma(sampling: Any, sigma: torch.Tensor, time_bias: int) -> torch.Tensor:
+    """The noise level `time_bias` timesteps later in the diffusion (noisier), within the model's;
+    `sigma` (1,) itself for 0."""
+    if time_bias == 0:
+        return sigma
+    shifted = _timestep(sampling, sigma) + time_bias
+    level: torch.Tensor = sampling.sigmas[max(0, min(shifted, len(sampling.sigmas) - 1))]
+    return level.reshape(1).to(sigma)
+
+
+def _timestep(sampling: Any, sigma: torch.Tensor) -> int:
+    """The model's timestep of 0..999 that is nearest to `sigma`."""
+    levels = sampling.sigmas.log()
+    return int((levels - sigma.log().to(levels)).abs().argmin())
+
+
+def make_apply_model_wrapper(settings: PassSettings) -> Callable[..., Any]:
+    """Before a model call whose branches have references: the passes that it takes."""
+
+    def apply_model(
+        executor: Executor,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Options | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        options = transformer_options or {}
+        call: BranchCall | None = kwargs.get(REFERENCES_KEY)
+        if call is not None and call.run is not None and call.run.is_active(t):
+            passes = call.run.once("reference passes", lambda: ReferencePasses(settings))
+            seen = passes.seen_in(call, executor, t[:1], options)
+            options = {**options, READ_KEY: seen} if seen.subjects else options
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+    return apply_model

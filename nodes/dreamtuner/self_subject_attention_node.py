@@ -1,0 +1,263 @@
+"""Self-Subject Attention: a Stable Diffusion's self-attention sees the subjects' pictures."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from comfy_api.latest import io
+
+from ...subject_diffusion_core.errors import require_finite_numbers
+from ..adapters.texts import TextEncoder
+from ..host.block_selection import select_blocks
+from ..host.comfy_types import Clip, Conditioning, Model, SubjectsType
+from ..host.node_warnings import show_warnings
+from ..host.unet_geometry import Location, transformer_block_locations
+from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
+from ..subjects.subject_warnings import box_warnings
+from .reference_pass import PassSettings
+from .reference_pictures import LABEL, caption_of, read_references
+from .references import BranchReferences, with_references
+from .subject_attention import ATTACHMENT_KEY, attach_self_subject_attention
+
+NODE_NAME = "Subject-Diffusion Self-Subject Attention"
+Noise = Literal["fixed", "per step"]
+NOISES = get_args(Noise)
+
+
+class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
+    """MODEL and conditionings -> the same, in whose self-attention the subjects' pictures are."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SubjectDiffusionSelfSubjectAttention",
+            display_name=NODE_NAME,
+            category="Subject-Diffusion",
+            description=(
+                "DreamTuner's self-subject-attention: while the picture is made, it looks at the "
+                "subjects' pictures. For any Stable Diffusion 1, 2 or XL, without other files; use "
+                "it with every sampler."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip="Any Stable Diffusion 1.x, 2.x or XL."),
+                io.Clip.Input("clip", tooltip="Its text encoder, for the captions."),
+                io.Vae.Input("vae", tooltip="Its VAE, for the subjects' pictures."),
+                SubjectsType.Input("subjects", tooltip="From Subject or Layout nodes."),
+                io.Conditioning.Input("positive", tooltip="The prompt."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                *_strength_inputs(),
+                *_time_inputs(),
+                *_reference_inputs(),
+            ],
+            outputs=[
+                io.Model.Output(display_name="MODEL", tooltip="For the sampler or the guider."),
+                io.Conditioning.Output(
+                    display_name="positive", tooltip="The prompt, with the subjects' pictures."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative",
+                    tooltip="The negative prompt, with the subjects' pictures.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Model,
+        clip: Clip,
+        vae: Any,
+        subjects: Subjects,
+        positive: Conditioning,
+        negative: Conditioning,
+        omega_ref: float,
+        use_mask: bool,
+        layers: str,
+        start_percent: float,
+        end_percent: float,
+        time_bias_positive: int,
+        time_bias_negative: int,
+        reference_size: int,
+        noise: Noise,
+        noise_seed: int,
+        caption: str = f"a photo of a {LABEL}",
+    ) -> io.NodeOutput:
+        locations = _checked_model(model, layers)
+        _require_numbers(omega_ref, start_percent, end_percent)
+        subjects = active_subjects(subjects)
+        require_relative_boxes([subject for subject in subjects if subject.box is not None])
+        acts = omega_ref > 0.0 and start_percent < end_percent and len(subjects) > 0
+        show_warnings(box_warnings(subjects) if acts else [_why_nothing(subjects, omega_ref)])
+        if not acts:
+            return io.NodeOutput(model, positive, negative)
+
+        vae, channels, texts = _checked_vae(vae), _latent_channels(model), TextEncoder(clip)
+        references = tuple(
+            read_references(
+                subject,
+                vae,
+                texts.encode(caption_of(subject, caption)),
+                omega_ref=omega_ref,
+                use_mask=use_mask,
+                reference_size=reference_size,
+                latent_channels=channels,
+            )
+            for subject in subjects
+        )
+
+        # on clones of what came in
+        model = model.clone()
+        settings = PassSettings(locations=locations, noise=noise, noise_seed=noise_seed)
+        attach_self_subject_attention(model, settings, start_percent, end_percent)
+        less_noisy = BranchReferences(subjects=references, time_bias=-time_bias_positive)
+        noisier = BranchReferences(subjects=references, time_bias=time_bias_negative)
+        return io.NodeOutput(
+            model, with_references(positive, less_noisy), with_references(negative, noisier)
+        )
+
+
+def _strength_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "omega_ref",
+            default=3.0,
+            min=0.0,
+            max=20.0,
+            step=0.1,
+            tooltip="How strongly the picture looks at the subjects, times each one's strength: 3 "
+            "for photos, 2.5 for anime in the paper; 0 = the model alone.",
+        ),
+        io.Boolean.Input(
+            "use_mask",
+            default=True,
+            tooltip="Look at the subjects only, not at what is around them in their pictures.",
+        ),
+        io.String.Input(
+            "layers",
+            default="all",
+            tooltip="Where it acts: all, or some of down, mid, up, blocks by name or number, with "
+            "commas between. Fewer layers and a small omega_ref give style rather than likeness.",
+        ),
+    ]
+
+
+def _time_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "start_percent",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Where in the sampling it begins.",
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Where in the sampling it ends.",
+        ),
+        io.Int.Input(
+            "time_bias_positive",
+            default=0,
+            min=0,
+            max=50,
+            tooltip="By how many of 1000 timesteps the subjects' pictures are less noisy than the "
+            "picture, for the prompt.",
+        ),
+        io.Int.Input(
+            "time_bias_negative",
+            default=0,
+            min=0,
+            max=50,
+            tooltip="By how many of 1000 timesteps they are noisier, for the negative prompt. "
+            "Different noise for the two takes one more pass a step.",
+        ),
+    ]
+
+
+def _reference_inputs() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "reference_size",
+            default=768,
+            min=0,
+            max=4096,
+            step=8,
+            tooltip="Longest side of the subjects' pictures in pixels; larger ones are reduced, as "
+            "they cost time. 0 = their own size.",
+        ),
+        io.Combo.Input(
+            "noise",
+            options=list(NOISES),
+            default=NOISES[0],
+            tooltip="Whether the subjects' pictures have the same noise at every step.",
+        ),
+        io.Int.Input(
+            "noise_seed",
+            default=0,
+            min=0,
+            max=2147483647,
+            control_after_generate=False,
+            tooltip="Decides that noise; the picture's own noise is the sampler's.",
+        ),
+        io.String.Input(
+            "caption",
+            default=f"a photo of a {LABEL}",
+            optional=True,
+            tooltip=f"What the subjects' pictures show; {LABEL} is each subject's label.",
+        ),
+    ]
+
+
+def _checked_model(model: Model, layers: str) -> frozenset[Location]:
+    """The layers to act in."""
+    locations = transformer_block_locations(model)
+    if not locations:
+        raise ValueError(
+            "model: expected a UNet (Stable Diffusion 1, 2 or XL), got "
+            f"{type(model.model).__name__}. Self-subject-attention works in a UNet's "
+            "self-attention: load such a checkpoint."
+        )
+    if model.get_attachment(ATTACHMENT_KEY) is not None:
+        raise ValueError(
+            "model: expected a MODEL without self-subject-attention, got one that another "
+            f"{NODE_NAME} made. Use one per MODEL, with all subjects."
+        )
+    return frozenset(locations[name] for name in select_blocks(layers, list(locations), "layers"))
+
+
+def _checked_vae(vae: Any) -> Any:
+    if vae is None:
+        raise ValueError(
+            "vae: expected the VAE of the model, got nothing. The checkpoint has none: connect a "
+            "Load VAE node."
+        )
+    return vae
+
+
+def _latent_channels(model: Model) -> int:
+    channels: int = model.get_model_object("latent_format").latent_channels
+    return channels
+
+
+def _require_numbers(omega_ref: float, start_percent: float, end_percent: float) -> None:
+    require_finite_numbers(
+        NODE_NAME, omega_ref=omega_ref, start_percent=start_percent, end_percent=end_percent
+    )
+    if omega_ref < 0.0:
+        raise ValueError(
+            f"omega_ref: expected a number of 0 or more, got {omega_ref:g}. Write 3 for photos, "
+            "2.5 for anime."
+        )
+
+
+def _why_nothing(subjects: Subjects, omega_ref: float) -> str:
+    """What keeps it from acting."""
+    if not subjects:
+        return "subjects: none takes part, so the model stays as it is. Raise a strength above 0."
+    if omega_ref == 0.0:
+        return "omega_ref is 0, so the model stays as it is. Write 3 for photos, 2.5 for anime."
+    return "start_percent is not below end_percent, so the model stays as it is. Change one."
