@@ -107,9 +107,9 @@ def make_tint_family(host: Host) -> Any:
             return encode
 
         def attach(self, model: Any, applied: Any) -> None:
-            host.sampling_run.attach_run(
+            host.run_attachment.attach_run(
                 model,
-                host.sampling_run.RunSettings(
+                host.run_attachment.RunSettings(
                     key=host.family.ATTACHMENT_KEY,
                     null=tints(self, []),
                     start_percent=applied.start_percent,

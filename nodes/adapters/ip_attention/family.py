@@ -15,7 +15,7 @@ from ...host.attention_terms import attach_attention_term
 from ...host.block_selection import in_order
 from ...host.comfy_types import Clip, ClipVision, Model, Patches
 from ...host.patchers import ModulePatchers
-from ...host.sampling_run import RunSettings, attach_run
+from ...host.run_attachment import RunSettings, attach_run
 from ...host.unet_geometry import UnetGeometry, read_unet_geometry
 from ...subjects.subject import Embeds, Subjects
 from ..family import (

@@ -13,7 +13,7 @@ from ....subject_diffusion_core.files.adapter_config import METHOD
 from ....subject_diffusion_core.files.header import FileHeader
 from ...host.comfy_types import Clip, ClipVision, Model, Patcher, Patches
 from ...host.patchers import ModulePatchers
-from ...host.sampling_run import RunSettings, attach_run
+from ...host.run_attachment import RunSettings, attach_run
 from ...host.unet_geometry import UnetGeometry, read_unet_geometry
 from ...host.weight_diffs import text_encoder_prefix, weight_differences
 from ...subjects.subject import Embeds
