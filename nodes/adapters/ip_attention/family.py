@@ -30,7 +30,7 @@ from ..family import (
 from ..texts import TextEncoder
 from .block_presets import block_presets
 from .branches import BranchEncoder, BranchImages, opposite_of
-from .unet_term import POOLED, TOKENS, ImageModules, TermLayer, make_image_term
+from .unet_term import POOLED, TOKENS, ImageModules, ImageTerm, TermLayer
 
 METHOD = "ip_attention"
 TERM_KEY = "subject_diffusion_images"
@@ -165,8 +165,7 @@ class IpAttentionAdapter(LoadedAdapter):
             )
             for number, name in enumerate(ordered_blocks(geometry))
         }
-        term = make_image_term(modules, layers)
-        attach_attention_term(model, TERM_KEY, "attn2", term)
+        attach_attention_term(model, TERM_KEY, "attn2", ImageTerm(modules, layers))
 
     def _patcher_for(self, model: Model) -> Model:
         """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""
