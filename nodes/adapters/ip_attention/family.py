@@ -30,7 +30,7 @@ from ..family import (
 from ..texts import TextEncoder
 from .block_presets import block_presets
 from .branches import BranchEncoder, BranchImages, opposite_of
-from .unet_term import POOLED, TOKENS, ImageModules, ImageTerm, TermLayer
+from .unet_term import POOLED, TOKENS, ImageModules, TermLayer, make_image_term
 
 METHOD = "ip_attention"
 TERM_KEY = "subject_diffusion_images"
@@ -165,7 +165,8 @@ class IpAttentionAdapter(LoadedAdapter):
             )
             for number, name in enumerate(ordered_blocks(geometry))
         }
-        attach_attention_term(model, TERM_KEY, "attn2", ImageTerm(modules, layers))
+        term = make_image_term(modules, layers)
+        attach_attention_term(model, TERM_KEY, "attn2", term)
 
     def _patcher_for(self, model: Model) -> Model:
         """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""

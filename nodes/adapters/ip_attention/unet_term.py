@@ -19,7 +19,7 @@ from ....subject_diffusion_core.area_resize import area_resize
 from ....subject_diffusion_core.files.ip_attention_file import BASE, GROUNDED, IpAttentionFile
 from ....subject_diffusion_core.ip_attention import box_cells, joint_image_attention
 from ....subject_diffusion_core.location_mask import box_coverage
-from ...host.attention_terms import AttentionCall
+from ...host.attention_terms import AttentionCall, AttentionTerm
 from ...host.patchers import with_manual_cast
 from ...host.sampling_run import BranchCall, BranchCond, SamplingRun
 from ...host.unet_geometry import Location, latent_size_of_block
@@ -226,3 +226,7 @@ class _PartOfCall:
                 cells.append(box_cells(box[None], *self._size)[0])
         strengths = torch.tensor([subject.strength for subject in subjects])
         return torch.stack(cells).to(device), strengths.to(device)
+
+
+def make_image_term(modules: ImageModules, layers: Mapping[Location, TermLayer]) -> AttentionTerm:
+    return ImageTerm(modules, layers)
