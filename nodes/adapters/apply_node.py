@@ -28,7 +28,8 @@ class SubjectDiffusionApply(io.ComfyNode):
             ),
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The base model the adapter was trained on (e.g. SD 2 base)."
+                    "model",
+                    tooltip="The base model the adapter was trained on (e.g. SD 1.5, SDXL).",
                 ),
                 io.Clip.Input("clip", tooltip="The text encoder of the same base model."),
                 AdapterType.Input("adapter", tooltip="From Adapter Loader or Tiny Loader."),
@@ -63,7 +64,8 @@ class SubjectDiffusionApply(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="Strength of single blocks' adapters, e.g. down=1, mid=0.5, up=0.8, or "
-                    "by block name or number; the others have 1. Empty: all 1.",
+                    "by block name or number; the others have 1. Empty: all 1. IP-Adapter and "
+                    "MS-Diffusion also know style, composition, ease in and ease out.",
                 ),
             ],
             outputs=[

@@ -37,8 +37,8 @@ class SubjectDiffusionEncode(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The CLIP output of Subject-Diffusion Apply."),
                 io.ClipVision.Input(
                     "clip_vision",
-                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, or the "
-                    "tiny one.",
+                    tooltip="The image encoder the adapter was trained with: CLIP ViT-H/14, CLIP "
+                    "ViT-bigG/14 or the tiny one. Adapter Loader says which.",
                 ),
                 AdapterType.Input(
                     "adapter", tooltip="The same adapter as in Subject-Diffusion Apply."
@@ -64,7 +64,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     optional=True,
                     tooltip="Whether the subjects' features carry their places. Off, only the "
                     "location mask says where they stand: more likeness for a single subject in "
-                    "the paper, but worse for several.",
+                    "the paper, but worse for several. No effect with an IP-Adapter.",
                 ),
                 io.Image.Input(
                     "negative_image",

@@ -43,7 +43,7 @@ class IpAttentionFile:
 
     Attributes:
         kind: BASE, PLUS or FULL_FACE of IP-Adapter, or GROUNDED, MS-Diffusion.
-        projection: what makes image tokens of what the encoder says, as stored.
+        image: of the projection that makes image tokens of what the encoder says, as stored.
         pairs: for every cross-attention layer in diffusers' order (down, up, middle last) its
             key and value weights, both (d, C).
         embed_dim: E, or the width of the pooled vector for BASE.
@@ -52,7 +52,7 @@ class IpAttentionFile:
     """
 
     kind: str
-    projection: Projection
+    image: Mapping[str, torch.Tensor]
     pairs: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     embed_dim: int
     context_dim: int
@@ -78,7 +78,13 @@ class IpAttentionFile:
     @cached_property
     def fingerprint(self) -> str:
         layers = {f"{i}.{j}": w for i, pair in enumerate(self.pairs) for j, w in enumerate(pair)}
-        return hash_weights({**self.projection.state_dict(), **layers})
+        return hash_weights({**self.image, **layers})
+
+    def build_projection(self) -> Projection:
+        """A module of its own each time, around the same numbers."""
+        projection = _new_projection(self.kind, self.image)
+        projection.load_state_dict(self.image, assign=True)
+        return projection.eval().requires_grad_(False)
 
 
 def recognises(header: FileHeader) -> bool:
@@ -106,11 +112,11 @@ def load(header: FileHeader) -> IpAttentionFile:
     except (LookupError, ValueError) as error:
         missing = error.args[0] if isinstance(error, KeyError) else "layers.*"
         raise _incomplete(header, f"a file without {IMAGE}{missing}") from error
-    _fill(projection, image, header)
+    _require_fit(projection, image, header)
     context_dim = _last_norm(image).shape[0]
     return IpAttentionFile(
         kind=kind,
-        projection=projection,
+        image=image,
         pairs=_read_pairs(_below(tensors, prefix), context_dim, str(path)),
         embed_dim=projection.embed_dim,
         context_dim=context_dim,
@@ -201,7 +207,9 @@ def _num_tokens(kind: str, image: Mapping[str, torch.Tensor]) -> int:
     return image["latents" if kind == PLUS else "grounding_latents"].shape[1]
 
 
-def _fill(projection: Projection, image: dict[str, torch.Tensor], header: FileHeader) -> None:
+def _require_fit(
+    projection: Projection, image: Mapping[str, torch.Tensor], header: FileHeader
+) -> None:
     wanted = projection.state_dict()
     for name, tensor in wanted.items():
         if name not in image:
@@ -214,8 +222,6 @@ def _fill(projection: Projection, image: dict[str, torch.Tensor], header: FileHe
     surplus = sorted(set(image) - set(wanted))
     if surplus:
         raise _incomplete(header, f"one with {len(surplus)} others, such as '{IMAGE}{surplus[0]}'")
-    projection.load_state_dict(image, assign=True)
-    projection.eval().requires_grad_(False)
 
 
 def _read_pairs(

@@ -90,7 +90,7 @@ def test_both_formats(tmp_path: Path, kind: str, suffix: str) -> None:
     loaded = load(write(tmp_path / f"file{suffix}", file))
     assert (loaded.kind, loaded.context_dim, loaded.embed_dim) == (kind, CONTEXT, 24)
     assert [key.shape[0] for key, _ in loaded.pairs] == [8, 16, 8]
-    state = loaded.projection.state_dict()
+    state = loaded.build_projection().state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in file["image_proj"].items())
 
 

@@ -49,7 +49,7 @@ class ImageModules(nn.Module):
     def __init__(self, file: IpAttentionFile, dtype: torch.dtype) -> None:
         super().__init__()
         self.kind = file.kind
-        self.projection = with_manual_cast(file.projection)
+        self.projection = with_manual_cast(file.build_projection())
         self.keys = with_manual_cast(_linear_layers([key for key, _ in file.pairs], dtype))
         self.values = with_manual_cast(_linear_layers([value for _, value in file.pairs], dtype))
         self.requires_grad_(False)
