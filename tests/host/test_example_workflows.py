@@ -19,7 +19,7 @@ from test_graphs import runner  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 # Needs a checkpoint that nobody has: test_full_size.py runs it with random weights.
-GRAPH_ONLY = ["sd2_base"]
+GRAPH_ONLY = ["dreamtuner_sd15", "sd2_base", "self_subject_attention_sd15"]
 FILES = sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
 NAMES = [name for name in FILES if name not in GRAPH_ONLY]
 NOTES = ("MarkdownNote", "Note")
@@ -55,7 +55,8 @@ def is_widget(kind: Any, options: dict[str, Any]) -> bool:
 def has_second_value(name: str, kind: Any, options: dict[str, Any]) -> bool:
     """Whether the front end stores another value behind it: a seed's control, an upload button."""
     is_seed = kind == "INT" and name in SEEDS
-    return is_seed or any(options.get(key) for key in ("control_after_generate", "image_upload"))
+    is_controlled = options.get("control_after_generate", is_seed)
+    return bool(is_controlled or options.get("image_upload"))
 
 
 def api_inputs(node: dict[str, Any], node_class: Any, sources: dict[int, list[Any]]) -> Any:
