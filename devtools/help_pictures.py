@@ -98,6 +98,14 @@ class HelpGraphs:
                 Panel("from the pictures", self.with_encoded_subjects()),
                 Panel("from the saved file", self.from_file()),
             ],
+            "SubjectDiffusionSelfSubjectAttention": [
+                Panel(f"omega_ref {omega:g}", self.self_subject_attention(omega_ref=omega))
+                for omega in (0.0, 3.0, 8.0)
+            ],
+            "SubjectDiffusionDreamTunerGuider": [
+                Panel(f"reference guidance {scale:g}", self.dreamtuner_guidance(scale))
+                for scale in (1.0, 2.0, 4.0)
+            ],
         }
 
     def two(self, *changes: tuple[str, dict[str, Any]]) -> Graph:
@@ -177,11 +185,31 @@ class HelpGraphs:
         )
         return graph
 
+    def self_subject_attention(self, **inputs: Any) -> Graph:
+        graph = self.golden("self_subject_attention")
+        _find(graph, "SubjectDiffusionSelfSubjectAttention")["inputs"] |= inputs
+        return graph
+
+    def dreamtuner_guidance(self, reference_guidance_scale: float) -> Graph:
+        """The graph for Stable Diffusion 1.5, on the small model and at its size."""
+        graph = self.golden("dreamtuner_sd15")
+        loader = _find(graph, "CheckpointLoaderSimple")
+        loader |= node("SubjectDiffusionTinyLoader")
+        guider = _find(graph, "SubjectDiffusionDreamTunerGuider")
+        guider["inputs"]["reference_guidance_scale"] = reference_guidance_scale
+        _find(graph, "EmptyLatentImage")["inputs"] |= {"width": 128, "height": 128}
+        return graph
+
     def golden(self, name: str) -> Graph:
         """An example workflow; its pictures are found in the input folder by their own names."""
         path = self._root / "tests" / "golden" / f"{name}.json"
         graph: Graph = copy.deepcopy(json.loads(path.read_text(encoding="utf-8")))
         return graph
+
+
+def _find(graph: Graph, class_type: str) -> dict[str, Any]:
+    (found,) = (one for one in graph.values() if one["class_type"] == class_type)
+    return found
 
 
 def _job(prompt: str, *subjects: SubjectSpec) -> Job:

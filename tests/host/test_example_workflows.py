@@ -19,7 +19,13 @@ from test_graphs import runner  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 # Need checkpoints that are not here: test_full_size.py runs sd2_base with random weights.
-GRAPH_ONLY = ["sd15_ip_adapter", "sd2_base", "sdxl_ms_diffusion"]
+GRAPH_ONLY = [
+    "dreamtuner_sd15",
+    "sd15_ip_adapter",
+    "sd2_base",
+    "sdxl_ms_diffusion",
+    "self_subject_attention_sd15",
+]
 FILES = sorted(path.stem for path in (ROOT / "example_workflows").glob("*.json"))
 NAMES = [name for name in FILES if name not in GRAPH_ONLY]
 NOTES = ("MarkdownNote", "Note")
@@ -55,7 +61,8 @@ def is_widget(kind: Any, options: dict[str, Any]) -> bool:
 def has_second_value(name: str, kind: Any, options: dict[str, Any]) -> bool:
     """Whether the front end stores another value behind it: a seed's control, an upload button."""
     is_seed = kind == "INT" and name in SEEDS
-    return is_seed or any(options.get(key) for key in ("control_after_generate", "image_upload"))
+    is_controlled = options.get("control_after_generate", is_seed)
+    return bool(is_controlled or options.get("image_upload"))
 
 
 def api_inputs(node: dict[str, Any], node_class: Any, sources: dict[int, list[Any]]) -> Any:
