@@ -1,0 +1,1 @@
+"""Public adapters at full size, with random weights."""
