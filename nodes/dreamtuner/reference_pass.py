@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import comfy.gligen
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
 
 from ...subject_diffusion_core.area_resize import area_resize
 from ..host.attention_terms import AttentionCall
-from ..host.comfy_types import Executor, Options
+from ..host.comfy_types import Entry, Executor, Model, Options
 from ..host.sampling_run import BranchCall
 from ..host.unet_geometry import Location, latent_size_of_block
 from .references import REFERENCES_KEY, BranchReferences, Reference, ReferencedSubject
@@ -174,6 +175,7 @@ class ReferencePasses:
         conds = dict(inputs.conds)
         own_options = {
             **options,
+            "patches": without_gligen(options.get("patches", {})),
             WRITE_KEY: keys,
             "cond_or_uncond": [0],
             "uuids": [inputs.uuid],
@@ -221,6 +223,14 @@ def _prepare(reference: Reference, model: Any, like: torch.Tensor) -> _Inputs:
     return _Inputs(latent=latent, conds=conds, uuid=entry["uuid"])
 
 
+def without_gligen(patches: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """A call's patches but those of ComfyUI's GLIGEN, made for its own boxes and batch."""
+    return {
+        name: [p for p in of_kind if getattr(p, "__module__", "") != comfy.gligen.__name__]
+        for name, of_kind in patches.items()
+    }
+
+
 def _acting(
     references: BranchReferences, sampling: Any, sigma: float
 ) -> Iterable[tuple[ReferencedSubject, tuple[Reference, ...]]]:
@@ -247,6 +257,21 @@ def _timestep(sampling: Any, sigma: torch.Tensor) -> int:
     """The model's timestep of 0..999 that is nearest to `sigma`."""
     levels = sampling.sigmas.log()
     return int((levels - sigma.log().to(levels)).abs().argmin())
+
+
+def prepare_sampling(
+    executor: Executor,
+    model: Model,
+    noise_shape: Sequence[int],
+    conds: dict[str, list[Entry]],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """A wrapper for PREPARE_SAMPLING: memory for one sample more, as the passes take it."""
+    entries = [entry["model_conds"].get(REFERENCES_KEY) for of in conds.values() for entry in of]
+    has_passes = any(cond is not None and cond.value.subjects for cond in entries)
+    shape = [noise_shape[0] + has_passes, *noise_shape[1:]]
+    return executor(model, shape, conds, *args, **kwargs)
 
 
 def make_apply_model_wrapper(settings: PassSettings) -> Callable[..., Any]:

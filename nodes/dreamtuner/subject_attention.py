@@ -28,6 +28,7 @@ from .reference_pass import (
     SeenSubject,
     layer_size,
     make_apply_model_wrapper,
+    prepare_sampling,
 )
 from .references import NO_REFERENCES, REFERENCES_KEY, ReferencedSubject
 
@@ -46,10 +47,10 @@ def attach_self_subject_attention(
     )
     model.set_attachments(ATTACHMENT_KEY, settings)
     attach_run(model, run)
+    wrappers = comfy.patcher_extension.WrappersMP
+    model.add_wrapper_with_key(wrappers.PREPARE_SAMPLING, REFERENCES_KEY, prepare_sampling)
     model.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.APPLY_MODEL,
-        REFERENCES_KEY,
-        make_apply_model_wrapper(settings),
+        wrappers.APPLY_MODEL, REFERENCES_KEY, make_apply_model_wrapper(settings)
     )
     attach_attention_around(model, ATTACHMENT_KEY, "attn1", attend_with_references)
 

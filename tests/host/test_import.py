@@ -41,6 +41,8 @@ NODE_IDS = [
     "SubjectDiffusionEncodeSubjects",
     "SubjectDiffusionSaveSubjects",
     "SubjectDiffusionLoadSubjects",
+    "SubjectDiffusionSelfSubjectAttention",
+    "SubjectDiffusionDreamTunerGuider",
 ]
 
 

@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import comfy.gligen
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -135,6 +136,46 @@ def test_beside_stock_nodes(host: Host, comfy_nodes: Any, name: str, after: bool
     assert bool(both.isfinite().all())
     only = run(bench, stock_node(comfy_nodes, name, bench.model, *OTHERS[name]))
     assert relative_error(both, only) > 1e-3
+
+
+def test_gligen_is_not_in_the_pass(bench: ReferenceBench) -> None:
+    """ComfyUI's own, whose boxes are made for the batch of the call."""
+    locations = bench.host.unet_geometry.transformer_block_locations(bench.model)
+    unet = bench.model.model.diffusion_model
+    blocks = [
+        bench.host.unet_geometry.transformer_block_at(unet, location)
+        for location in sorted(locations.values())
+    ]
+    widths = [block.attn1.to_q.in_features for block in blocks]
+    modules = [comfy.gligen.GatedSelfAttentionDense(width, 48, 2, 16) for width in widths]
+    network = comfy.gligen.Gligen(modules, comfy.gligen.PositionNet(48, 48), 48)
+    randomize(network, 3)
+    patcher = comfy.model_patcher.ModelPatcher(network, torch.device("cpu"), torch.device("cpu"))
+    position = [(torch.rand(1, 48), 8, 8, 0, 0)]
+    entries = []
+    for text in (bench.text(), bench.text(4)):
+        ((context, values),) = bench.seeing(text, bench.subject())
+        entries.append([[context, {**values, "gligen": ("position", patcher, position)}]])
+    guider = cfg_guider(bench.attached(), *entries, 3.0)
+    together = sample(guider, bench.noise(batch=2), steps=2)
+    assert bool(together.isfinite().all())
+    plain = [bench.seeing(text, bench.subject()) for text in (bench.text(), bench.text(4))]
+    without = sample(cfg_guider(bench.attached(), *plain, 3.0), bench.noise(batch=2), steps=2)
+    assert relative_error(together, without) > 1e-3
+
+
+def test_the_memory_estimate_has_a_sample_more(bench: ReferenceBench) -> None:
+    asked = []
+
+    def watch(executor: Any, model: Any, shape: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(shape[0])
+        return executor(model, shape, *args, **kwargs)
+
+    model = bench.attached()
+    model.add_wrapper_with_key(WRAPPERS.PREPARE_SAMPLING, "watch", watch)
+    run(bench, model, bench.subject())
+    sample(cfg_guider(model, bench.text(), bench.text(4), 3.0), bench.noise(), steps=2)
+    assert asked == [2, 1]
 
 
 def test_token_merging_goes_without_boxes_only(host: Host, comfy_nodes: Any) -> None:

@@ -1,0 +1,288 @@
+"""What self-subject-attention costs next to the plain step, as a ratio within one run.
+
+`python -m benchmarks.self_subject_attention count`: arithmetic at the full geometry of Stable
+Diffusion 1.5 (512 x 512) and XL (1024 x 1024), on tensors without content; seconds, and hardly any
+memory. `... time`: a Stable Diffusion 1.5 of random weights, through ComfyUI's sampling on the CPU;
+4.5 GB. COMFYUI_PATH names the ComfyUI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .structure.in_process import in_process_host
+
+FOREGROUND = 0.3
+COMMON = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "use_checkpoint": False,
+    "legacy": False,
+    "use_spatial_transformer": True,
+    "use_temporal_attention": False,
+    "use_temporal_resblock": False,
+}
+SD15 = {
+    **COMMON,
+    "num_classes": None,
+    "adm_in_channels": None,
+    "channel_mult": [1, 2, 4, 4],
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+    "context_dim": 768,
+    "use_linear_in_transformer": False,
+    "num_heads": 8,
+    "num_head_channels": -1,
+}
+SDXL = {
+    **COMMON,
+    "num_classes": "sequential",
+    "adm_in_channels": 2816,
+    "channel_mult": [1, 2, 4],
+    "num_res_blocks": [2, 2, 2],
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+    "transformer_depth_middle": 10,
+    "context_dim": 2048,
+    "use_linear_in_transformer": True,
+    "num_heads": -1,
+    "num_head_channels": 64,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one case, in the unit of the plain step beside it."""
+
+    case: str
+    plain: float
+    ours: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.plain
+
+
+class Bench:
+    """A model of one geometry, with and without self-subject-attention, inside ComfyUI."""
+
+    def __init__(self, family: str, config: dict[str, Any], side: int, device: str) -> None:
+        self.device, self.side, self.config = torch.device(device), side, config
+        supported: Any = importlib.import_module("comfy.supported_models")
+        model_config = getattr(supported, family)(dict(config))
+        model_config.set_inference_dtype(torch.float32, None)
+        self.base = model_config.get_model({}, device=self.device)
+        patcher: Any = importlib.import_module("comfy.model_patcher").ModelPatcher
+        cpu = torch.device("cpu")
+        self.plain = patcher(self.base, load_device=cpu, offload_device=cpu)
+        self.seeing = self._attach(self.plain.clone())
+
+    def _attach(self, model: Any) -> Any:
+        geometry, reference_pass = pack_module("unet_geometry"), pack_module("reference_pass")
+        locations = frozenset(geometry.transformer_block_locations(model).values())
+        settings = reference_pass.PassSettings(locations=locations, noise="fixed", noise_seed=0)
+        pack_module("subject_attention").attach_self_subject_attention(model, settings, 0.0, 1.0)
+        return model
+
+    def subject(self, foreground: float) -> Any:
+        """One picture of the generated one's size, a share of it subject."""
+        references = pack_module("references")
+        mask = torch.zeros(8 * self.side, 8 * self.side)
+        mask[: round(foreground * 8 * self.side)] = 1
+        reference = references.Reference(
+            latent=torch.zeros(1, 4, self.side, self.side), mask=mask, caption=self.text(2)
+        )
+        return references.ReferencedSubject(
+            omega=3.0,
+            pictures=(reference,),
+            box_xyxy=None,
+            region=None,
+            start_percent=0.0,
+            end_percent=1.0,
+        )
+
+    def text(self, seed: int) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        return [[torch.randn(1, 77, self.config["context_dim"], generator=generator), {}]]
+
+
+class Counter(Bench):
+    """Counts the arithmetic of single UNet calls."""
+
+    def call(self, model: Any, rows: int, **options: Any) -> float:
+        """Floating point operations of a call with `rows` samples."""
+        x = torch.zeros(rows, 4, self.side, self.side, device="meta")
+        context = torch.zeros(rows, 77, self.config["context_dim"], device="meta")
+        adm = self.config["adm_in_channels"]
+        y = None if adm is None else torch.zeros(rows, adm, device="meta")
+        timesteps = torch.zeros(rows, device="meta")
+        basic = importlib.import_module("comfy.ldm.modules.attention").attention_basic
+        transformer_options = {
+            **model.model_options.get("transformer_options", {}),
+            "wrappers": model.wrappers,
+            "optimized_attention_override": lambda function, *args, **kwargs: basic(
+                *args, **{**kwargs, "_inside_attn_wrapper": True}
+            ),
+            **options,
+        }
+        with FlopCounterMode(display=False) as counter:
+            self.base.diffusion_model(
+                x, timesteps, context=context, y=y, transformer_options=transformer_options
+            )
+        return float(counter.get_total_flops())
+
+    def pass_and_seen(self, foreground: float, rows: int) -> tuple[float, dict[str, Any]]:
+        """The cost of the pass over a reference, and the options of calls that see its keys."""
+        reference_pass, sampling_run = pack_module("reference_pass"), pack_module("sampling_run")
+        subject = self.subject(foreground)
+        locations = frozenset(
+            pack_module("unet_geometry").transformer_block_locations(self.plain).values()
+        )
+        keys = reference_pass.ReferenceKeys(subject.pictures[0], locations)
+        cost = self.call(self.seeing, 1, **{reference_pass.WRITE_KEY: keys})
+        references = pack_module("references").BranchReferences(subjects=(subject,))
+        run = sampling_run.SamplingRun((self.side, self.side))
+        part = sampling_run.BranchCond(value=references, run=run, batch_size=rows)
+        seen = reference_pass.SeenReferences(
+            call=part.concat([]),
+            subjects={references: (reference_pass.SeenSubject(subject, (keys,)),)},
+        )
+        return cost, {reference_pass.READ_KEY: seen}
+
+
+def pack_module(name: str) -> ModuleType:
+    """The pack's module of this name, as ComfyUI loaded it."""
+    (found,) = (
+        m
+        for key, m in sys.modules.items()
+        if key.endswith((f".host.{name}", f".dreamtuner.{name}"))
+    )
+    return found
+
+
+def counted(family: str, config: dict[str, Any], side: int) -> list[Cost]:
+    counter = Counter(family, config, side, "meta")
+    plain_row = counter.call(counter.plain, 1)
+    costs = []
+    for title, foreground in (("all keys", 1.0), (f"{FOREGROUND:.0%} foreground", FOREGROUND)):
+        reference, one = counter.pass_and_seen(foreground, 1)
+        seeing_row = counter.call(counter.seeing, 1, **one)
+        step = 2 * plain_row
+        cases = {
+            "CFG, one shared reference": reference + 2 * seeing_row,
+            "the same, keys known": 2 * seeing_row,
+            "eq. 4 (with and without reference)": reference + seeing_row + plain_row,
+            "eq. 5, both time biases": 2 * reference + 2 * seeing_row,
+            "expected, three branches": reference + 2 * seeing_row + plain_row,
+        }
+        costs += [
+            Cost(case=f"{case}, {title}", plain=step, ours=cost) for case, cost in cases.items()
+        ]
+        batch = reference + 8 * seeing_row
+        costs.append(Cost(case=f"batch of 4, {title}", plain=8 * plain_row, ours=batch))
+    return costs
+
+
+class Timer(Bench):
+    """Times model calls through ComfyUI's sampling, with random weights."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__("SD15", SD15, side, "cpu")
+        with torch.no_grad():
+            for parameter in self.base.diffusion_model.parameters():
+                parameter.normal_(0.0, 0.02)
+
+    def seconds(self, batch: int, foreground: float | None) -> list[float]:
+        """Of a first and a second model call with CFG, at one noise level."""
+        positive, negative, model = self.text(0), self.text(1), self.plain
+        if foreground is not None:
+            references = pack_module("references")
+            seen = references.BranchReferences(subjects=(self.subject(foreground),))
+            model = self.seeing
+            positive, negative = (references.with_references(t, seen) for t in (positive, negative))
+        samplers: Any = importlib.import_module("comfy.samplers")
+        guider = samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(7.0)
+        taken = []
+
+        def sampler(model: Any, x: torch.Tensor, sigmas: torch.Tensor, **kwargs: Any) -> Any:
+            for _ in range(2):
+                began = time.perf_counter()
+                model(x, sigmas[0] * x.new_ones(x.shape[0]), **kwargs["extra_args"])
+                taken.append(time.perf_counter() - began)
+            return x
+
+        noise = torch.randn(batch, 4, self.side, self.side)
+        sigmas = torch.tensor([5.0, 0.0])
+        guider.sample(noise, torch.zeros_like(noise), samplers.KSAMPLER(sampler), sigmas, seed=0)
+        return taken
+
+
+def timed(side: int, rounds: int) -> list[Cost]:
+    """The least of `rounds` runs of each, plain and ours in turns."""
+    timer = Timer(side)
+    cases: list[tuple[str, int, float, int]] = [
+        ("CFG, one shared reference, all keys", 1, 1.0, 0),
+        ("the same, keys known", 1, 1.0, 1),
+        (f"CFG, one shared reference, {FOREGROUND:.0%} foreground", 1, FOREGROUND, 0),
+        ("batch of 4, all keys", 4, 1.0, 0),
+    ]
+    costs = []
+    for case, batch, foreground, call in cases:
+        pairs = [
+            (timer.seconds(batch, None)[call], timer.seconds(batch, foreground)[call])
+            for _ in range(rounds)
+        ]
+        plain, ours = (min(values) for values in zip(*pairs, strict=True))
+        costs.append(Cost(case=case, plain=plain, ours=ours))
+    return costs
+
+
+def show(title: str, costs: Sequence[Cost], unit: str, scale: float) -> None:
+    print(f"\n{title}")
+    for cost in costs:
+        print(
+            f"  {cost.ratio:5.2f} x plain  ({cost.plain * scale:8.2f} -> {cost.ours * scale:8.2f} "
+            f"{unit})  {cost.case}"
+        )
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("count", "time"))
+    parser.add_argument("--size", type=int, default=512, help="of the pictures that are timed")
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args(arguments)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        in_process_host(Path(folder)),
+        torch.inference_mode(),
+    ):
+        if options.what == "time":
+            size = f"{options.size} x {options.size}, {torch.get_num_threads()} threads"
+            costs = timed(options.size // 8, options.rounds)
+            show(f"Stable Diffusion 1.5, {size}", costs, "s", 1.0)
+        else:
+            show("Stable Diffusion 1.5, 512 x 512", counted("SD15", SD15, 64), "TFLOP", 1e-12)
+            show("Stable Diffusion XL, 1024 x 1024", counted("SDXL", SDXL, 128), "TFLOP", 1e-12)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
