@@ -199,6 +199,8 @@ class Vae(Protocol):
     first_stage_model: nn.Module
     device: torch.device
     vae_dtype: torch.dtype
+    latent_channels: int
+    size: int | None
 
     def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor: ...
     def decode(self, samples_in: torch.Tensor) -> torch.Tensor: ...
