@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_patcher
-import folder_paths
 import numpy as np
 import pytest
 import torch
