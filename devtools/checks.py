@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .browser import BROWSER_VARIABLE
@@ -104,22 +104,36 @@ class Checks:
 
     def run_all(self) -> Outcome:
         """All checks; a failing one does not keep the others from running."""
-        outcome = Outcome()
         with tempfile.TemporaryDirectory(prefix="subject-diffusion-tests-") as temporary:
-            checks = {check.part: check for check in self._checks(Path(temporary))}
-            side_by_side = SideBySide(
-                root=self._root,
-                environment=self._environment(),
-                progress=self._progress,
-                at_once=self.at_once,
-                memory=self._memory,
-                folder=Path(temporary),
-            )
-            for ended in side_by_side.run(list(checks)):
-                result = checks[ended.part].read(ended)
-                self._say(ended, result)
-                outcome += result
+            outcome = self._run(self._checks(Path(temporary)), Path(temporary))
         return outcome + self._skipped_node_tests()
+
+    def run_in_host(self, only: Sequence[str] = ()) -> Outcome:
+        """The tests inside ComfyUI alone, or some files of them."""
+        with tempfile.TemporaryDirectory(prefix="subject-diffusion-tests-") as temporary:
+            suites = [replace(SUITES[0], folder=name) for name in only] or SUITES[:1]
+            checks = [
+                self._pytest(suite, Path(temporary) / f"{number}.xml")
+                for number, suite in enumerate(suites)
+            ]
+            return self._run(checks, Path(temporary))
+
+    def _run(self, checks: Iterable[Check], temporary: Path) -> Outcome:
+        outcome = Outcome()
+        by_part = {check.part: check for check in checks}
+        side_by_side = SideBySide(
+            root=self._root,
+            environment=self._environment(),
+            progress=self._progress,
+            at_once=self.at_once,
+            memory=self._memory,
+            folder=temporary,
+        )
+        for ended in side_by_side.run(list(by_part)):
+            result = by_part[ended.part].read(ended)
+            self._say(ended, result)
+            outcome += result
+        return outcome
 
     @property
     def at_once(self) -> int:

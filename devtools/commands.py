@@ -20,6 +20,8 @@ from .examples import ExamplePictures
 from .generation import FailedJob, Generator
 from .help_pictures import HelpPictures
 from .host import Host, find_or_fetch, require_python
+from .host_tests import parse_run
+from .host_tests import run_all as run_in_hosts
 from .jobs import GenerationSettings, Job, fresh_seed, job_from_line, jobs_of_command, parse_size
 from .server import ComfyServer, prepare_base, temporary_base
 
@@ -164,6 +166,14 @@ def test(options: argparse.Namespace, progress: Progress) -> int:
     return 1 if outcome.failed else 0
 
 
+def test_host(options: argparse.Namespace, progress: Progress) -> int:
+    """The tests inside ComfyUI, on several of them."""
+    python = Workshop(progress).python
+    runs = [parse_run(text, python) for text in options.folders]
+    outcome = run_in_hosts(runs, root=ROOT, progress=progress, only=options.only)
+    return 1 if outcome.failed else 0
+
+
 def settings_of(options: argparse.Namespace) -> GenerationSettings:
     width, height = parse_size(options.size)
     return GenerationSettings(
@@ -240,7 +250,21 @@ def build_parser() -> argparse.ArgumentParser:
     help_pages.add_argument("only", nargs="*", metavar="NODE_ID", help="only these pictures")
     help_pages.set_defaults(run=docs)
     commands.add_parser("test", help="lint, types and all tests").set_defaults(run=test)
+    add_test_host_parser(commands)
     return parser
+
+
+def add_test_host_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("test-host", help="the tests inside ComfyUI, on any ComfyUI")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="FOLDER[=PYTHON]",
+        help="a folder with ComfyUI's main.py, and the Python for it (default: COMFYUI_PYTHON, or "
+        "that of .dev); nothing is installed into it",
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="FILE", help="tests/host/test_...")
+    parser.set_defaults(run=test_host)
 
 
 def add_demo_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ..host.comfy_types import AdapterType, Clip, Model, Patcher
-from ..host.schedule import make_hook
+from ..host.schedule import make_hook, require_switchable
 from .block_weights import parse_block_weights
 from .family import ATTACHMENT_KEY, AppliedAdapter, LoadedAdapter, applied_adapter
 
@@ -125,6 +125,8 @@ def apply_adapter(
     model.set_attachments(ATTACHMENT_KEY, applied)
     clip.patcher.set_attachments(ATTACHMENT_KEY, applied)
     if applied.is_active:
+        if applied.hook is not None:
+            require_switchable(model, start_percent, end_percent)
         clip.add_patches(applied.text_patches, strength)
         adapter.attach(model, applied)
     return model, clip

@@ -25,8 +25,8 @@ def reference_pictures(
     `images` (V, H, W, 3) and `masks` (V, H, W) or None are those of a `Subject`.
     """
     for view, image in enumerate(images):
-        mask = torch.ones(image.shape[:2]) if masks is None else masks[view]
-        yield prepare_reference(image.float(), mask.float(), size).movedim(0, -1)
+        mask = torch.ones(image.shape[:2]) if masks is None else masks[view].float().cpu()
+        yield prepare_reference(image.float().cpu(), mask, size).movedim(0, -1)
 
 
 def encode_pictures(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import comfy.hooks
 import numpy as np
 
-from .comfy_types import Conditioning, Entry, Hook, HookGroup, Keyframes, Sampling
+from .comfy_types import Conditioning, Entry, Hook, HookGroup, Keyframes, Model, Sampling
 
 RANGE_MARK = "subject_diffusion_range"
 
@@ -27,6 +27,19 @@ def make_hook(strength: float, start_percent: float, end_percent: float) -> Hook
     hook.weights = {}
     hook.hook_keyframe = _keyframes(start_percent, end_percent)
     return hook
+
+
+def require_switchable(model: Model, start_percent: float, end_percent: float) -> None:
+    """ComfyUI's hooks ask for all weights of a model by name; quantised ones have names without a
+    weight."""
+    try:
+        model.get_key_patches()
+    except AttributeError as error:
+        raise ValueError(
+            f"start_percent, end_percent: expected 0 and 1 for a quantised model, got "
+            f"{start_percent:g} and {end_percent:g}. ComfyUI cannot switch its weights in mid-run: "
+            "leave start_percent at 0 and end_percent at 1, or load the model in fp16."
+        ) from error
 
 
 def _keyframes(start_percent: float, end_percent: float) -> Keyframes:

@@ -88,7 +88,8 @@ def make_subject(
     strength: float,
     owner: str,
 ) -> Subject:
-    """Check the inputs of the Subject node and put them together."""
+    """Check the inputs of the Subject node and put them together, on the CPU: with --gpu-only some
+    nodes give pictures and masks that lie on the GPU, others do not."""
     label = " ".join(label.split())
     if not label:
         raise ValueError(
@@ -101,11 +102,11 @@ def make_subject(
         )
     require_finite_numbers(owner, strength=strength)
     require_finite_tensor(f"{owner}'s image", images, "the nodes before it")
-    views = images[..., :3]
+    views = images[..., :3].cpu()
     return Subject(
         name=owner,
         images=views,
-        masks=_checked_masks(masks, views, owner),
+        masks=_checked_masks(None if masks is None else masks.cpu(), views, owner),
         label=label,
         box=box,
         strength=strength,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import comfy.latent_formats
+import comfy.ldm.models.autoencoder
 import comfy.model_base
 import comfy.model_management
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
-import comfy.taesd.taesd
 import comfy.utils
 import folder_paths
 import torch
@@ -26,6 +26,22 @@ from ..host.patchers import wrap_in_patcher
 
 # diffusers' and ComfyUI's arguments, as JSON has them.
 Config = dict[str, Any]
+
+# The smallest autoencoder that ComfyUI builds from a configuration, without guessing.
+PLACEHOLDER_AUTOENCODER: Config = {
+    "embed_dim": 4,
+    "ddconfig": {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 32,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1],
+        "num_res_blocks": 1,
+        "attn_resolutions": [],
+    },
+}
 
 
 class TinyLatentFormat(comfy.latent_formats.LatentFormat):
@@ -158,8 +174,10 @@ def build_vae(tiny_base: TinyBase) -> Vae:
     load = functools.partial(autoencoder.load_state_dict, strict=False)
     _load_weights("vae", load, tiny_base.vae)
     # ComfyUI makes a VAE only around networks it knows: one of them lends ours its place
-    known = comfy.taesd.taesd.TAESD(latent_channels=autoencoder.latent_channels)
-    vae: Vae = comfy.sd.VAE(sd=known.state_dict())
+    known = comfy.ldm.models.autoencoder.AutoencoderKL(**PLACEHOLDER_AUTOENCODER)
+    vae: Vae = comfy.sd.VAE(sd=known.state_dict(), config={"params": PLACEHOLDER_AUTOENCODER})
+    vae.latent_channels = autoencoder.latent_channels
+    vae.size = comfy.model_management.module_size(autoencoder)
     vae.first_stage_model = autoencoder.to(vae.vae_dtype)
     vae.patcher = wrap_in_patcher(autoencoder, vae.device, vae.patcher.offload_device)
     return vae

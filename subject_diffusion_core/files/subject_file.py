@@ -129,8 +129,9 @@ def make_thumbnail(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tens
     torch.Size([2, 128, 4])
     """
     height, width = image.shape[:2]
-    alpha = torch.ones(height, width) if mask is None else mask.float().clamp(0, 1)
-    on_white = image.float().clamp(0, 1) * alpha[..., None] + (1 - alpha[..., None])
+    image = image.float().cpu().clamp(0, 1)
+    alpha = torch.ones(height, width) if mask is None else mask.float().cpu().clamp(0, 1)
+    on_white = image * alpha[..., None] + (1 - alpha[..., None])
     scale = min(1.0, THUMBNAIL_SIZE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     small = area_resize(torch.cat((on_white, alpha[..., None]), dim=-1).movedim(-1, 0), *size)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import uuid
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ class GraphRunner:
     def __init__(self) -> None:
         comfy.cli_args.args.front_end_root = str(Path(__file__).parent)
         self._server = server.PromptServer(asyncio.new_event_loop())
-        self._executor = execution.PromptExecutor(self._server, cache_args={"lru": 0, "ram": 0})
+        self._executor = make_executor(self._server)
 
     def run(self, graph: Graph) -> np.ndarray:
         """The picture of the graph, computed anew."""
@@ -62,6 +64,13 @@ class GraphRunner:
             if event == "execution_error":
                 return data["exception_message"]
         return None
+
+
+def make_executor(prompt_server: Any) -> Any:
+    """ComfyUI's executor; which sizes of its cache it asks for differs between versions."""
+    known = inspect.signature(execution.PromptExecutor).parameters
+    sizes = {"cache_args": defaultdict(int)} if "cache_args" in known else {}
+    return execution.PromptExecutor(prompt_server, **sizes)
 
 
 def saved_files() -> list[Path]:

@@ -100,7 +100,7 @@ def test_an_adapter_file_is_the_adapter(generator: Generator, job: Job) -> None:
 
 def test_a_mask_of_another_size_fails_alone(generator: Generator, job: Job, tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
-    Image.new("L", (9, 5), 255).save(mask)
+    Image.new("L", (96, 48), 255).save(mask)
     bad = replace(
         job,
         subjects=(replace(job.subjects[0], mask=mask), job.subjects[1]),

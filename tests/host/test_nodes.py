@@ -271,21 +271,27 @@ def test_wrong_text_encoder(host: Host, tmp_path: Path) -> None:
 
 
 def test_progress_and_cancel(host: Host, encoder: Encoder) -> None:
+    """Newer versions of ComfyUI leave messages out that follow each other too soon, but never the
+    first and the last."""
     subjects = [make_subject(host, views=2), make_subject(host, label="cat")]
     seen: list[tuple[int, int]] = []
 
     def on_progress(value: int, total: int, *_args: Any, **_kwargs: Any) -> None:
         seen.append((value, total))
-        if len(seen) == 5:
-            comfy.model_management.interrupt_current_processing()
 
-    comfy.utils.set_progress_bar_global_hook(on_progress)
+    def cancel(*args: Any, **kwargs: Any) -> None:
+        on_progress(*args, **kwargs)
+        comfy.model_management.interrupt_current_processing()
+
     try:
+        comfy.utils.set_progress_bar_global_hook(on_progress)
         encoder.encode(*subjects)
-        assert seen == [(1, 3), (2, 3), (3, 3)]
+        assert (seen[0], seen[-1]) == ((1, 3), (3, 3)) and seen == sorted(set(seen))
+        seen.clear()
+        comfy.utils.set_progress_bar_global_hook(cancel)
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             encoder.encode(*subjects)
-        assert seen[3:] == [(1, 3), (2, 3)]
+        assert seen == [(1, 3)]
     finally:
         comfy.utils.set_progress_bar_global_hook(None)
         comfy.model_management.interrupt_current_processing(False)

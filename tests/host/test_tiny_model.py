@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import factories
@@ -31,6 +32,21 @@ def test_autoencoder(host: Host) -> None:
     decoded = reference.decode(latent)
     wanted_image = (decoded.movedim(1, -1) / 2 + 0.5).clamp(0, 1)
     assert relative_error(vae.decode(latent), wanted_image) < 1e-5
+
+
+@pytest.mark.parametrize("channels", [4, 32, 64, 128])
+def test_autoencoder_of_any_number_of_channels(host: Host, channels: int) -> None:
+    """Whatever networks this ComfyUI knows with so many: ours is made of none of them."""
+    autoencoder = BlockAutoencoder(channels).eval()
+    config = {**host.tiny.config, "vae": autoencoder.sizes}
+    vae = host.tiny_model.build_vae(replace(host.tiny, config=config, vae=autoencoder.state_dict()))
+    assert vae.latent_channels == channels
+    image = torch.rand(1, 64, 96, 3)
+    latent = vae.encode(image)
+    assert relative_error(latent, autoencoder.encode(image.movedim(-1, 1) * 2 - 1)) < 1e-5
+    assert vae.decode(latent).shape == image.shape
+    tiled = vae.encode_tiled(image, tile_x=64, tile_y=64, overlap=16)
+    assert tiled.shape == latent.shape
 
 
 def test_text_encoder(host: Host) -> None:

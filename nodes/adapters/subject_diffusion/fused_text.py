@@ -157,7 +157,8 @@ class FusedTextEncoder:
         table = _token_embedding(clip)
         clip.load_model()
         last = self._tokenizer.plain_ids(label)[-1]
-        ids = torch.tensor([last], device=table.weight.device)
+        # where the CLIP computes: ComfyUI may keep the weights elsewhere until they are used
+        ids = torch.tensor([last], device=clip.patcher.load_device)
         embed: torch.Tensor = table(ids, out_dtype=torch.float32)[0].cpu()
         return embed
 

@@ -1,0 +1,74 @@
+"""Quantised checkpoints, as ComfyUI's own loaders read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from host_models import (
+    Base,
+    Host,
+    cfg_guider,
+    denoise_once,
+    make_adapter_for,
+    random_context,
+    random_noise,
+    relative_error,
+)
+from stock_unet import load_stock_base
+
+from subject_diffusion_core import checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("quantised")
+
+
+def predict(host: Host, base: Base, loaded: Any, *schedule: float) -> torch.Tensor:
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded, 1.0, *schedule)
+    positive = host.conditioning(random_context(base), host.branch(loaded, 2))
+    return denoise_once(cfg_guider(model, positive, positive), random_noise(base), 500)
+
+
+def plain(host: Host, base: Base) -> torch.Tensor:
+    positive = host.conditioning(random_context(base), None)
+    return denoise_once(cfg_guider(base.model, positive, positive), random_noise(base), 500)
+
+
+def adapter_within_the_scales(host: Host, base: Base, folder: Path) -> Any:
+    """ComfyUI keeps the scale of a weight that it patches: as in real adapters, no weight is much
+    larger than the base's."""
+    adapter = make_adapter_for(base)
+    for name, weight in adapter.unet.items():
+        if ".attn2.to_" in name:
+            adapter.unet[name] = weight * 0.25
+    checkpoint.save(folder / "adapter.safetensors", adapter)
+    return host.registry.load_adapter(folder / "adapter.safetensors")
+
+
+def test_the_adapter_acts_as_on_the_whole_model(host: Host, folder: Path) -> None:
+    """As far from it as the quantised base is from the whole base: no weight is read wrongly."""
+    whole, quantised = load_stock_base(host, folder), load_stock_base(host, folder, quantised=True)
+    loaded = adapter_within_the_scales(host, whole, folder)
+    lost = relative_error(plain(host, quantised), plain(host, whole))
+    assert 0 < lost < 0.1
+    wanted = predict(host, whole, loaded)
+    assert relative_error(predict(host, quantised, loaded), wanted) < 2 * lost
+    assert relative_error(plain(host, whole), wanted) > 4 * lost
+
+
+def test_start_and_end(host: Host, folder: Path) -> None:
+    """ComfyUI's hooks read all weights of a model; where it cannot, a sentence says so."""
+    quantised = load_stock_base(host, folder, quantised=True)
+    loaded = adapter_within_the_scales(host, quantised, folder)
+    try:
+        quantised.model.get_key_patches()
+    except AttributeError:
+        with pytest.raises(ValueError, match="start_percent, end_percent: expected 0 and 1 for a"):
+            predict(host, quantised, loaded, 0.2, 0.7)
+    else:
+        within = predict(host, quantised, loaded, 0.2, 0.7)
+        assert relative_error(within, predict(host, quantised, loaded)) < 0.1
