@@ -17,7 +17,6 @@ from .editing import add, change, names_of, redirect, remove_unused
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 FULL_SIZE = "sd2_base"
-GRAPH_ONLY = (FULL_SIZE, "sd15_ip_adapter", "sdxl_ms_diffusion")  # for a user's own checkpoints
 STEPS = 6
 LONG_PROMPT = "a photo of a crab and a guitar on a plain background, " + ", ".join(
     f"with {number} {thing} far away"
