@@ -44,7 +44,6 @@ class Sampling(Protocol):
 class BaseModel(Protocol):
     """What a MODEL holds: a UNet and its schedule."""
 
-    manual_cast_dtype: torch.dtype | None
     model_sampling: Sampling
 
 
@@ -131,6 +130,8 @@ class Patcher(Protocol):
     def get_model_object(self, name: Literal["diffusion_model"]) -> Unet: ...
     @overload
     def get_model_object(self, name: Literal["latent_format"]) -> LatentFormat: ...
+    @overload
+    def get_model_object(self, name: Literal["manual_cast_dtype"]) -> torch.dtype | None: ...
     # whatever a pack has attached
     def get_attachment(self, key: str) -> Any: ...
     def set_attachments(self, key: str, attachment: object) -> None: ...

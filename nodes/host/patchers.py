@@ -51,7 +51,8 @@ class ModulePatchers(Generic[HeldModule]):
 
     def for_model(self, model: Model) -> PatcherOf[HeldModule]:
         """The modules inside a ModelPatcher that loads and unloads together with the MODEL."""
-        dtype = model.model.manual_cast_dtype or model.model_dtype()
+        # of this clone: the model itself has what the clone that sampled last wants of it
+        dtype = model.get_model_object("manual_cast_dtype") or model.model_dtype()
         if dtype not in COMPUTED:  # weights of 8 bits and less are cast before they are used
             dtype = torch.float16
         key = (dtype, model.load_device, model.offload_device)

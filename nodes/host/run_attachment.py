@@ -26,8 +26,8 @@ class RunSettings:
         null: value of conditionings that say nothing.
         opposite: value of the conditionings of a guidance branch in which none says anything, such
             as a negative prompt from elsewhere, by the values in the other branches; None: `null`.
-        require: raises a sentence where a value does not belong to this MODEL; it gets values of
-            the method's own kind.
+        require: raises a sentence where a value does not belong to this MODEL; it may get another
+            family's, as all adapters have one key.
         start_percent, end_percent: the part of the sampling in which it acts.
         hook: its scheduled weight differences, None if there are none.
     """
@@ -75,7 +75,7 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
         binder = None if settings.hook is None else HookBinder.for_run(settings.hook)
-        silent = _values_of_silence(settings, guider.conds)
+        silent = _values_of_silence(settings, _values_said(settings, guider.conds))
         guider.conds = {
             branch: [
                 _prepare(sigma_bounds(entry, sampling), settings, silent[branch], run, binder)
@@ -138,16 +138,26 @@ def _cond_of(entry: Entry, key: str) -> BranchCond | None:
     return None if text is not None and not bool(text.any()) else cond
 
 
-def _values_of_silence(
+def _values_said(
     settings: RunSettings, conds: dict[str, list[Entry]]
-) -> dict[str, BranchValue]:
-    """What entries without a value get, by guidance branch."""
+) -> dict[str, list[BranchValue]]:
+    """The values of each guidance branch, all of this method and MODEL."""
     said = {
         branch: [cond.value for entry in entries if (cond := _cond_of(entry, settings.key))]
         for branch, entries in conds.items()
     }
+    for values in said.values():
+        for value in values:
+            settings.require(value)
+    return said
+
+
+def _values_of_silence(
+    settings: RunSettings, said: dict[str, list[BranchValue]]
+) -> dict[str, BranchValue]:
+    """What entries without a value get, by guidance branch."""
     if settings.opposite is None:
-        return dict.fromkeys(conds, settings.null)
+        return dict.fromkeys(said, settings.null)
     opposite = settings.opposite([value for values in said.values() for value in values])
     return {branch: settings.null if values else opposite for branch, values in said.items()}
 
@@ -161,7 +171,6 @@ def _prepare(
 ) -> Entry:
     text = entry.get("cross_attn")
     cond = _cond_of(entry, settings.key) or BranchCond(value=silence)
-    settings.require(cond.value)
     num_tokens = 0 if text is None else text.shape[1]
     prepared = {
         **entry,

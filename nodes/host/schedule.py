@@ -108,7 +108,8 @@ def limit_to_range(
 
 
 def sigma_bounds(entry: Entry, model_sampling: Sampling) -> Entry:
-    """Exact bounds of an entry that `limit_to_range` made.
+    """Exact bounds of an entry that `limit_to_range` made; it is unmarked then, as every method on
+    a MODEL asks for them.
 
     ComfyUI's ranges include both of their ends, so a step that falls on a boundary would use the
     entries of both sides. The end is moved by one float32 number: each step belongs to exactly one
@@ -117,6 +118,7 @@ def sigma_bounds(entry: Entry, model_sampling: Sampling) -> Entry:
     if RANGE_MARK not in entry:
         return entry
     bounded = dict(entry)
+    del bounded[RANGE_MARK]
     start = max(bounded.pop("clip_start_percent"), bounded.pop("start_percent", 0.0))
     clip_end, user_end = bounded.pop("clip_end_percent"), bounded.pop("end_percent", 1.0)
     end_sigma = model_sampling.percent_to_sigma(min(clip_end, user_end))

@@ -26,6 +26,7 @@ from ip_models import make_file, write_file
 from test_coexistence import make_lora
 from test_ip_adapter import PROMPT, Setup, setup  # noqa: F401
 from test_ms_diffusion import Setup as GroundedSetup
+from test_self_subject_attention_node import Setup as ReferenceSetup
 
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 
@@ -174,3 +175,63 @@ def test_two_files_on_clones_of_one_model(setup: Setup) -> None:  # noqa: F811
         assert torch.equal(guided(setup, model, branches), wanted)
     with pytest.raises(ValueError, match="conditioning: expected subjects encoded with"):
         guided(setup, applied[0][0], encoded[1])
+
+
+@pytest.mark.parametrize("kind", ["plus", "ours"])
+def test_parts_of_the_sampling_beside_self_subject_attention(
+    setup: Setup,  # noqa: F811
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """Apply's range and a subject's own, on a MODEL that another method prepares runs of, too."""
+    host, references = setup.host, ReferenceSetup(setup.host)
+    vision, adapter = setup.vision.ours, setup.adapters["plus"]
+    if kind == "ours":
+        vision = host.tiny_clip_vision.TinyClipVision(host.tiny)
+        adapter = host.make_adapter(setup.base, tmp_path)
+    base = setup.base
+    model, clip = host.apply_node.apply_adapter(base.model, base.clip, adapter, 1.0, 0.2, 0.8)
+    subjects = (setup.subject(0, start_percent=0.4), setup.subject(1))
+    node = host.encode_node.SubjectDiffusionEncode
+    branches = node.execute(clip, vision, adapter, subjects, PROMPT, "blurry").args
+    alone = guided(setup, model, branches, steps=4)
+    both, positive, negative = references.apply(
+        *subjects, model=model, positive=branches[0], negative=branches[2]
+    )
+    # without references it is the adapter alone
+    assert torch.equal(guided(setup, both, branches, steps=4), alone)
+    together = guided(setup, both, (positive, None, negative), steps=4)
+    assert relative_error(together, alone) > 1e-3
+    first = references.apply(*subjects, model=base.model)[0]
+    other = host.apply_node.apply_adapter(first, base.clip, adapter, 1.0, 0.2, 0.8)[0]
+    got = guided(setup, other, (positive, None, negative), steps=4)
+    assert relative_error(got, together) < 1e-5
+
+
+def test_subjects_of_another_family_get_a_sentence(
+    setup: Setup,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    host, base = setup.host, setup.base
+    adapter = host.make_adapter(base, tmp_path)
+    theirs = host.conditioning(random_context(base), host.branch(adapter, 2))
+    model, clip = setup.apply()
+    _, _, negative = setup.encode(clip, setup.subject())
+    with pytest.raises(ValueError, match="conditioning: expected subjects encoded with"):
+        guided(setup, model, (theirs, None, negative))
+
+
+def test_the_modules_type_is_that_of_the_clone(setup: Setup) -> None:  # noqa: F811
+    """Not what another clone, which sampled before, had changed in the model that they share."""
+    plain, changed = setup.base.model.clone(), setup.base.model.clone()
+    changed.set_model_compute_dtype(BRAIN)
+    text = setup.host.encode_text(setup.base.clip, "a dog")
+    sample(cfg_guider(changed, text, text), setup.noise, steps=1)
+
+    def dtype_on(model: Any) -> torch.dtype:
+        (patcher,) = setup.apply(model=model)[0].get_additional_models()
+        return patcher.model.keys[0].weight.dtype
+
+    assert dtype_on(plain) == FULL
+    comfy.model_management.unload_all_models()
+    assert dtype_on(changed) == BRAIN
