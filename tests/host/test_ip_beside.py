@@ -174,3 +174,16 @@ def test_two_files_on_clones_of_one_model(setup: Setup) -> None:  # noqa: F811
         assert torch.equal(guided(setup, model, branches), wanted)
     with pytest.raises(ValueError, match="conditioning: expected subjects encoded with"):
         guided(setup, applied[0][0], encoded[1])
+
+
+def test_subjects_of_subject_diffusion_are_refused(
+    setup: Setup,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    host = setup.host
+    loaded = host.make_adapter(setup.base, tmp_path)
+    model, _ = setup.apply("plus")
+    other = host.conditioning(random_context(setup.base), host.branch(loaded, 1))
+    plain = host.encode_text(setup.base.clip, "")
+    with pytest.raises(ValueError, match=r"encoded with the adapter 'plus\.safetensors' of the M"):
+        guided(setup, model, (other, None, plain))
