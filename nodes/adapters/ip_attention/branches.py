@@ -144,11 +144,17 @@ class BranchEncoder:
         return [[tensor, {**values, **conds}] for tensor, values in text]
 
 
-def opposite_of(fingerprint: str, branches: Sequence[BranchImages]) -> BranchImages:
+def opposite_of(fingerprint: str, branches: Sequence[object]) -> BranchImages:
     """What a negative conditioning from elsewhere gets: all that the run's subjects shall not be.
 
-    Where subjects come and go, it has the places of all of them, at every step.
+    Where subjects come and go, it has the places of all of them, at every step. What another
+    adapter encoded is not looked at: it is refused.
     """
-    avoided = dict.fromkeys(subject for branch in branches for subject in branch.avoided)
-    shapes = [branch.memory_shape for branch in branches] or [(1, 1)]
-    return BranchImages(fingerprint=fingerprint, subjects=tuple(avoided), memory_shape=max(shapes))
+    own = [branch for branch in branches if isinstance(branch, BranchImages)]
+    avoided = dict.fromkeys(subject for branch in own for subject in branch.avoided)
+    return BranchImages(
+        fingerprint=fingerprint,
+        subjects=tuple(avoided),
+        grounded=all(branch.grounded for branch in own),
+        memory_shape=max((branch.memory_shape for branch in own), default=(1, 1)),
+    )
