@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..host.comfy_types import AdapterType
 from ..host.model_folders import ModelFolder
+from ..host.search_words import search_words
 from .registry import load_adapter
 
 ADAPTERS = ModelFolder(
@@ -23,6 +24,7 @@ class SubjectDiffusionAdapterLoader(io.ComfyNode):
             display_name="Subject-Diffusion Adapter Loader",
             category="Subject-Diffusion",
             description="Loads a trained adapter (.safetensors) from models/subject_diffusion.",
+            **search_words("ipadapter", "personalise", "personalize", "load adapter"),
             inputs=[
                 io.Combo.Input(
                     "adapter_name",

@@ -67,7 +67,7 @@ def test_a_refused_graph_is_one_sentence(client: ComfyClient, picture: Path) -> 
     with pytest.raises(PromptError, match=r"Invalid image file: absent\.png \(node LoadImage\)$"):
         client.run(graph)
     graph["mask"] = node("NoSuchNode")
-    with pytest.raises(PromptError, match="NoSuchNode'? (does not exist|not found)"):
+    with pytest.raises(PromptError, match=r"NoSuchNode'? (does not exist|not found)"):
         client.run(graph)
     assert client.run(mask_graph(client.upload_image(picture)))
 
