@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..host.comfy_types import AdapterType
 from ..host.model_folders import ModelFolder
 from ..host.node_warnings import show_text
+from ..host.search_words import search_words
 from .registry import load_adapter
 
 ADAPTERS = ModelFolder(
@@ -29,6 +30,7 @@ class SubjectDiffusionAdapterLoader(io.ComfyNode):
             description="Loads an adapter from models/subject_diffusion or models/ipadapter: one "
             "trained with Subject-Diffusion, an IP-Adapter or MS-Diffusion. It is known by its "
             "content; the node says what it is.",
+            **search_words("ipadapter", "personalise", "personalize", "load adapter"),
             inputs=[
                 io.Combo.Input(
                     "adapter_name",

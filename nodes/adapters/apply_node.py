@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ..host.comfy_types import AdapterType, Clip, Model, Patcher
 from ..host.schedule import make_hook, require_switchable
+from ..host.search_words import search_words
 from .block_weights import parse_block_weights
 from .family import ATTACHMENT_KEY, AppliedAdapter, LoadedAdapter, applied_adapter
 
@@ -26,6 +27,7 @@ class SubjectDiffusionApply(io.ComfyNode):
                 "Puts the adapter on MODEL and CLIP. LoRAs may come before or after it. Strength 0 "
                 "gives the base model unchanged."
             ),
+            **search_words("ipadapter", "reference image", "personalise", "personalize"),
             inputs=[
                 io.Model.Input(
                     "model",

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
 from ..host.node_warnings import show_warnings
 from ..host.schedule import HookBinder, limit_to_range
+from ..host.search_words import search_words
 from ..subjects.periods import split_into_periods
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
 from ..subjects.subject_warnings import box_warnings, label_warnings
@@ -33,6 +34,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
                 "Encodes prompt and subjects. `positive` and `negative` work with every sampler; "
                 "together with `image_only` they feed Subject-Diffusion Guider."
             ),
+            **search_words("ipadapter", "reference image", "personalise", "personalize"),
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP output of Subject-Diffusion Apply."),
                 io.ClipVision.Input(

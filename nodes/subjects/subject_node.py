@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..host.comfy_types import SubjectsType
+from ..host.search_words import search_words
 from .boxes import box_around, parse_box
 from .subject import Subjects, checked_region, make_subject, subject_name
 
@@ -25,6 +26,7 @@ class SubjectDiffusionSubject(io.ComfyNode):
                 "One subject: what it looks like, what it is called and where it shall stand. "
                 "Chain several through `previous`."
             ),
+            **search_words("reference image", "personalise", "personalize", "subject reference"),
             inputs=[
                 io.Image.Input(
                     "image", tooltip="The subject. A batch is several views of the same subject."
