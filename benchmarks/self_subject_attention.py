@@ -238,20 +238,18 @@ class Timer(Bench):
 def timed(side: int, rounds: int) -> list[Cost]:
     """The least of `rounds` runs of each, plain and ours in turns."""
     timer = Timer(side)
-    cases: list[tuple[str, int, float, int]] = [
-        ("CFG, one shared reference, all keys", 1, 1.0, 0),
-        ("the same, keys known", 1, 1.0, 1),
-        (f"CFG, one shared reference, {FOREGROUND:.0%} foreground", 1, FOREGROUND, 0),
-        ("batch of 4, all keys", 4, 1.0, 0),
-    ]
     costs = []
-    for case, batch, foreground, call in cases:
-        pairs = [
-            (timer.seconds(batch, None)[call], timer.seconds(batch, foreground)[call])
-            for _ in range(rounds)
+    for title, batch, foreground in (
+        ("CFG, one shared reference, all keys", 1, 1.0),
+        (f"CFG, one shared reference, {FOREGROUND:.0%} foreground", 1, FOREGROUND),
+        ("batch of 4, all keys", 4, 1.0),
+    ):
+        runs = [
+            (timer.seconds(batch, None), timer.seconds(batch, foreground)) for _ in range(rounds)
         ]
-        plain, ours = (min(values) for values in zip(*pairs, strict=True))
-        costs.append(Cost(case=case, plain=plain, ours=ours))
+        for call, suffix in enumerate(("", ", keys known")):
+            plain, ours = (min(run[which][call] for run in runs) for which in (0, 1))
+            costs.append(Cost(case=title + suffix, plain=plain, ours=ours))
     return costs
 
 

@@ -22,6 +22,7 @@ from host_models import Host
 from open_clip.transformer import TextTransformer
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from benchmarks.self_subject_attention import SD15
 from subject_diffusion_core.files.adapter import expected_shapes
 from subject_diffusion_core.files.adapter_config import AdapterConfig, config_to_json
 
@@ -53,6 +54,13 @@ SD2_TEXT: dict[str, Any] = {
     "num_hidden_layers": 23,
     "num_attention_heads": 16,
     "hidden_act": "gelu",
+}
+SD15_TEXT: dict[str, Any] = {
+    **factories.TINY_TEXT,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
 }
 BLOCK = 1_000_003  # random numbers that repeat; a prime, so that no two rows of a weight are equal
 
@@ -109,6 +117,21 @@ def checkpoint_shapes(host: Host) -> dict[str, tuple[int, ...]]:
         **shapes_of(unet, "model.diffusion_model."),
         **shapes_of(vae, "first_stage_model."),
         **shapes_of(text, "cond_stage_model.model."),
+    }
+
+
+def sd15_checkpoint_shapes() -> dict[str, tuple[int, ...]]:
+    """Stable Diffusion 1.5 as one file, under its authors' names."""
+    unet_class = comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel
+    with torch.device("meta"):
+        unet = unet_class(**SD15, operations=comfy.ops.disable_weight_init)
+        vae = comfy.ldm.models.autoencoder.AutoencoderKL(embed_dim=4, ddconfig=SD2_VAE)
+        text = CLIPTextModel(CLIPTextConfig(**SD15_TEXT))
+    text_shapes = factories.text_encoder_state(text)
+    return {
+        **shapes_of(unet, "model.diffusion_model."),
+        **shapes_of(vae, "first_stage_model."),
+        **{f"cond_stage_model.transformer.{k}": tuple(t.shape) for k, t in text_shapes.items()},
     }
 
 
