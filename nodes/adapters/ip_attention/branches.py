@@ -14,7 +14,7 @@ from ...host.sampling_run import WHOLE_PICTURE, BranchCond, Frame, WatchedText
 from ...subjects.subject import Embeds, Subject
 from ..family import ATTACHMENT_KEY, Branches, EncodeRequest, Present
 from ..texts import TextEncoder
-from .label_texts import pooled_label, watched_labels
+from .label_texts import label_span, pooled_label, watched_labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +27,7 @@ class ShownSubject:
         region: (H, W) in 0..1 of the whole generated picture, in place of the box; or None.
         strength: its own.
         label_embed: (G,) where the family reads labels, else None.
+        label_span: the label's first and last token in the prompt; None where it is not named.
     """
 
     embeds: Embeds
@@ -34,6 +35,11 @@ class ShownSubject:
     region: torch.Tensor | None
     strength: float
     label_embed: torch.Tensor | None
+    label_span: tuple[int, int] | None = None
+
+    @property
+    def has_place(self) -> bool:
+        return self.box_xyxy is not None or self.region is not None
 
     def box_in(self, frame: Frame) -> torch.Tensor:
         """(4,) its box in 0..1 of the frame; may reach beyond it."""
@@ -53,6 +59,7 @@ class BranchImages:
         subjects: empty in a branch without them, which costs nothing then.
         avoided: what stands in their places in a negative branch that was not made by Encode.
         grounded: whether their tokens know boxes and labels.
+        names_labels: whether its text is the prompt, in which the subjects' labels stand.
         memory_shape: of the image tokens.
     """
 
@@ -60,6 +67,7 @@ class BranchImages:
     subjects: tuple[ShownSubject, ...] = ()
     avoided: tuple[ShownSubject, ...] = ()
     grounded: bool = True
+    names_labels: bool = False
     memory_shape: tuple[int, int] = (1, 1)
 
 
@@ -80,12 +88,13 @@ class BranchEncoder:
         shown = tuple(self._show(index, subject) for index, subject in present)
         avoided = tuple(self._avoid(index) for index, _ in present) if self._has_negative else ()
         images = self._images(shown, avoided)
+        named = replace(images, names_labels=True)
         watched = watched_labels(self._texts, self._request.prompt, present)
         negative = self._empty
         if avoided:
             negative = self._carry(self._negative_text, self._images(avoided, ()))
         return Branches(
-            positive=self._carry(self._positive_text, images, watched),
+            positive=self._carry(self._positive_text, named, watched),
             image_only=self._carry(self._negative_text, images),
             negative=negative,
         )
@@ -103,13 +112,14 @@ class BranchEncoder:
         """Its tables of a run serve all branches and periods, as it is one object."""
         if index not in self._shown:
             assert subject.embeds is not None
-            needs_label = self._file.kind == GROUNDED
+            needs_label, texts = self._file.kind == GROUNDED, self._texts
             self._shown[index] = ShownSubject(
                 embeds=subject.embeds.tensors,
                 box_xyxy=None if subject.box is None else subject.box.edges,
                 region=subject.region,
                 strength=subject.strength,
-                label_embed=pooled_label(self._texts, subject.label) if needs_label else None,
+                label_embed=pooled_label(texts, subject.label) if needs_label else None,
+                label_span=label_span(texts, self._request.prompt, subject.label),
             )
         return self._shown[index]
 
