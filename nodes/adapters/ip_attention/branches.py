@@ -59,7 +59,6 @@ class BranchImages:
         subjects: empty in a branch without them, which costs nothing then.
         avoided: what stands in their places in a negative branch that was not made by Encode.
         grounded: whether their tokens know boxes and labels.
-        names_labels: whether its text is the prompt, in which the subjects' labels stand.
         memory_shape: of the image tokens.
     """
 
@@ -67,7 +66,6 @@ class BranchImages:
     subjects: tuple[ShownSubject, ...] = ()
     avoided: tuple[ShownSubject, ...] = ()
     grounded: bool = True
-    names_labels: bool = False
     memory_shape: tuple[int, int] = (1, 1)
 
 
@@ -88,13 +86,12 @@ class BranchEncoder:
         shown = tuple(self._show(index, subject) for index, subject in present)
         avoided = tuple(self._avoid(index) for index, _ in present) if self._has_negative else ()
         images = self._images(shown, avoided)
-        named = replace(images, names_labels=True)
         watched = watched_labels(self._texts, self._request.prompt, present)
         negative = self._empty
         if avoided:
             negative = self._carry(self._negative_text, self._images(avoided, ()))
         return Branches(
-            positive=self._carry(self._positive_text, named, watched),
+            positive=self._carry(self._positive_text, images, watched),
             image_only=self._carry(self._negative_text, images),
             negative=negative,
         )

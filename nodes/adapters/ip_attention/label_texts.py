@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...host.sampling_run import WHOLE_PICTURE, WatchedSubject, WatchedText
+from ...host.sampling_run import WatchedSubject, WatchedText
 from ..family import Present
 from ..texts import TextEncoder, WordTokens
 
@@ -67,7 +67,7 @@ def watched_labels(texts: TextEncoder, prompt: str, present: Present) -> Watched
                     index=index,
                     name=subject.name,
                     label=subject.label,
-                    box_xyxy=subject.box.edges if subject.box else WHOLE_PICTURE,
+                    box_xyxy=subject.box.edges if subject.box else (0.0, 0.0, 1.0, 1.0),
                     label_position=span[1],
                     placeholder_position=span[1],
                 )

@@ -195,7 +195,7 @@ class _PartOfCall:
                 continue
             key = ("label place", subject, self._part.frame, self._layer.number)
             place = self._run.once(key, LabelPlace)
-            if self._part.value.names_labels and subject.label_span is not None:
+            if self._part.text is not None and subject.label_span is not None:  # the prompt's
                 place.add(self._label_attention(*subject.label_span))
             found = place.cells()
             if found is not None:
