@@ -77,3 +77,21 @@ def joint_image_attention(
         mask = seen.transpose(1, 2).repeat_interleave(tokens, dim=2)[:, None]
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return torch.where(is_inside, attended, torch.zeros_like(attended))
+
+
+def looked_at_cells(label_attention: torch.Tensor) -> torch.Tensor:
+    """Where the text attention to a subject's label is high: above half way between its least and
+    greatest value, MS-Diffusion's automatic layout.
+
+    Args:
+        label_attention: (..., Q), mean over heads, the label's tokens and the steps so far.
+
+    Returns:
+        (..., Q) bool; nowhere where the attention is the same in all cells.
+
+    >>> looked_at_cells(torch.tensor([0.0, 0.1, 0.3, 0.4]))
+    tensor([False, False,  True,  True])
+    """
+    least, greatest = (bound(dim=-1, keepdim=True) for bound in (
+        label_attention.amin, label_attention.amax))  # fmt: skip
+    return label_attention - least > 0.5 * (greatest - least)

@@ -14,6 +14,7 @@ from subject_diffusion_core.ip_attention import (
     PerceiverResampler,
     box_cells,
     joint_image_attention,
+    looked_at_cells,
 )
 
 
@@ -106,3 +107,9 @@ def test_dropped_grounding_ignores_boxes_and_labels() -> None:
     something = resampler(states, random(2, 4).abs(), random(2, 5), grounded=False)
     assert torch.equal(nothing, something)
     assert not torch.equal(nothing, resampler(states, torch.zeros(2, 4), torch.zeros(2, 5)))
+
+
+def test_cells_that_look_at_a_label() -> None:
+    attention = torch.tensor([[0.2, 0.4, 0.31, 0.29], [0.5, 0.5, 0.5, 0.5]])
+    wanted = [[False, True, True, False], [False] * 4]
+    assert looked_at_cells(attention).tolist() == wanted

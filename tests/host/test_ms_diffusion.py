@@ -43,7 +43,8 @@ class Setup:
         for index in range(count):
             torch.manual_seed(index)
             box = ",".join(map(str, BOXES[index]))
-            made.append(make_subject(self.host, label=LABELS[index], **{"box": box, **options}))
+            inputs = {"box": box, "label": LABELS[index], **options}
+            made.append(make_subject(self.host, **inputs))
         return made
 
     def apply(self, adapter: Any = None, **settings: Any) -> tuple[Any, Any]:
@@ -215,10 +216,35 @@ def test_order_regions_and_batches(setup: Setup) -> None:
         assert relative_error(batch[index : index + 1], single) < 1e-4
 
 
-def test_a_box_is_needed(setup: Setup) -> None:
-    _, clip = setup.apply()
-    with pytest.raises(ValueError, match="Subject 1 has no box"):
-        setup.encode(clip, *setup.subjects(1, box=""))
+def run(setup: Setup, subjects: list[Any], steps: int, batch: int = 1) -> torch.Tensor:
+    """Without grounding, so that subjects with and without a place have the same tokens."""
+    model, clip = setup.apply()
+    positive, _, negative = setup.encode(clip, *subjects, box_coordinates=False)
+    noise = random_noise(setup.base, batch=batch)
+    return sample(cfg_guider(model, positive, negative, 3.0), noise, steps=steps)
+
+
+def test_a_subject_without_a_box_finds_its_place(setup: Setup) -> None:
+    """It acts everywhere in the first five steps, then where the text attention to its label is."""
+    everywhere, found = setup.subjects(1, box="0,0,1,1"), setup.subjects(1, box="")
+    assert torch.equal(run(setup, found, 5), run(setup, everywhere, 5))
+    latent = run(setup, found, 7)
+    assert relative_error(latent, run(setup, everywhere, 7)) > 1e-4
+    assert torch.equal(run(setup, found, 7), latent)
+    batch = run(setup, found, 7, batch=2)
+    assert relative_error(batch[:1], run(setup, found, 7)) < 1e-4
+    unnamed = setup.subjects(1, box="", label="owl"), setup.subjects(1, box="0,0,1,1", label="owl")
+    assert torch.equal(run(setup, unnamed[0], 7), run(setup, unnamed[1], 7))
+
+
+def test_places_given_and_found_beside_each_other(setup: Setup) -> None:
+    given, _ = setup.subjects(2)
+    _, found = setup.subjects(2, box="", label="sofa")
+    model, clip = setup.apply()
+    branches = setup.encode(clip, given, found)
+    node = setup.host.guider_node.SubjectDiffusionGuider
+    (guider,) = node.execute(model, *branches, 3.0, 1.5).args
+    assert bool(sample(guider, setup.noise, steps=7).isfinite().all())
 
 
 def test_an_ip_adapter_on_the_same_geometry(setup: Setup) -> None:

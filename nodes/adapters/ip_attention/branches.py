@@ -14,7 +14,7 @@ from ...host.sampling_run import WHOLE_PICTURE, BranchCond, Frame, WatchedText
 from ...subjects.subject import Embeds, Subject
 from ..family import ATTACHMENT_KEY, Branches, EncodeRequest, Present
 from ..texts import TextEncoder
-from .label_texts import pooled_label, watched_labels
+from .label_texts import label_span, pooled_label, watched_labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +27,7 @@ class ShownSubject:
         region: (H, W) in 0..1 of the whole generated picture, in place of the box; or None.
         strength: its own.
         label_embed: (G,) where the family reads labels, else None.
+        label_span: the label's first and last token in the prompt; None where it is not named.
     """
 
     embeds: Embeds
@@ -34,6 +35,11 @@ class ShownSubject:
     region: torch.Tensor | None
     strength: float
     label_embed: torch.Tensor | None
+    label_span: tuple[int, int] | None = None
+
+    @property
+    def has_place(self) -> bool:
+        return self.box_xyxy is not None or self.region is not None
 
     def box_in(self, frame: Frame) -> torch.Tensor:
         """(4,) its box in 0..1 of the frame; may reach beyond it."""
@@ -107,13 +113,14 @@ class BranchEncoder:
         """Its tables of a run serve all branches and periods, as it is one object."""
         if index not in self._shown:
             assert subject.embeds is not None
-            needs_label = self._file.kind == GROUNDED
+            needs_label, texts = self._file.kind == GROUNDED, self._texts
             self._shown[index] = ShownSubject(
                 embeds=subject.embeds.tensors,
                 box_xyxy=None if subject.box is None else subject.box.edges,
                 region=subject.region,
                 strength=subject.strength,
-                label_embed=pooled_label(self._texts, subject.label) if needs_label else None,
+                label_embed=pooled_label(texts, subject.label) if needs_label else None,
+                label_span=label_span(texts, self._request.prompt, subject.label),
             )
         return self._shown[index]
 

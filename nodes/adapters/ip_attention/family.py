@@ -48,13 +48,13 @@ class IpAttentionAdapter(LoadedAdapter):
 
     num_subjects = None
     reference_size = PICTURE_SIZE
+    needs_boxes = False
 
     def __init__(self, name: str, file: IpAttentionFile) -> None:
         self.name = name
         self.file = file
         self.scale = SCALES.get(file.kind, 1.0)
         self.encoder_to_connect = f"{file.encoder} with Load CLIP Vision"
-        self.needs_boxes = file.kind == GROUNDED
         self.summary = (
             f"{file.method} for {file.base} ({len(file.pairs)} layers), image encoder "
             f"{file.encoder}"

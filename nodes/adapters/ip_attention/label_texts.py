@@ -41,29 +41,39 @@ def pooled_label(texts: TextEncoder, label: str) -> torch.Tensor:
     return pooled[0].float().cpu()
 
 
+def label_span(texts: TextEncoder, prompt: str, label: str) -> tuple[int, int] | None:
+    """Positions of the label's first and last token among those of the prompt, None where the
+    prompt does not name it."""
+    tokens = [
+        token
+        for chunk in _first_encoder(texts.words(_escaped(label)))
+        for token, _, word in chunk
+        if word != 0
+    ]
+    last = find_tokens(_first_encoder(texts.words(prompt)), tokens)
+    return None if last is None else (last - len(tokens) + 1, last)
+
+
 def watched_labels(texts: TextEncoder, prompt: str, present: Present) -> WatchedText | None:
     """Where the prompt names the subjects, for Record Attention; None if it names none of them.
 
     This family writes no placeholder into the text: the label's last token stands for both.
     """
-    chunks = _first_encoder(texts.words(prompt))
     watched = []
     for index, subject in present:
-        label = [token for chunk in _first_encoder(texts.words(_escaped(subject.label)))
-                 for token, _, word in chunk if word != 0]  # fmt: skip
-        position = find_tokens(chunks, label)
-        if position is not None:
+        span = label_span(texts, prompt, subject.label)
+        if span is not None:
             watched.append(
                 WatchedSubject(
                     index=index,
                     name=subject.name,
                     label=subject.label,
                     box_xyxy=subject.box.edges if subject.box else (0.0, 0.0, 1.0, 1.0),
-                    label_position=position,
-                    placeholder_position=position,
+                    label_position=span[1],
+                    placeholder_position=span[1],
                 )
             )
-    num_tokens = sum(len(chunk) for chunk in chunks)
+    num_tokens = sum(len(chunk) for chunk in _first_encoder(texts.words(prompt)))
     return WatchedText(subjects=tuple(watched), num_tokens=num_tokens) if watched else None
 
 

@@ -16,15 +16,17 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
 
 from ....subject_diffusion_core.area_resize import area_resize
+from ....subject_diffusion_core.attention_maps import token_column_probabilities
 from ....subject_diffusion_core.files.ip_attention_file import BASE, GROUNDED, IpAttentionFile
 from ....subject_diffusion_core.ip_attention import box_cells, joint_image_attention
 from ....subject_diffusion_core.location_mask import box_coverage
 from ...host.attention_terms import AttentionCall, AttentionTerm
 from ...host.patchers import with_manual_cast
-from ...host.sampling_run import BranchCall, BranchCond, SamplingRun
+from ...host.sampling_run import BranchCall, BranchCond, Frame, SamplingRun
 from ...host.unet_geometry import Location, latent_size_of_block
 from ..family import ATTACHMENT_KEY
 from .branches import ShownSubject
+from .label_places import LabelPlace
 
 POOLED, TOKENS = "image_embeds", "penultimate_embeds"
 
@@ -54,7 +56,9 @@ class ImageModules(nn.Module):
         self.values = with_manual_cast(_linear_layers([value for _, value in file.pairs], dtype))
         self.requires_grad_(False)
 
-    def tokens(self, part: BranchCond, subject: ShownSubject, device: torch.device) -> torch.Tensor:
+    def tokens(
+        self, subject: ShownSubject, frame: Frame, grounded: bool, device: torch.device
+    ) -> torch.Tensor:
         """(1, V*T, C) in float32; several views are laid side by side.
 
         MS-Diffusion's subjects share one softmax: there every subject has the mean of its views,
@@ -65,12 +69,13 @@ class ImageModules(nn.Module):
         elif self.kind != GROUNDED:
             tokens = self.projection(subject.embeds[TOKENS].to(device))
         else:
-            return self._grounded_tokens(part, subject, device).mean(dim=0, keepdim=True)
+            views_tokens = self._grounded_tokens(subject, frame, grounded, device)
+            return views_tokens.mean(dim=0, keepdim=True)
         joined: torch.Tensor = tokens.flatten(0, 1)[None]
         return joined
 
     def _grounded_tokens(
-        self, part: BranchCond, subject: ShownSubject, device: torch.device
+        self, subject: ShownSubject, frame: Frame, grounded: bool, device: torch.device
     ) -> torch.Tensor:
         """(V, T, C)"""
         assert subject.label_embed is not None
@@ -78,9 +83,9 @@ class ImageModules(nn.Module):
         views = states.shape[0]
         tokens: torch.Tensor = self.projection(
             states,
-            subject.box_in(part.frame).clamp(0.0, 1.0).to(device).expand(views, -1),
+            subject.box_in(frame).clamp(0.0, 1.0).to(device).expand(views, -1),
             subject.label_embed.to(device).expand(views, -1),
-            grounded=part.value.grounded,
+            grounded=grounded,
         )
         return tokens
 
@@ -121,9 +126,8 @@ class ImageTerm:
             rows = slice(first, first + part.batch_size)
             first += part.batch_size
             if part.value.subjects:
-                work = _PartOfCall(call.run, part, self._modules, layer, attention, size)
-                query = attention.query[rows]
-                term[rows] = layer.factor * work.attend(query)
+                work = _PartOfCall(call.run, part, self._modules, layer, attention, size, rows)
+                term[rows] = layer.factor * work.attend()
         return term
 
 
@@ -138,6 +142,7 @@ class _PartOfCall:
         layer: TermLayer,
         attention: AttentionCall,
         size: tuple[int, int],
+        rows: slice,
     ) -> None:
         self._run = run
         self._part = part
@@ -145,12 +150,14 @@ class _PartOfCall:
         self._layer = layer
         self._attention = attention
         self._size = size
+        self._query, self._text_key = attention.query[rows], attention.key[rows]
         self._kind = (attention.query.dtype, attention.query.device)
 
-    def attend(self, query: torch.Tensor) -> torch.Tensor:
-        """(B, Q, d) -> (B, Q, d)"""
+    def attend(self) -> torch.Tensor:
+        """(B, Q, d)"""
         if self._modules.kind == GROUNDED:
-            return self._attend_jointly(query)
+            return self._attend_jointly()
+        query = self._query
         total = torch.zeros_like(query)
         for subject in self._part.value.subjects:
             place = self._place(subject)
@@ -161,31 +168,56 @@ class _PartOfCall:
             total += place * optimized_attention(query, key, value, self._attention.num_heads)
         return total
 
-    def _attend_jointly(self, query: torch.Tensor) -> torch.Tensor:
-        split = self._attention.split_heads
+    def _attend_jointly(self) -> torch.Tensor:
+        split, batch = self._attention.split_heads, self._query.shape[0]
         keys = [self._keys(subject) for subject in self._part.value.subjects]
         key, value = (torch.cat(states, dim=1) for states in zip(*keys, strict=True))
         cells, scales = self._run.once(
             ("image cells", self._part.value, self._part.frame, self._size, self._kind),
             self._make_cells,
         )
+        if not all(subject.has_place for subject in self._part.value.subjects):
+            cells = self._with_label_places(cells)
         attended = joint_image_attention(
-            split(query),
-            split(key).expand(query.shape[0], -1, -1, -1),
-            split(value).expand(query.shape[0], -1, -1, -1),
+            split(self._query),
+            split(key).expand(batch, -1, -1, -1),
+            split(value).expand(batch, -1, -1, -1),
             cells,
             scales,
         )
         return attended.transpose(1, 2).flatten(2)
 
+    def _with_label_places(self, cells: torch.Tensor) -> torch.Tensor:
+        """(N, Q) -> (B, N, Q): subjects without a place are seen where their labels are."""
+        cells = cells.expand(self._query.shape[0], -1, -1).clone()
+        for slot, subject in enumerate(self._part.value.subjects):
+            if subject.has_place:
+                continue
+            key = ("label place", subject, self._part.frame, self._layer.number)
+            place = self._run.once(key, LabelPlace)
+            if self._part.text is not None and subject.label_span is not None:  # the prompt's
+                place.add(self._label_attention(*subject.label_span))
+            found = place.cells()
+            if found is not None:
+                cells[:, slot] = found
+        return cells
+
+    def _label_attention(self, first: int, last: int) -> torch.Tensor:
+        """(B, Q) mean over heads and the label's tokens."""
+        split = self._attention.split_heads
+        positions = torch.arange(first, last + 1, device=self._query.device)
+        positions = positions.expand(self._query.shape[0], -1)
+        columns = token_column_probabilities(split(self._query), split(self._text_key), positions)
+        return columns.mean(dim=(1, 3))
+
     def _keys(self, subject: ShownSubject) -> ImageKeys:
         dtype, device = self._kind
         modules, number, frame = self._modules, self._layer.number, self._part.frame
-        grounded = self._part.value.grounded
+        grounded = self._part.value.grounded and subject.has_place
         of_subject = (subject, grounded, frame if modules.kind == GROUNDED else None)
 
         def make_tokens() -> torch.Tensor:
-            return modules.tokens(self._part, subject, device)
+            return modules.tokens(subject, frame, grounded, device)
 
         tokens = self._run.once(("image tokens", *of_subject, device), make_tokens).to(dtype)
         return self._run.once(
