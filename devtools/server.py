@@ -21,7 +21,8 @@ from .host import Host
 from .patience import PATIENCE_SECONDS
 from .processes import end_process
 
-PACK_NAME = "comfyui-subject-diffusion"
+# The registry's name for the pack, too; ComfyUI writes the folder's name into saved workflows.
+PACK_NAME, FORMER_PACK_NAME = "subject-diffusion", "comfyui-subject-diffusion"
 LOOPBACK = "127.0.0.1"
 # One answer to "are you there"; then it is asked again.
 ANSWER_SECONDS = 60.0
@@ -88,10 +89,11 @@ def prepare_base(base: Path, pack: Path) -> None:
     """Lay out a ComfyUI base folder, with the pack in custom_nodes as a user would have it."""
     for name in ("custom_nodes", "input", "output", "temp", "user", "models/subject_diffusion"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    link = base / "custom_nodes" / PACK_NAME
-    if link.is_symlink() or link.exists():
-        unlink_folder(link)
-    link_folder(pack, link)
+    for name in (PACK_NAME, FORMER_PACK_NAME):
+        link = base / "custom_nodes" / name
+        if link.is_symlink() or link.exists():
+            unlink_folder(link)
+    link_folder(pack, base / "custom_nodes" / PACK_NAME)
 
 
 @contextlib.contextmanager

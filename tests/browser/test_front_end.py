@@ -17,7 +17,7 @@ def test_console_errors_are_collected(front_end: FrontEnd) -> None:
     with page.expect_event("pageerror"):
         page.evaluate("setTimeout(() => { throw new Error('nobody catches this') })")
     with page.expect_console_message(lambda message: "404" in message.text):
-        page.evaluate("fetch('/extensions/comfyui-subject-diffusion/absent.js')")
+        page.evaluate("fetch('/extensions/subject-diffusion/absent.js')")
     first, *others = front_end.take_errors()
     assert first.startswith("an error of ours")
     assert any("nobody catches this" in error for error in others)

@@ -164,7 +164,7 @@ def test_two_subjects_from_an_empty_canvas_in_eight_actions(front_end: FrontEnd)
 
     click(page.get_by_role("button", name="Templates").first)
     templates = page.locator(".p-dialog")
-    click(templates.get_by_text("comfyui-subject-diffusion", exact=True).first)
+    click(templates.get_by_text("subject-diffusion", exact=True).first)
     click(templates.get_by_text("two_subjects", exact=True).first)
     page.wait_for_function(f"{NODE} !== undefined")
     choose("crab.png", 1)

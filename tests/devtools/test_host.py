@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,8 @@ from devtools import server
 from devtools.console import DevError, Progress
 from devtools.environment import Environment
 from devtools.host import REQUIRED_FILES, checked_host, find_or_fetch, unpack_subfolder
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_comfyui(folder: Path) -> Path:
@@ -73,6 +76,29 @@ def test_a_temporary_base_links_the_pack_and_leaves_it_alone(tmp_path: Path) -> 
         assert linked.is_file()
     assert list((tmp_path / "runs").iterdir()) == []
     assert (pack / "__init__.py").is_file()
+
+
+def test_a_base_from_before_has_the_pack_once(tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    links = tmp_path / "base" / "custom_nodes"
+    links.mkdir(parents=True)
+    server.link_folder(pack, links / server.FORMER_PACK_NAME)
+    server.prepare_base(tmp_path / "base", pack)
+    assert [path.name for path in links.iterdir()] == [server.PACK_NAME]
+
+
+def test_the_pack_has_one_name() -> None:
+    """The registry refuses names with "ComfyUI" in them, and the Manager finds the pack by what
+    workflows call it."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nname = "{server.PACK_NAME}"\n' in project
+    assert "comfyui" not in server.PACK_NAME.lower()
+    for folder in ("example_workflows", "subgraphs"):
+        for path in (ROOT / folder).glob("*.json"):
+            text = path.read_text(encoding="utf-8")
+            names = set(re.findall(r'"cnr_id": "([^"]*)"', text))
+            assert names <= {server.PACK_NAME, "comfy-core"}, path.name
 
 
 def test_a_copied_pack_is_removed_with_its_base(tmp_path: Path) -> None:

@@ -78,9 +78,8 @@ def test_its_outside() -> None:
 
 
 def test_comfyui_finds_it(pack: Any) -> None:
-    from app.subgraph_manager import SubgraphManager
-
-    found = asyncio.run(SubgraphManager().get_custom_node_subgraphs({}))
+    manager = pytest.importorskip("app.subgraph_manager", reason="this ComfyUI has no blueprints")
+    found = asyncio.run(manager.SubgraphManager().get_custom_node_subgraphs({}))
     assert [entry["name"] for entry in found.values()] == ["Personalise"]
 
 
