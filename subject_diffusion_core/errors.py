@@ -42,6 +42,16 @@ def require_shape(
         raise ShapeError(f"{argument}: expected shape ({wanted}), got {shape}. {action}.")
 
 
+def shown(text: object, limit: int = 200) -> str:
+    """What an error repeats of a text from elsewhere.
+
+    >>> shown("abcdef", limit=4)
+    'abcd...'
+    """
+    written = str(text)
+    return written if len(written) <= limit else f"{written[:limit]}..."
+
+
 def require_finite_numbers(owner: str, **values: float) -> None:
     """One sentence for the first of `values` that is NaN or infinite; `owner` is the node."""
     for name, value in values.items():

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from ...subject_diffusion_core.errors import shown
 from ..host.block_selection import find_blocks, in_order, list_blocks
 
 
@@ -39,8 +40,8 @@ def parse_block_weights(
                 also = f", or a preset ({', '.join(named)})" if named else ""
                 raise ValueError(
                     "block_weights: expected entries such as 'down=1, mid=0.5, 3=0' with numbers "
-                    f"of 0 or more, got '{entry.strip()}'. Name down, mid, up, all, or one of the "
-                    f"blocks: {list_blocks(ordered)}{also}."
+                    f"of 0 or more, got '{shown(entry.strip())}'. Name down, mid, up, all, "
+                    f"or one of the blocks: {list_blocks(ordered)}{also}."
                 )
             weights.update(dict.fromkeys(chosen, weight))
     return weights

@@ -13,11 +13,11 @@ from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.guidance import three_branch_guidance
-from ..host.comfy_types import Conditioning, Control, Entry, Executor, Model, Options
+from ..host.comfy_types import Conditioning, Control, Executor, Model, Options
+from ..host.plain_guidance import Entries, plain_guidance
 from .family import ATTACHMENT_KEY, require_adapter
 
 NODE_NAME = "Subject-Diffusion Guider"
-Entries = list[Entry]
 
 
 # What patches are told of negative, image-only and positive, the order in which they are computed:
@@ -59,7 +59,9 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
             self.inner_model, [negative, image_only, positive], x, timestep, options
         )
         # ComfyUI's own plain guidance, as other nodes' functions take part in it
-        guidance = partial(self._plain_guidance, x=x, timestep=timestep, options=options)
+        guidance = partial(
+            plain_guidance, self.inner_model, x=x, timestep=timestep, options=options
+        )
         if image_only is None:
             return guidance(text, uncond, self.image_guidance_scale, cond=positive, uncond=negative)
         return three_branch_guidance(
@@ -81,45 +83,6 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
             None if math.isclose(weight, 0.0, abs_tol=1e-9) else self.conds[name]
             for name, weight in weights.items()
         ]
-
-    def _plain_guidance(
-        self,
-        pred_cond: torch.Tensor,
-        pred_uncond: torch.Tensor,
-        scale: float,
-        *,
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        options: Options,
-        cond: Entries | None,
-        uncond: Entries | None,
-    ) -> torch.Tensor:
-        """What ComfyUI's `sampling_function` does with two predictions."""
-        out = [pred_cond, pred_uncond]
-        for function in options.get("sampler_pre_cfg_function", []):
-            out = function(
-                {
-                    "conds": [cond, uncond],
-                    "conds_out": out,
-                    "cond_scale": scale,
-                    "timestep": timestep,
-                    "input": x,
-                    "sigma": timestep,
-                    "model": self.inner_model,
-                    "model_options": options,
-                }
-            )
-        guided: torch.Tensor = comfy.samplers.cfg_function(
-            self.inner_model,
-            *out,
-            scale,
-            x,
-            timestep,
-            model_options=options,
-            cond=cond,
-            uncond=uncond,
-        )
-        return guided
 
 
 def _telling_patches(model_options: Options) -> Options:

@@ -15,6 +15,7 @@ from ...subject_diffusion_core.dreamtuner import expected_guidance
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ..host.comfy_types import Conditioning, Model, Options
 from ..host.node_warnings import show_warnings
+from ..host.plain_guidance import plain_guidance
 from .references import has_references, without_references
 from .subject_attention import ATTACHMENT_KEY
 
@@ -112,11 +113,11 @@ class DreamTunerGuider(comfy.samplers.CFGGuider):
         )
         towards_reference, towards_text = (
             partial(
-                comfy.samplers.cfg_function,
+                plain_guidance,
                 self.inner_model,
                 x=x,
                 timestep=timestep,
-                model_options=options,
+                options=options,
                 cond=positive,
                 uncond=other,
             )

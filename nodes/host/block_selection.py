@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ...subject_diffusion_core.errors import shown
+
+_MAX_DIGITS = 9  # Python refuses to read numbers of thousands
 _GROUPS = {"all": "", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
 
 
@@ -20,6 +23,8 @@ def find_blocks(key: str, ordered: Sequence[str]) -> list[str]:
     Args:
         ordered: the names, as `in_order` gives them.
     """
+    if len(key) > _MAX_DIGITS and key.isdecimal():
+        return []
     if key.isdecimal():
         return list(ordered[int(key) : int(key) + 1])
     if not key:
@@ -45,7 +50,7 @@ def select_blocks(text: str, block_names: Sequence[str], argument: str) -> list[
         if not found:
             raise ValueError(
                 f"{argument}: expected all, down, mid, up, or blocks by name or number, got "
-                f"'{key}'. Choose among: {list_blocks(ordered)}."
+                f"'{shown(key)}'. Choose among: {list_blocks(ordered)}."
             )
         chosen.update(found)
     return [name for name in ordered if name in chosen]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..adapter_options import AdapterOptions
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 
 FORMAT_VERSION = 1
 METHOD = "subject_diffusion"  # what a configuration without "method" is of; ours have none
@@ -146,8 +146,8 @@ def config_from_json(text: str, source: str) -> AdapterConfig:
     method = method_in_json(text)
     if method != METHOD:
         raise CheckpointError(
-            f"{source}: expected an adapter of the method '{METHOD}', got one of '{method}'. "
-            "Use it where that method's adapters go, or choose another file."
+            f"{source}: expected an adapter of the method '{METHOD}', got one of '{shown(method)}'"
+            ". Use it where that method's adapters go, or choose another file."
         )
     try:
         fields = json.loads(text)
@@ -160,13 +160,13 @@ def config_from_json(text: str, source: str) -> AdapterConfig:
         ) from error
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{source}: expected format version {FORMAT_VERSION}, got {version!r}. "
+            f"{source}: expected format version {FORMAT_VERSION}, got {shown(repr(version))}. "
             "Update this node pack, or export the adapter with a matching version."
         )
     try:
         return AdapterConfig(**fields)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{source}: expected a valid configuration, got one that fails ({error}) "
+            f"{source}: expected a valid configuration, got one that fails ({shown(error)}) "
             "Export the adapter again."
         ) from error

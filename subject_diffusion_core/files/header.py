@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _LENGTH_BYTES = 8
@@ -52,7 +52,7 @@ class FileHeader:
     def require_metadata(self, key: str) -> str:
         """One entry of the metadata, or an error that says what kind of file this is not."""
         if key not in self.metadata:
-            found = ", ".join(sorted(self.metadata)) or "none"
+            found = shown(", ".join(sorted(self.metadata)) or "none")
             raise CheckpointError(
                 f"{self.path}: expected the metadata entry '{key}', got {found}. "
                 "This file was not made by Subject-Diffusion: choose another one."

@@ -34,6 +34,8 @@ BASES = {768: ("SD 1.5", 16), 1024: ("SD 2", 16), 2048: ("SDXL", 70)}
 POOLED_ENCODERS = {1024: "CLIP ViT-H/14", 1280: "CLIP ViT-bigG/14", 768: "CLIP ViT-L/14"}
 TOKEN_ENCODERS = {1280: "CLIP ViT-H/14", 1664: "CLIP ViT-bigG/14", 1024: "CLIP ViT-L/14"}
 _PAIR = re.compile(r"(\d+)\.to_([kv])_ip\.weight")
+_NUMBERS = ("F64", "F32", "F16", "BF16")
+_MAX_NAME = 80
 _DOWNLOAD = "Download it again from its makers."
 
 
@@ -103,6 +105,7 @@ def load(header: FileHeader) -> IpAttentionFile:
     """
     path = header.path
     _refuse_by_names(header)
+    _require_numbers(header)
     tensors = read_tensors(header, _DOWNLOAD)
     prefix = GROUNDED_PAIRS if DUMMY_TOKENS in tensors else PAIRS
     image = _below(tensors, IMAGE)
@@ -146,6 +149,16 @@ def _refuse_by_names(header: FileHeader) -> None:
         raise _incomplete(header, f"a file of MS-Diffusion without {DUMMY_TOKENS}")
 
 
+def _require_numbers(header: FileHeader) -> None:
+    for name, info in header.tensors.items():
+        is_needed = name.startswith((IMAGE, PAIRS, GROUNDED_PAIRS)) or name == DUMMY_TOKENS
+        if is_needed and info.dtype not in _NUMBERS:
+            raise CheckpointError(
+                f"{header.path}: expected numbers of 16 or 32 bits, got {info.dtype} in "
+                f"'{name[:_MAX_NAME]}'. {_DOWNLOAD}"
+            )
+
+
 def _incomplete(header: FileHeader, found: str) -> CheckpointError:
     return CheckpointError(
         f"{header.path}: expected a complete file of IP-Adapter or MS-Diffusion, got {found}. "
@@ -172,7 +185,8 @@ def _kind(image: Mapping[str, torch.Tensor], grounded: bool, header: FileHeader)
         return FULL_FACE
     if "latents" in image or "proj_in.weight" in image:
         return PLUS
-    raise _incomplete(header, f"a file whose {IMAGE}* ({', '.join(sorted(image)[:3])}) is unknown")
+    names = ", ".join(name[:_MAX_NAME] for name in sorted(image)[:3])
+    raise _incomplete(header, f"a file whose {IMAGE}* ({names}) is unknown")
 
 
 def _last_norm(image: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -189,7 +203,7 @@ def _new_projection(kind: str, image: Mapping[str, torch.Tensor]) -> Projection:
         if kind == FULL_FACE:
             return FullFaceProjection(image["proj.0.weight"].shape[1], len(image["proj.3.weight"]))
         dim, embed_dim = image["proj_in.weight"].shape
-        depth = 1 + max(int(name.split(".")[1]) for name in image if name.startswith("layers."))
+        depth = len({name.split(".")[1] for name in image if name.startswith("layers.")})
         num_heads = image["layers.0.0.to_q.weight"].shape[0] // HEAD_DIM
         output_dim = image["proj_out.weight"].shape[0]
         sizes = (dim, depth, HEAD_DIM, num_heads)
@@ -221,7 +235,9 @@ def _require_fit(
             )
     surplus = sorted(set(image) - set(wanted))
     if surplus:
-        raise _incomplete(header, f"one with {len(surplus)} others, such as '{IMAGE}{surplus[0]}'")
+        raise _incomplete(
+            header, f"one with {len(surplus)} others, such as '{IMAGE}{surplus[0][:_MAX_NAME]}'"
+        )
 
 
 def _read_pairs(

@@ -69,7 +69,11 @@ def require_finite(
 ) -> None:
     """Raise CheckpointError if a tensor holds NaN or infinity; `advice` says what to do then."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if not tensor.is_floating_point():
+            continue
+        # PyTorch has no test for numbers of 8 bits
+        numbers = tensor.half() if tensor.element_size() == 1 else tensor
+        if not bool(numbers.isfinite().all()):
             raise CheckpointError(
                 f"{source}: expected finite numbers, got NaN or infinity in '{name}'. {advice}"
             )

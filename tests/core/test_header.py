@@ -107,3 +107,19 @@ def test_nothing_there(path):
         read_header(path)
     with pytest.raises(CheckpointError, match="got nothing there"):
         read_header(path.parent)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {f"{'k' * 1000}{number}": "" for number in range(100)},
+        {"subject_diffusion": json.dumps({"format_version": 1, "method": "x" * 10**5})},
+        {"subject_diffusion": json.dumps({"format_version": "x" * 10**5})},
+        {"subject_diffusion": json.dumps({"format_version": 1, "x" * 10**5: 1})},
+    ],
+)
+def test_long_texts_are_not_repeated(path, metadata):
+    save_file({"a": torch.zeros(1)}, path, metadata)
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.load(path)
+    assert len(str(error.value)) < 700

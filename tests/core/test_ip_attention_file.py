@@ -179,6 +179,15 @@ def broken(kind: str, path: Path) -> None:
         "unknown projection": lambda: file.update(image_proj={"what": torch.zeros(3)}),
         "two families": lambda: file.update(ms_adapter=layers([8], CONTEXT)),
         "no dummy tokens": lambda: file.pop("dummy_image_tokens"),
+        "tensors of nothing": lambda: image.update(
+            {"latents": torch.zeros(1).expand(1, 10**9, 64)}
+        ),
+        "sparse": lambda: pairs.update({"1.to_k_ip.weight": torch.zeros(8, CONTEXT).to_sparse()}),
+        "meta": lambda: pairs.update({"1.to_k_ip.weight": torch.zeros(8, CONTEXT, device="meta")}),
+        "8 bits": lambda: image.update({"latents": image["latents"].to(torch.float8_e4m3fn)}),
+        "whole numbers": lambda: pairs.update({"1.to_k_ip.weight": torch.ones(8, CONTEXT).long()}),
+        "10**9 layers": lambda: image.update({"layers.1000000000.0.to_q.weight": torch.zeros(3)}),
+        "a long name": lambda: image.update({"q" * 10**6: torch.zeros(3)}),
     }
     if kind == "15 pairs":
         projection = ImageProjection(24, 768)
@@ -218,6 +227,13 @@ BROKEN = {
     "unknown projection": r"got a file whose image_proj\.\* \(what\) is unknown",
     "two families": "expected the tensors of one adapter, got those of IP-Adapter .* in one file",
     "no dummy tokens": "got a file of MS-Diffusion without dummy_image_tokens",
+    "tensors of nothing": "pickled PyTorch file whose tensors take more memory than the file",
+    "sparse": r"got a sparse, quantised or empty tensor 'ip_adapter\.1\.to_k_ip\.weight'",
+    "meta": r"got a sparse, quantised or empty tensor 'ip_adapter\.1\.to_k_ip\.weight'",
+    "8 bits": r"expected numbers of 16 or 32 bits, got float8_e4m3fn in 'image_proj\.latents'",
+    "whole numbers": r"expected numbers of 16 or 32 bits, got int64 in 'ip_adapter\.1\.to_k_ip\.w",
+    "10**9 layers": r"got a file without image_proj\.layers\.2\.|got one with 1 others",
+    "a long name": r"got one with 1 others, such as 'image_proj\.qqq",
     "code": "pickled PyTorch file that is damaged or would run code. It was not opened",
     "truncated": "got a pickled PyTorch file that is damaged",
     "LFS pointer": r"expected a \.safetensors file, got something else .* a Git LFS pointer",
@@ -234,4 +250,5 @@ def test_broken_files(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(CheckpointError, match=BROKEN[kind]) as raised:
         load(path)
     assert str(raised.value).count(str(path)) == 1
+    assert len(str(raised.value)) < 600
     assert "code ran" not in capsys.readouterr().out

@@ -121,6 +121,24 @@ def test_others_functions_take_part(setup: Setup) -> None:
         seen.clear()
 
 
+def test_functions_before_the_guidance_take_part(setup: Setup) -> None:
+    """In both modes, as in ComfyUI's own guider."""
+    model, scales = setup.model.clone(), []
+
+    def pre_cfg(args: dict[str, Any]) -> list[torch.Tensor]:
+        scales.append(args["cond_scale"])
+        return [prediction + 1.0 for prediction in args["conds_out"]]
+
+    model.set_model_sampler_pre_cfg_function(pre_cfg)
+    for mode, seen in (("interleaved", [OMEGA_R]), ("expected", [OMEGA_R, OMEGA_C])):
+        probability = 1.0 if mode == "interleaved" else 0.9
+        plain = denoise_once(setup.guider(probability, mode), setup.noise, 500)
+        moved = denoise_once(setup.guider(probability, mode, model=model), setup.noise, 500)
+        assert torch.allclose(moved, plain + 1.0, atol=1e-4)
+        assert scales == seen
+        scales.clear()
+
+
 def test_warnings(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         sample(setup.guider(0.9), setup.noise, steps=1, sampler="euler")

@@ -42,3 +42,10 @@ def test_what_is_refused_names_the_blocks(text: str) -> None:
     assert f"got '{text}'" in str(error.value)
     assert all(name in str(error.value) for name in TINY_BLOCKS)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["9" * 10_000 + "=1", "0=" + "1=" * 10_000])
+def test_long_texts_are_not_repeated(text: str) -> None:
+    with pytest.raises(ValueError, match="block_weights: expected entries such as") as error:
+        parse_block_weights(text, TINY_BLOCKS)
+    assert len(str(error.value)) < 1000

@@ -49,3 +49,10 @@ def test_what_a_text_selects(text: str, chosen: list[int]) -> None:
 def test_what_it_does_not_know_is_said(text: str) -> None:
     with pytest.raises(ValueError, match=r"Choose among: 0 down_blocks\.0.* 4 up_blocks\.1"):
         select_blocks(text, BLOCKS, "layers")
+
+
+@pytest.mark.parametrize("text", ["9" * 10_000, "left " * 10_000])
+def test_long_texts_are_not_repeated(text: str) -> None:
+    with pytest.raises(ValueError, match="layers: expected all, down, mid, up") as error:
+        select_blocks(text, BLOCKS, "layers")
+    assert len(str(error.value)) < 1000
