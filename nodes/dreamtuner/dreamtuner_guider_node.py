@@ -228,6 +228,8 @@ class SubjectDiffusionDreamTunerGuider(io.ComfyNode):
             text_guidance_scale=text_guidance_scale,
             reference_probability=reference_probability,
         )
+        if mode not in MODES:
+            raise ValueError(f"mode: expected {' or '.join(MODES)}, got '{mode}'. Choose one.")
         _warn_without_references(model, positive)
         guider = DreamTunerGuider(model)
         guider.set_branches(positive, negative)

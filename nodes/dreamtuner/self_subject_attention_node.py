@@ -83,7 +83,7 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         caption: str = f"a photo of a {LABEL}",
     ) -> io.NodeOutput:
         locations = _checked_model(model, layers)
-        _require_numbers(omega_ref, start_percent, end_percent)
+        _require_settings(omega_ref, start_percent, end_percent, noise)
         subjects = active_subjects(subjects)
         require_relative_boxes([subject for subject in subjects if subject.box is not None])
         acts = omega_ref > 0.0 and start_percent < end_percent and len(subjects) > 0
@@ -243,7 +243,9 @@ def _latent_channels(model: Model) -> int:
     return channels
 
 
-def _require_numbers(omega_ref: float, start_percent: float, end_percent: float) -> None:
+def _require_settings(
+    omega_ref: float, start_percent: float, end_percent: float, noise: str
+) -> None:
     require_finite_numbers(
         NODE_NAME, omega_ref=omega_ref, start_percent=start_percent, end_percent=end_percent
     )
@@ -251,6 +253,10 @@ def _require_numbers(omega_ref: float, start_percent: float, end_percent: float)
         raise ValueError(
             f"omega_ref: expected a number of 0 or more, got {omega_ref:g}. Write 3 for photos, "
             "2.5 for anime."
+        )
+    if noise not in NOISES:
+        raise ValueError(
+            f"noise: expected {' or '.join(NOISES)}, got '{noise}'. Choose one of them."
         )
 
 

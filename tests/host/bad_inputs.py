@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bad_references import BAD_REFERENCES
 from graphs import Graph, changed, good_graph, node
 
 Cases = dict[str, tuple[Graph, str]]
@@ -291,6 +292,7 @@ GROUPS: dict[str, Cases] = {
     "numbers": BAD_NUMBERS,
     "strips": BAD_STRIPS,
     "wiring": BAD_WIRING,
+    "references": BAD_REFERENCES,
 }
 BAD_INPUTS: Cases = {
     f"{group}: {kind}": case for group, cases in GROUPS.items() for kind, case in cases.items()

@@ -139,6 +139,11 @@ def test_functions_before_the_guidance_take_part(setup: Setup) -> None:
         scales.clear()
 
 
+def test_an_unknown_mode_is_refused(setup: Setup) -> None:
+    with pytest.raises(ValueError, match="mode: expected interleaved or expected, got 'mean'"):
+        setup.guider(0.9, "mean")
+
+
 def test_warnings(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         sample(setup.guider(0.9), setup.noise, steps=1, sampler="euler")

@@ -231,6 +231,7 @@ def test_bad_inputs_get_a_sentence_each(setup: Setup) -> None:
         ({"omega_ref": nan}, r"Subject Attention's omega_ref: expected a finite number, got nan"),
         ({"layers": "left"}, r"layers: expected all, down, mid, up, .* got 'left'\. Choose among"),
         ({"layers": "up, 9"}, r"layers: expected all, down, mid, up, .* got '9'\. Choose among: 0"),
+        ({"noise": "none"}, r"noise: expected fixed or per step, got 'none'\. Choose one of them"),
         ({"start_percent": nan}, r"start_percent: expected a finite number, got nan"),
         (
             {"subjects": (make_subject(host, box='{"x": 1, "y": 1, "width": 8, "height": 8}'),)},
