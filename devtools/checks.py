@@ -32,6 +32,7 @@ class Suite:
     Attributes:
         folder: of the tests, or one file of them.
         without: what is left out below it.
+        only: the files to run, all below the folder if empty.
         memory: at the peak, with the servers that the tests start, in GiB.
     """
 
@@ -39,9 +40,12 @@ class Suite:
     folder: str
     memory: float
     without: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     def files(self, root: Path) -> list[Path]:
         """Its files of tests, all of which must be collected."""
+        if self.only:
+            return [root / name for name in self.only]
         place = root / self.folder
         if place.is_file():
             return [place]
@@ -111,12 +115,9 @@ class Checks:
     def run_in_host(self, only: Sequence[str] = ()) -> Outcome:
         """The tests inside ComfyUI alone, or some files of them."""
         with tempfile.TemporaryDirectory(prefix="subject-diffusion-tests-") as temporary:
-            suites = [replace(SUITES[0], folder=name) for name in only] or SUITES[:1]
-            checks = [
-                self._pytest(suite, Path(temporary) / f"{number}.xml")
-                for number, suite in enumerate(suites)
-            ]
-            return self._run(checks, Path(temporary))
+            suite = replace(SUITES[0], only=tuple(only))
+            check = self._pytest(suite, Path(temporary) / "tests-host.xml")
+            return self._run([check], Path(temporary))
 
     def _run(self, checks: Iterable[Check], temporary: Path) -> Outcome:
         outcome = Outcome()
@@ -179,7 +180,8 @@ class Checks:
         output says which file is running."""
         command = (
             *(str(self._python), "-m", "pytest", "-v", "-p", "no:cacheprovider"),
-            *(f"--rootdir={self._root}", f"--junitxml={report}", suite.folder),
+            *(f"--rootdir={self._root}", f"--junitxml={report}"),
+            *(suite.only or (suite.folder,)),
             *(f"--ignore={name}" for name in suite.without),
         )
 

@@ -104,6 +104,13 @@ def write_tests(tmp_path: Path, *folders: str) -> None:
         )
 
 
+def test_some_files_inside_comfyui(tmp_path: Path) -> None:
+    write_tests(tmp_path, "host", "host/deep", "core")
+    checks = checks_in(tmp_path)
+    assert checks.run_in_host() == Outcome(passed=2)
+    assert checks.run_in_host(["tests/host/test_host.py"]) == Outcome(passed=1)
+
+
 def test_all_folders_are_collected(tmp_path: Path) -> None:
     write_tests(tmp_path, "core", "core/deep", "host", "browser")
     assert checks_in(tmp_path).run_all() == Outcome(passed=6)

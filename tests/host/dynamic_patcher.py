@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.model_patcher
+import pytest
 
 
 class DynamicPatcher(comfy.model_patcher.ModelPatcher):
@@ -27,6 +28,13 @@ class DynamicPatcher(comfy.model_patcher.ModelPatcher):
         delegate = self.clone(disable_dynamic=True, model_override=self.non_dynamic_delegate_model)
         self.non_dynamic_delegate_model = delegate.get_clone_model_override()
         return delegate
+
+
+def make_weights_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As dynamic VRAM does: a layer's weights come into being when they are loaded."""
+    monkeypatch.setattr("comfy.memory_management.aimdo_enabled", True)
+    # what it clears lies on a GPU
+    monkeypatch.setattr("comfy.model_management.reset_cast_buffers", lambda: None)
 
 
 def is_known() -> bool:

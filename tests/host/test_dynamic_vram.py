@@ -10,7 +10,7 @@ import comfy.model_patcher
 import numpy as np
 import pytest
 import torch
-from dynamic_patcher import DynamicPatcher, is_known
+from dynamic_patcher import DynamicPatcher, is_known, make_weights_late
 from graphs import Graph, GraphRunner, changed, ksampler_node, make_pictures
 from host_models import Host, cfg_guider, random_context, random_noise, relative_error, sample
 from stock_unet import load_stock_base
@@ -44,6 +44,7 @@ def test_the_tiny_loaders_picture(
     wanted = runner.run(graph)
     monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", DynamicPatcher)
     assert np.array_equal(runner.run(graph), wanted)
+    make_weights_late(monkeypatch)
     assert np.array_equal(runner.run(graph), wanted)
 
 
