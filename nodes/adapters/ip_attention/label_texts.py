@@ -44,15 +44,18 @@ def pooled_label(texts: TextEncoder, label: str) -> torch.Tensor:
 def watched_labels(texts: TextEncoder, prompt: str, present: Present) -> WatchedText | None:
     """Where the prompt names the subjects, for Record Attention; None if it names none of them.
 
-    This family writes no placeholder into the text: the label's last token stands for both.
+    This family writes no placeholder into the text: the label's last token stands for both. Of
+    subjects with one label each has its own mention, in their order, as far as there are any.
     """
     chunks = _first_encoder(texts.words(prompt))
-    watched = []
+    watched: list[WatchedSubject] = []
     for index, subject in present:
         label = [token for chunk in _first_encoder(texts.words(_escaped(subject.label)))
                  for token, _, word in chunk if word != 0]  # fmt: skip
-        position = find_tokens(chunks, label)
-        if position is not None:
+        positions = find_tokens(chunks, label)
+        if positions:
+            before = sum(other.label == subject.label for other in watched)
+            position = positions[min(before, len(positions) - 1)]
             watched.append(
                 WatchedSubject(
                     index=index,
@@ -69,20 +72,25 @@ def watched_labels(texts: TextEncoder, prompt: str, present: Present) -> Watched
 
 def find_tokens(
     chunks: Sequence[Sequence[tuple[Any, float, int]]], wanted: Sequence[Any]
-) -> int | None:
-    """Position of the last of the `wanted` tokens where they first stand in a row in one chunk.
+) -> list[int]:
+    """Positions of the last of the `wanted` tokens wherever they stand in a row in one chunk.
 
-    >>> find_tokens([[(9, 1.0, 0), (5, 1.0, 1), (6, 1.0, 1)]], [5, 6])
-    2
+    An embedding, which is no number, is never found.
+
+    >>> find_tokens([[(9, 1.0, 0), (5, 1.0, 1), (6, 1.0, 1)], [(5, 1.0, 2), (6, 1.0, 2)]], [5, 6])
+    [2, 4]
     """
+    found: list[int] = []
+    if not wanted or not all(isinstance(token, int) for token in wanted):
+        return found
     before = 0
     for chunk in chunks:
         tokens = [token if isinstance(token, int) else None for token, *_ in chunk]
         for first in range(len(tokens) - len(wanted) + 1):
-            if wanted and tokens[first : first + len(wanted)] == list(wanted):
-                return before + first + len(wanted) - 1
+            if tokens[first : first + len(wanted)] == list(wanted):
+                found.append(before + first + len(wanted) - 1)
         before += len(chunk)
-    return None
+    return found
 
 
 def _first_encoder(words: WordTokens) -> list[list[tuple[Any, float, int]]]:
