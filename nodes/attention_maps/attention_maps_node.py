@@ -112,7 +112,8 @@ class SubjectDiffusionAttentionMaps(io.ComfyNode):
             raise ValueError(
                 "attention: expected a finished sampling with subjects, got none. Connect the "
                 "MODEL of Record Attention to the sampler or the guider and the picture that it "
-                "makes to `image`, leave the adapter switched on, and run again."
+                "makes to `image`, leave the adapter switched on, name the subjects by their "
+                "labels in the prompt, and run again."
             )
         if record.maps.shape[2] != image.shape[0]:
             raise ValueError(

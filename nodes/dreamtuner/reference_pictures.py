@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ...subject_diffusion_core.area_resize import area_resize
+from ...subject_diffusion_core.files.subject_file import THUMBNAIL_SIZE
 from ..host.comfy_types import Conditioning
 from ..subjects.boxes import mask_edges
-from ..subjects.subject import Subject
+from ..subjects.subject import Subject, Subjects
 from .references import Reference, ReferencedSubject
 
 # Of the subject's longer side: some surroundings, as the UNet knows no pictures without.
@@ -79,6 +80,17 @@ def prepare_picture(
         image = area_resize(image.movedim(-1, 0), rows, columns).movedim(0, -1)
         mask = None if mask is None else area_resize(mask, rows, columns)
     return image.clamp(0, 1), None if mask is None else mask.clamp(0, 1)
+
+
+def preview_warnings(subjects: Subjects) -> list[str]:
+    """Subjects of saved files, whose pictures are no more than previews."""
+    return [
+        f"{subject.name} comes from a saved file, which holds a preview of "
+        f"{subject.images.shape[2]} x {subject.images.shape[1]} pixels only. Connect a Subject "
+        "node with its whole picture for a better likeness."
+        for subject in subjects
+        if subject.embeds is not None and max(subject.images.shape[1:3]) <= THUMBNAIL_SIZE
+    ]
 
 
 def caption_of(subject: Subject, caption: str) -> str:

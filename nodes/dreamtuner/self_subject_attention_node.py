@@ -15,7 +15,7 @@ from ..host.unet_geometry import Location, transformer_block_locations
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
 from ..subjects.subject_warnings import box_warnings
 from .reference_pass import PassSettings
-from .reference_pictures import LABEL, caption_of, read_references
+from .reference_pictures import LABEL, caption_of, preview_warnings, read_references
 from .references import BranchReferences, with_references
 from .subject_attention import ATTACHMENT_KEY, attach_self_subject_attention
 
@@ -87,7 +87,11 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         subjects = active_subjects(subjects)
         require_relative_boxes([subject for subject in subjects if subject.box is not None])
         acts = omega_ref > 0.0 and start_percent < end_percent and len(subjects) > 0
-        show_warnings(box_warnings(subjects) if acts else [_why_nothing(subjects, omega_ref)])
+        show_warnings(
+            [*box_warnings(subjects), *preview_warnings(subjects)]
+            if acts
+            else [_why_nothing(subjects, omega_ref)]
+        )
         if not acts:
             return io.NodeOutput(model, positive, negative)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -15,6 +16,7 @@ import torch
 from host_models import Base, Host, cfg_guider, random_noise, relative_error, sample
 from test_control import make_control
 from test_nodes import make_subject
+from test_saved_subjects import output_folder, save_and_load  # noqa: F401
 
 PROMPT = "a dog in a forest"
 
@@ -157,6 +159,29 @@ def test_boxes_that_hardly_work_are_told(setup: Setup, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         setup.apply(make_subject(setup.host, box="0,0,0.1,0.1"))
     assert "Subject 1's box covers 1.0% of the picture" in caplog.text
+
+
+def test_a_saved_subjects_preview_is_told(
+    setup: Setup,
+    output_folder: Path,  # noqa: F811
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its embeddings are whole, its picture is not."""
+    host = setup.host
+    adapter, vision = (
+        host.make_adapter(setup.base, tmp_path),
+        host.tiny_clip_vision.TinyClipVision(host.tiny),
+    )
+    node = host.subject_node.SubjectDiffusionSubject
+    subjects = node.execute(torch.rand(1, 300, 400, 3), "dog", "", 1.0).args[0]
+    encode = host.encode_subjects_node.SubjectDiffusionEncodeSubjects
+    (encoded,) = encode.execute(subjects, vision, adapter).args
+    with caplog.at_level(logging.WARNING):
+        setup.apply(*encoded)
+        assert "preview" not in caplog.text
+        setup.apply(*save_and_load(host, encoded))
+    assert "Subject 1 comes from a saved file, which holds a preview of 128 x 96" in caplog.text
 
 
 def test_two_stages_and_image_to_image(setup: Setup, comfy_nodes: Any) -> None:

@@ -41,36 +41,44 @@ def pooled_label(texts: TextEncoder, label: str) -> torch.Tensor:
     return pooled[0].float().cpu()
 
 
-def label_span(texts: TextEncoder, prompt: str, label: str) -> tuple[int, int] | None:
-    """Positions of the label's first and last token among those of the prompt, None where the
-    prompt does not name it."""
+def label_spans(texts: TextEncoder, prompt: str, label: str) -> list[tuple[int, int]]:
+    """Positions of the label's first and last token among those of the prompt, wherever the prompt
+    names it."""
     tokens = [
         token
         for chunk in _first_encoder(texts.words(_escaped(label)))
         for token, _, word in chunk
         if word != 0
     ]
-    last = find_tokens(_first_encoder(texts.words(prompt)), tokens)
-    return None if last is None else (last - len(tokens) + 1, last)
+    found = find_tokens(_first_encoder(texts.words(prompt)), tokens)
+    return [(last - len(tokens) + 1, last) for last in found]
+
+
+def label_span(texts: TextEncoder, prompt: str, label: str) -> tuple[int, int] | None:
+    """The first of `label_spans`, None where the prompt does not name it."""
+    return next(iter(label_spans(texts, prompt, label)), None)
 
 
 def watched_labels(texts: TextEncoder, prompt: str, present: Present) -> WatchedText | None:
     """Where the prompt names the subjects, for Record Attention; None if it names none of them.
 
-    This family writes no placeholder into the text: the label's last token stands for both.
+    This family writes no placeholder into the text: the label's last token stands for both. Of
+    subjects with one label each has its own mention, in their order, as far as there are any.
     """
-    watched = []
+    watched: list[WatchedSubject] = []
     for index, subject in present:
-        span = label_span(texts, prompt, subject.label)
-        if span is not None:
+        spans = label_spans(texts, prompt, subject.label)
+        if spans:
+            before = sum(other.label == subject.label for other in watched)
+            _, position = spans[min(before, len(spans) - 1)]
             watched.append(
                 WatchedSubject(
                     index=index,
                     name=subject.name,
                     label=subject.label,
                     box_xyxy=subject.box.edges if subject.box else (0.0, 0.0, 1.0, 1.0),
-                    label_position=span[1],
-                    placeholder_position=span[1],
+                    label_position=position,
+                    placeholder_position=position,
                 )
             )
     num_tokens = sum(len(chunk) for chunk in _first_encoder(texts.words(prompt)))
@@ -79,20 +87,25 @@ def watched_labels(texts: TextEncoder, prompt: str, present: Present) -> Watched
 
 def find_tokens(
     chunks: Sequence[Sequence[tuple[Any, float, int]]], wanted: Sequence[Any]
-) -> int | None:
-    """Position of the last of the `wanted` tokens where they first stand in a row in one chunk.
+) -> list[int]:
+    """Positions of the last of the `wanted` tokens wherever they stand in a row in one chunk.
 
-    >>> find_tokens([[(9, 1.0, 0), (5, 1.0, 1), (6, 1.0, 1)]], [5, 6])
-    2
+    An embedding, which is no number, is never found.
+
+    >>> find_tokens([[(9, 1.0, 0), (5, 1.0, 1), (6, 1.0, 1)], [(5, 1.0, 2), (6, 1.0, 2)]], [5, 6])
+    [2, 4]
     """
+    found: list[int] = []
+    if not wanted or not all(isinstance(token, int) for token in wanted):
+        return found
     before = 0
     for chunk in chunks:
         tokens = [token if isinstance(token, int) else None for token, *_ in chunk]
         for first in range(len(tokens) - len(wanted) + 1):
-            if wanted and tokens[first : first + len(wanted)] == list(wanted):
-                return before + first + len(wanted) - 1
+            if tokens[first : first + len(wanted)] == list(wanted):
+                found.append(before + first + len(wanted) - 1)
         before += len(chunk)
-    return None
+    return found
 
 
 def _first_encoder(words: WordTokens) -> list[list[tuple[Any, float, int]]]:
