@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import folder_paths
 
@@ -39,7 +40,7 @@ class ModelFolder:
 
     def file_names(self) -> list[str]:
         """All files, relative to their folders."""
-        listed = (folder_paths.get_filename_list(name) for name in (self.name, *self.others))
+        listed = map(_file_names, (self.name, *self.others))
         return list(dict.fromkeys(file for files in listed for file in files))
 
     def find(self, file_name: str) -> str | None:
@@ -72,3 +73,18 @@ class ModelFolder:
             f"expected a file in {folders}, got '{file_name}'. There is {names}; put "
             f"{self.content} there and reload the page."
         )
+
+
+def _file_names(kind: str) -> list[str]:
+    """ComfyUI's list; its cache fails where a folder was there once and is gone."""
+    try:
+        return list(folder_paths.get_filename_list(kind))
+    except OSError:
+        folders, extensions = folder_paths.folder_names_and_paths[kind]
+        found = (
+            path.relative_to(top)
+            for top in folders
+            for path in Path(top).rglob("*")
+            if path.suffix in extensions
+        )
+        return sorted(map(str, found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,14 @@ def test_a_box_in_pixels_is_refused(setup: Setup) -> None:  # noqa: F811
     _, clip = setup.apply("plus")
     with pytest.raises(ValueError, match="Subject 1's box is in pixels"):
         setup.encode(clip, setup.subject(box='{"x": 10, "y": 10, "width": 90, "height": 90}'))
+
+
+def test_a_folder_that_is_gone_is_not_missed(host: Host, base_folder: Path) -> None:
+    """models/ipadapter was there when ComfyUI listed it first, and was deleted since."""
+    adapters = host.adapter_loader_node.ADAPTERS
+    folder = base_folder / "models" / "ipadapter"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "one.bin").touch()
+    assert "one.bin" in adapters.file_names()
+    shutil.rmtree(folder)
+    assert "one.bin" not in adapters.file_names()
