@@ -136,6 +136,13 @@ def method_in_json(text: str) -> str:
         return METHOD
 
 
+_REQUIRED = {
+    field.name
+    for field in dataclasses.fields(AdapterConfig)
+    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+}
+
+
 def config_from_json(text: str, source: str) -> AdapterConfig:
     """Read a configuration.
 
@@ -162,6 +169,12 @@ def config_from_json(text: str, source: str) -> AdapterConfig:
         raise CheckpointError(
             f"{source}: expected format version {FORMAT_VERSION}, got {shown(repr(version))}. "
             "Update this node pack, or export the adapter with a matching version."
+        )
+    missing = sorted(_REQUIRED - set(fields))
+    if missing:
+        raise CheckpointError(
+            f"{source}: expected a valid configuration, got one without {', '.join(missing)}. "
+            "Export the adapter again, or choose another file."
         )
     try:
         return AdapterConfig(**fields)

@@ -226,6 +226,13 @@ def test_invalid_configuration(adapter, path, field, value):
         checkpoint.load(path)
 
 
+def test_a_configuration_that_lacks_entries_names_them(adapter, path):
+    """As of a file that says no more of itself than that it is an adapter."""
+    save_file(adapter.tensors(), path, {checkpoint.METADATA_KEY: '{"format_version": 1}'})
+    with pytest.raises(CheckpointError, match=r"got one without adapter_blocks, base_family, .*\."):
+        checkpoint.load(path)
+
+
 def test_not_a_number(adapter, path):
     tensors = adapter.tensors()
     tensors["grounding.null_image_feature"][..., 0] = float("inf")
