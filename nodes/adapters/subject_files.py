@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
-
 from ...subject_diffusion_core.files import subject_file
-from ..host.model_folders import ModelFolder
+from ..host.model_folders import ModelFolder, files_now
 from ..subjects.boxes import CORNER_KEYS, PIXEL_KEYS, Box, parse_box
 from ..subjects.subject import Subject, SubjectEmbeds, Subjects, checked_region, subject_name
 
@@ -18,14 +14,8 @@ FOLDER, (EXTENSION,) = SUBJECT_FILES.name, SUBJECT_FILES.extensions
 
 
 def list_files() -> list[str]:
-    """All files, relative to their folders.
-
-    Not with ComfyUI's own list: its cache fails when a folder is deleted, which in output is usual.
-    """
-    folders = map(Path, folder_paths.get_folder_paths(FOLDER))
-    return sorted(
-        {str(path.relative_to(top)) for top in folders for path in top.rglob(f"*{EXTENSION}")}
-    )
+    """All files, relative to their folders; one that was just saved is among them."""
+    return files_now(FOLDER)
 
 
 def write_subjects(path: str, subjects: Subjects) -> None:

@@ -80,11 +80,16 @@ def _file_names(kind: str) -> list[str]:
     try:
         return list(folder_paths.get_filename_list(kind))
     except OSError:
-        folders, extensions = folder_paths.folder_names_and_paths[kind]
-        found = (
-            path.relative_to(top)
-            for top in folders
-            for path in Path(top).rglob("*")
-            if path.suffix in extensions
-        )
-        return sorted(map(str, found))
+        return files_now(kind)
+
+
+def files_now(kind: str) -> list[str]:
+    """What lies in the folders of a kind at this moment, whatever ComfyUI remembers of them."""
+    folders, extensions = folder_paths.folder_names_and_paths[kind]
+    found = {
+        str(path.relative_to(top))
+        for top in folders
+        for path in Path(top).rglob("*")
+        if path.suffix in extensions
+    }
+    return sorted(found)
