@@ -101,6 +101,7 @@ class FrontEnd:
             viewport={"width": 1600, "height": 1000}, device_scale_factor=pixel_density
         )
         self._errors: list[str] = []
+        self._absent_files: set[str] = set()
         self.mode = ""
         self._is_starting = True
         self._context.set_default_timeout(PATIENCE)
@@ -237,6 +238,11 @@ class FrontEnd:
         self.page.screenshot(path=path)
         return path
 
+    def allow_absent(self, file_name: str) -> None:
+        """From now on it is no error that the page asks for this file, whenever it does: a
+        browser asks for the pictures of a workflow once more when it likes."""
+        self._absent_files.add(file_name)
+
     def take_errors(self) -> list[str]:
         """Console errors and alerts since the last call, without those known to be harmless."""
         alerts = self.page.locator(".p-toast-message").all_inner_texts()
@@ -255,6 +261,8 @@ class FrontEnd:
             "Failed to load resource: the server responded with a status of 404"
         ):
             address = str(message.location.get("url", ""))
+            if any(f"filename={name}&" in address for name in self._absent_files):
+                return True
             return address.removeprefix(self._url) in OPTIONAL_FILES
         if BLOCKED_CALL.match(message.text) or message.text == SUBGRAPH_OPENED:
             return True
