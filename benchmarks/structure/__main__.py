@@ -16,8 +16,9 @@ from devtools.console import DevError
 
 from ..comfyui import ROOT
 from .archive import archive_size
-from .host_counts import describe_work, trace_picture
+from .host_counts import describe_work, example, shortest_graph, trace_picture
 from .in_process import in_process_host
+from .picture_trace import PictureTrace
 from .sources import (
     circles,
     declarations,
@@ -30,6 +31,7 @@ from .sources import (
 
 NODES, CORE, TRAINING = "nodes", "subject_diffusion_core", "training"
 OPTION = "token_positions"
+ENCODER_CARRIERS = ("TinyVisionOutput",)
 
 
 def show(title: str, lines: Iterable[str]) -> None:
@@ -63,19 +65,35 @@ def describe_sources(root: Path) -> None:
 
 def describe_host(folder: Path) -> None:
     with in_process_host(folder) as host:
-        trace = trace_picture(host)
+        shortest = trace_picture(host, shortest_graph())
+        with_layout = trace_picture(host, example("one_subject", 1))
         work = describe_work(host)
-    in_nodes = sum(file.startswith(f"{NODES}/") for file in trace.files)
+    describe_way(shortest, with_layout)
+    show("6. Work in a run", work)
+
+
+def describe_way(shortest: PictureTrace, with_layout: PictureTrace) -> None:
+    """The way is that of `picture_trace`, to the first patch that the UNet calls. The image encoder
+    is ComfyUI's CLIP Vision; the tiny one stands in for it here and is not counted."""
+    way = [file for file in shortest.way if not is_tiny(file)]
+    further = [file for file in with_layout.way if file not in shortest.way]
+    beside = [file for file in with_layout.files if file not in with_layout.way]
+    carriers = [name for name in shortest.carriers if name not in ENCODER_CARRIERS]
     show(
-        f"1. The way of a picture: {len(trace.files)} files get it ({in_nodes} in {NODES}, "
-        f"{len(trace.files) - in_nodes} in {CORE}), {len(trace.passing)} of them pass it on (*); "
-        f"{len(trace.carriers)} carrier classes",
+        f"1. The way of a picture, Subject -> Encode -> sampler: {len(way)} files, "
+        f"{len(carriers)} carrier classes",
         [
-            *(f"{'*' if file in trace.passing else ' '} {file}" for file in trace.files),
-            f"carriers: {', '.join(trace.carriers)}",
+            *way,
+            f"carriers: {', '.join(carriers)}",
+            f"image encoder, in place of CLIP Vision: {', '.join(filter(is_tiny, shortest.way))}",
+            f"more where Layout and Guider stand between: {', '.join(further) or 'none'}",
+            f"get something of it, but hand none on to the patch: {', '.join(beside)}",
         ],
     )
-    show("6. Work in a run", work)
+
+
+def is_tiny(file: str) -> bool:
+    return "/tiny/" in file
 
 
 def main() -> int:

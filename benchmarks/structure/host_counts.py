@@ -13,8 +13,8 @@ import torch
 
 from devtools.api_client import Graph
 
-from ..comfyui import ROOT
-from ..golden_latents.editing import change
+from ..comfyui import ROOT, find_comfyui
+from ..golden_latents.editing import change, names_of, redirect, remove_unused
 from ..golden_latents.graphs import golden
 from .in_process import InProcessHost, replaced
 from .pack_code import PackCode
@@ -24,7 +24,9 @@ STEPS = 6
 # Each waits for a GPU to finish what it was given.
 SYNCS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__")
 POSITION_FEATURES = "position_features"
+SUBJECT, LAYOUT = "SubjectDiffusionSubject", "SubjectDiffusionLayout"
 APPLY, ENCODE = "SubjectDiffusionApply", "SubjectDiffusionEncode"
+GUIDER = "SubjectDiffusionGuider"
 
 
 def example(name: str, steps: int) -> Graph:
@@ -33,13 +35,30 @@ def example(name: str, steps: int) -> Graph:
     return graph
 
 
-def trace_picture(host: InProcessHost) -> PictureTrace:
-    """From Load Image to the end of the first UNet call, in the example with one subject."""
+def shortest_graph() -> Graph:
+    """The example with one subject without what a picture need not pass: the box is the Subject's,
+    the guider ComfyUI's own. Apply lets go before the end, so that there is a schedule."""
+    graph = example("one_subject", 1)
+    (subject,), (layout,) = names_of(graph, SUBJECT), names_of(graph, LAYOUT)
+    redirect(graph, [layout, 0], [subject, 0])
+    remove_unused(graph, [*names_of(graph, "PreviewImage"), layout])
+    (guider,) = names_of(graph, GUIDER)
+    inputs = graph[guider]["inputs"]
+    graph[guider] = {
+        "class_type": "CFGGuider",
+        "inputs": {name: inputs[name] for name in ("model", "positive", "negative")} | {"cfg": 4.0},
+    }
+    change(graph, APPLY, end_percent=0.8)
+    return graph
+
+
+def trace_picture(host: InProcessHost, graph: Graph) -> PictureTrace:
+    """From Load Image to the first patch of the pack that the UNet calls."""
     from comfy.ldm.modules.diffusionmodules import openaimodel
 
     import nodes
 
-    trace = PictureTrace(PackCode(ROOT))
+    trace = PictureTrace(PackCode(ROOT), find_comfyui().folder)
 
     def loading(load_image: Callable[..., Any]) -> Callable[..., Any]:
         def load_and_follow(*args: Any, **kwargs: Any) -> Any:
@@ -50,21 +69,19 @@ def trace_picture(host: InProcessHost) -> PictureTrace:
         return load_and_follow
 
     def calling(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def forward_and_stop(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return forward(*args, **kwargs)
-            finally:
-                trace.stop()
+        def expect_and_forward(*args: Any, **kwargs: Any) -> Any:
+            trace.expect_end()
+            return forward(*args, **kwargs)
 
-        return forward_and_stop
+        return expect_and_forward
 
     host.forget()
     with (
         replaced(nodes.LoadImage, "load_image", loading),
-        replaced(openaimodel.UNetModel, "forward", calling),
+        replaced(openaimodel.UNetModel, "_forward", calling),
         trace.watching(),
     ):
-        host.run(example("one_subject", 1))
+        host.run(graph)
     return trace
 
 
