@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
 from ..host.node_warnings import show_warnings
-from ..host.schedule import HookBinder, limit_to_range
+from ..host.schedule import HookBinder, clip_range
 from ..host.search_words import search_words
 from ..subjects.periods import split_into_periods
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
@@ -120,15 +120,15 @@ class SubjectDiffusionEncode(io.ComfyNode):
             return io.NodeOutput(stock_positive, stock_negative, stock_negative)
 
         # subjects and texts as the adapter reads them
-        subjects = encode_subjects(clip_vision, subjects, adapter)
+        subjects = encode_subjects(clip_vision, subjects, adapter.pictures)
         request = EncodeRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
             negative_embeds=None
             if negative_image is None
-            else encode_pictures(clip_vision, negative_image[..., :3], None, adapter),
+            else encode_pictures(clip_vision, negative_image[..., :3], None, adapter.pictures),
             box_coordinates=box_coordinates,
-            absent_embeds=adapter.encode_absence(clip_vision) if subjects else None,
+            absent_embeds=adapter.pictures.encode_absence(clip_vision) if subjects else None,
         )
         pieces = list(_encode_periods(texts, request, subjects, applied))
         stock_texts = (stock_positive, stock_negative, stock_negative)
@@ -137,7 +137,8 @@ class SubjectDiffusionEncode(io.ComfyNode):
             for index, stock in enumerate(stock_texts)
         ]
         if applied.hook is not None:
-            joined = list(map(HookBinder(applied.hook).bind, joined))
+            binder = HookBinder(applied.hook)
+            joined = [_with_hook(conditioning, binder) for conditioning in joined]
         return io.NodeOutput(*joined)
 
 
@@ -159,7 +160,7 @@ def _join(pieces: list[tuple[Conditioning, float, float]], stock: Conditioning) 
     """One branch: the adapter's encodings while it is on, the stock encoding otherwise."""
     merged = _merge_equal(pieces)
     (_, start, _), (_, _, end) = merged[0], merged[-1]
-    joined = limit_to_range(stock, 0.0, start) if start > 0.0 else []
+    joined = _limit_to_range(stock, 0.0, start) if start > 0.0 else []
     for conditioning, first, last in merged:
         # a ControlNet never saw fused text or the retrained text encoder
         inside = [
@@ -167,8 +168,30 @@ def _join(pieces: list[tuple[Conditioning, float, float]], stock: Conditioning) 
             for tensor, values in conditioning
         ]
         is_whole = first <= 0.0 and last >= 1.0
-        joined += inside if is_whole else limit_to_range(inside, first, last)
-    return joined + (limit_to_range(stock, end, 1.0) if end < 1.0 else [])
+        joined += inside if is_whole else _limit_to_range(inside, first, last)
+    return joined + (_limit_to_range(stock, end, 1.0) if end < 1.0 else [])
+
+
+def _limit_to_range(
+    conditioning: Conditioning, start_percent: float, end_percent: float
+) -> Conditioning:
+    """The same conditioning, in force between two percentages only."""
+    limited = []
+    for tensor, values in conditioning:
+        clip_start = values.get("clip_start_percent", 0.0)
+        clip_end = values.get("clip_end_percent", 1.0)
+        bounds = clip_range(start_percent, end_percent, clip_start, clip_end)
+        if bounds:
+            limited.append([tensor, {**values, **bounds}])
+    return limited
+
+
+def _with_hook(conditioning: Conditioning, binder: HookBinder) -> Conditioning:
+    """The same conditioning, carrying the hook."""
+    return [
+        [tensor, {**values, "hooks": binder.group_for(values.get("hooks"))}]
+        for tensor, values in conditioning
+    ]
 
 
 def _merge_equal(

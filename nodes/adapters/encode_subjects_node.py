@@ -40,4 +40,4 @@ class SubjectDiffusionEncodeSubjects(io.ComfyNode):
     def execute(
         cls, subjects: Subjects, clip_vision: ClipVision, adapter: LoadedAdapter
     ) -> io.NodeOutput:
-        return io.NodeOutput(encode_subjects(clip_vision, subjects, adapter, keep=True))
+        return io.NodeOutput(encode_subjects(clip_vision, subjects, adapter.pictures, keep=True))

@@ -43,6 +43,30 @@ class EncodeRequest:
     absent_embeds: Embeds | None = None
 
 
+class PictureReader(ABC):
+    """What an adapter needs of an image encoder.
+
+    Attributes:
+        reference_size: side of the pictures that the encoder gets, in pixels.
+        encoder_to_connect: what errors about the encoder ask for.
+    """
+
+    reference_size: int
+    encoder_to_connect: str
+
+    @abstractmethod
+    def encode(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
+        """Of one reference picture (1, S, S, 3) in 0..1, on the CPU in float32."""
+
+    def encode_absence(self, clip_vision: ClipVision) -> Embeds | None:
+        """What stands for a picture in the negative branch, None if nothing does."""
+        return None
+
+    @abstractmethod
+    def require(self, argument: str, embeds: Embeds) -> None:
+        """One clear sentence about `argument` unless these embeddings fit."""
+
+
 class LoadedAdapter(ABC):
     """An adapter file in memory.
 
@@ -50,8 +74,7 @@ class LoadedAdapter(ABC):
         name: the file's name, for messages.
         summary: what the file is and needs, for people; empty if its name says it.
         num_subjects: how many at once it was trained with, None if that is not known.
-        reference_size: side of the pictures that the image encoder gets, in pixels.
-        encoder_to_connect: what errors about the image encoder ask for.
+        pictures: what it needs of an image encoder.
         needs_boxes: whether every subject must have a box; without one it acts everywhere.
         changes_weights: whether `attach` puts differences on the UNet's weights.
     """
@@ -59,8 +82,7 @@ class LoadedAdapter(ABC):
     name: str
     summary: str = ""
     num_subjects: int | None
-    reference_size: int
-    encoder_to_connect: str
+    pictures: PictureReader
     needs_boxes: bool = True
     changes_weights: bool = False
 
@@ -77,21 +99,9 @@ class LoadedAdapter(ABC):
         """Names that `block_weights` of Apply knows besides the blocks, and what they stand for."""
         return {}
 
-    @abstractmethod
-    def encode_picture(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
-        """What it needs of one reference picture (1, S, S, 3) in 0..1, on the CPU in float32."""
-
-    def encode_absence(self, clip_vision: ClipVision) -> Embeds | None:
-        """What stands for a picture in the negative branch, None if nothing does."""
-        return None
-
     def warnings(self, subjects: Subjects, box_coordinates: bool) -> list[str]:
         """What of Encode's inputs has no effect with this family, one sentence each."""
         return []
-
-    @abstractmethod
-    def require_embeds(self, argument: str, embeds: Embeds) -> None:
-        """One clear sentence about `argument` unless these embeddings fit."""
 
     @abstractmethod
     def require_base(self, model: Model) -> None:

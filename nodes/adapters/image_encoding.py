@@ -14,7 +14,7 @@ from ...subject_diffusion_core.files.subject_file import hash_weights
 from ...subject_diffusion_core.reference_image import prepare_reference
 from ..host.comfy_types import ClipVision
 from ..subjects.subject import Embeds, Subject, SubjectEmbeds, Subjects
-from .family import LoadedAdapter
+from .family import PictureReader
 
 
 def reference_pictures(
@@ -33,32 +33,33 @@ def encode_pictures(
     clip_vision: ClipVision,
     images: torch.Tensor,
     masks: torch.Tensor | None,
-    adapter: LoadedAdapter,
+    pictures: PictureReader,
     on_view: Callable[[], None] = lambda: None,
 ) -> Embeds:
     """Encode every view of a subject; `on_view` is called before each, for progress and cancel."""
     views = []
-    for picture in reference_pictures(images, masks, adapter.reference_size):
+    for picture in reference_pictures(images, masks, pictures.reference_size):
         on_view()
-        view = adapter.encode_picture(clip_vision, picture[None])
-        adapter.require_embeds("clip_vision", view)
+        view = pictures.encode(clip_vision, picture[None])
+        pictures.require("clip_vision", view)
         views.append(view)
     return {name: torch.cat([view[name] for view in views]) for name in views[0]}
 
 
 def encode_subjects(
-    clip_vision: ClipVision, subjects: Subjects, adapter: LoadedAdapter, keep: bool = False
+    clip_vision: ClipVision, subjects: Subjects, pictures: PictureReader, keep: bool = False
 ) -> Subjects:
     """The same subjects, each with its embeddings; the encoder runs for those without.
 
     Args:
+        pictures: of the adapter that they are for.
         keep: note which encoder it was, for subjects that outlive this run.
     """
     is_encoded = any(subject.embeds is not None for subject in subjects)
     encoder_hash = hash_weights(clip_vision.get_sd()) if is_encoded or keep else ""
     for subject in subjects:
         if subject.embeds is not None:
-            _require_same_encoder(subject, subject.embeds, encoder_hash, adapter)
+            _require_same_encoder(subject, subject.embeds, encoder_hash, pictures)
     views = sum(len(subject.images) for subject in subjects if subject.embeds is None)
     progress = comfy.utils.ProgressBar(views)
 
@@ -67,28 +68,28 @@ def encode_subjects(
         progress.update(1)
 
     def encode(subject: Subject) -> SubjectEmbeds:
-        tensors = encode_pictures(clip_vision, subject.images, subject.masks, adapter, on_view)
+        tensors = encode_pictures(clip_vision, subject.images, subject.masks, pictures, on_view)
         return SubjectEmbeds(
-            tensors=tensors, encoder_hash=encoder_hash, reference_size=adapter.reference_size
+            tensors=tensors, encoder_hash=encoder_hash, reference_size=pictures.reference_size
         )
 
     return tuple(replace(subject, embeds=subject.embeds or encode(subject)) for subject in subjects)
 
 
 def _require_same_encoder(
-    subject: Subject, embeds: SubjectEmbeds, encoder_hash: str, adapter: LoadedAdapter
+    subject: Subject, embeds: SubjectEmbeds, encoder_hash: str, pictures: PictureReader
 ) -> None:
     """Embeddings of another encoder would pass for those of this one and mean something else."""
-    adapter.require_embeds(f"{subject.name}'s embeddings", embeds.tensors)
-    if embeds.reference_size != adapter.reference_size:
+    pictures.require(f"{subject.name}'s embeddings", embeds.tensors)
+    if embeds.reference_size != pictures.reference_size:
         raise ValueError(
             f"{subject.name}'s embeddings: expected those of a picture of "
-            f"{adapter.reference_size} pixels, got {embeds.reference_size}. Encode the subject "
+            f"{pictures.reference_size} pixels, got {embeds.reference_size}. Encode the subject "
             "again with the adapter that is used."
         )
     if embeds.encoder_hash != encoder_hash:
         raise ValueError(
             f"clip_vision: expected the encoder that {subject.name} ('{subject.label}') was "
             f"encoded with ({embeds.encoder_hash[:8]}), got another ({encoder_hash[:8]}). "
-            f"Connect {adapter.encoder_to_connect}, or encode the subject again."
+            f"Connect {pictures.encoder_to_connect}, or encode the subject again."
         )

@@ -37,7 +37,7 @@ class SubjectDiffusionReferenceView(io.ComfyNode):
 
     @classmethod
     def execute(cls, subjects: Subjects, adapter: LoadedAdapter) -> io.NodeOutput:
-        size = adapter.reference_size
+        size = adapter.pictures.reference_size
         pictures = [
             picture
             for subject in subjects

@@ -15,7 +15,8 @@ from ...subject_diffusion_core.attention_maps import token_column_probabilities
 from ..adapters.family import ATTACHMENT_KEY, require_adapter
 from ..host.attention_terms import AttentionCall, attach_attention_term
 from ..host.comfy_types import AttentionType, Control, Executor, Guider, Model, Options
-from ..host.sampling_run import BranchCall, WatchedText
+from ..host.run_attachment import BranchCall
+from ..host.sampling_run import WatchedText
 from ..host.unet_geometry import latent_size_of_block
 from .attention_record import AttentionHandle, AttentionRecorder, Range, parse_ranges
 

@@ -19,7 +19,7 @@ import torch
 from ...subject_diffusion_core.area_resize import area_resize
 from ..host.attention_terms import AttentionCall
 from ..host.comfy_types import Entry, Executor, Model, Options
-from ..host.sampling_run import BranchCall
+from ..host.run_attachment import BranchCall
 from ..host.unet_geometry import Location, latent_size_of_block
 from .references import REFERENCES_KEY, BranchReferences, Reference, ReferencedSubject
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from ..host.comfy_types import Conditioning
-from ..host.sampling_run import BranchCond, Frame
+from ..host.run_attachment import BranchCond
+from ..host.sampling_run import Frame
 
 REFERENCES_KEY = "subject_diffusion_references"
 

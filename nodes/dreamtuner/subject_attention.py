@@ -16,8 +16,8 @@ from ...subject_diffusion_core.dreamtuner import QueryGroup, attend_in_groups, g
 from ...subject_diffusion_core.location_mask import box_coverage
 from ..host.attention_terms import AttentionCall, Proceed, attach_attention_around
 from ..host.comfy_types import Model
-from ..host.run_attachment import RunSettings, attach_run
-from ..host.sampling_run import BranchCall, Frame, SamplingRun
+from ..host.run_attachment import BranchCall, attach_run
+from ..host.sampling_run import Frame, RunSettings, SamplingRun
 from .reference_pass import (
     READ_KEY,
     WRITE_KEY,

@@ -1,32 +1,21 @@
-# Shapes: B samples of a UNet call.
-"""What rides in the conditionings, and what a sampling run shares between its steps.
-
-A method puts a `BranchCond` with a value of its own into `model_conds` of its conditionings, under
-its own key, and calls `run_attachment.attach_run` once on its MODEL. ComfyUI merges the
-conditionings of all branches into one UNet call; patches then find a `BranchCall` under the same
-key in `transformer_options`, as long as the method is active.
-"""
+"""How a method takes part in sampling runs, what a run shares between its steps, and where the
+subjects' words are in its texts."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import torch
 
-from .node_warnings import show_warnings
+from .comfy_types import Hook, Sampling
 
 Frame = tuple[float, float, float, float]
 WHOLE_PICTURE: Frame = (0.0, 0.0, 1.0, 1.0)
 Made = TypeVar("Made")
-NO_LISTENER = (
-    "The conditioning carries subjects, but the MODEL that samples it does not know them: they "
-    "have no effect. Connect the MODEL output of the node that goes with them (Subject-Diffusion "
-    "Apply) to the sampler."
-)
 
 
 class BranchValue(Protocol):
@@ -118,83 +107,32 @@ class SamplingRun:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class BranchCond:
-    """A `model_conds` entry, with the interface of `comfy.conds.CONDRegular`.
+class RunSettings:
+    """How a method takes part in the runs of a MODEL.
 
     Attributes:
-        value: what the method says in this branch, a `BranchValue` of its own kind.
-        text: where the subjects' words are, None where the branch's text names none.
-        run: the sampling run that it takes part in, None before it begins.
-        frame: the part of the picture that the conditioning covers, x1, y1, x2, y2 in 0..1.
-        batch_size: number of samples it holds for in one UNet call.
-        warned: holds something once it was said that no MODEL listens.
+        key: of its conds, and of the calls in `transformer_options`.
+        null: value of conditionings that say nothing.
+        opposite: value of the conditionings of a guidance branch in which none says anything, such
+            as a negative prompt from elsewhere, by the values in the other branches; None: `null`.
+        require: raises a sentence where a value does not belong to this MODEL; it may get another
+            family's, as all adapters have one key.
+        start_percent, end_percent: the part of the sampling in which it acts.
+        hook: its scheduled weight differences, None if there are none.
     """
 
-    value: Any
-    text: WatchedText | None = None
-    run: SamplingRun | None = None
-    frame: Frame = WHOLE_PICTURE
-    batch_size: int = 1
-    warned: list[str] = field(default_factory=list)
+    key: str
+    null: BranchValue
+    opposite: Callable[[Sequence[Any]], BranchValue] | None = None
+    require: Callable[[Any], None] = field(default=lambda value: None)
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    hook: Hook | None = None
 
-    def bound(self, run: SamplingRun, num_tokens: int) -> BranchCond:
-        """The same inside one run, in which its conditioning has `num_tokens`: more than when it
-        was encoded, if other text was appended."""
-        text = None if self.text is None else replace(self.text, num_tokens=num_tokens)
-        return BranchCond(value=self.value, text=text, run=run)
-
-    def process_cond(
-        self, batch_size: int, area: Sequence[int] | None = None, **_kwargs: object
-    ) -> BranchCond:
-        """The entry for one model call; `area` is (height, width, y, x) in latent cells."""
-        if self.run is None:
-            self._warn_of_another_model()
-        if area is None or self.run is None:
-            return replace(self, frame=WHOLE_PICTURE, batch_size=batch_size)
-        return replace(self, frame=self.run.area_to_frame(area), batch_size=batch_size)
-
-    def _warn_of_another_model(self) -> None:
-        """ComfyUI asks for the entry whatever the MODEL; ours would have begun a run with it."""
-        if not self.warned and self.value.acts:
-            self.warned.append(NO_LISTENER)
-            show_warnings([NO_LISTENER])
-
-    def can_concat(self, other: object) -> bool:
-        return isinstance(other, BranchCond) and other.run is self.run
-
-    def concat(self, others: Sequence[BranchCond]) -> BranchCall:
-        return BranchCall(parts=(self, *others), run=self.run)
-
-    def size(self) -> list[int]:
-        return [self.batch_size, *self.value.memory_shape]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BranchCall:
-    """One UNet call: each part holds for `batch_size` consecutive samples."""
-
-    parts: tuple[BranchCond, ...]
-    run: SamplingRun | None
-
-    @property
-    def num_samples(self) -> int:
-        return sum(part.batch_size for part in self.parts)
-
-    def once(self, what: str, make: Callable[[], Made], *more: Hashable) -> Made:
-        """What these branches need at every step: made once a run; `more` tells calls apart."""
-        assert self.run is not None
-        branches = tuple((part.value, part.frame) for part in self.parts)
-        return self.run.once((what, branches, *more), make)
-
-    def rows(self, device: torch.device) -> torch.Tensor | None:
-        """(B,) long, which of the parts each sample belongs to; None where sample i is part i or
-        there is one part only."""
-        counts = [part.batch_size for part in self.parts]
-        if len(counts) == 1 or set(counts) == {1}:
-            return None
-
-        def make() -> torch.Tensor:
-            parts = torch.arange(len(counts))
-            return torch.repeat_interleave(parts, torch.tensor(counts)).to(device)
-
-        return self.once("rows", make, tuple(counts), device)
+    def new_run(self, latent_size: tuple[int, int], model_sampling: Sampling) -> SamplingRun:
+        start, end = self.start_percent, self.end_percent
+        return SamplingRun(
+            latent_size,
+            math.inf if start <= 0.0 else model_sampling.percent_to_sigma(start),
+            0.0 if end >= 1.0 else model_sampling.percent_to_sigma(end),
+        )

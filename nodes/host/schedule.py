@@ -1,5 +1,5 @@
-"""Start and end percent: weight differences that switch in mid-run, and conditionings that switch
-with them.
+"""Start and end percent: weight differences that switch in mid-run, and the bounds of conditionings
+that switch with them.
 
 ComfyUI's weight hooks with keyframes do the switching, the mechanism behind its "Set CLIP Hooks"
 node. One HookGroup is shared by all conditionings of a run, so their branches still run in one UNet
@@ -8,12 +8,16 @@ call.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import comfy.hooks
 import numpy as np
 
-from .comfy_types import Conditioning, Entry, Hook, HookGroup, Keyframes, Model, Sampling
+from .comfy_types import Hook, HookGroup, Keyframes, Model, Sampling
 
 RANGE_MARK = "subject_diffusion_range"
+PERCENTS = ("clip_start_percent", "clip_end_percent", "start_percent", "end_percent")
 
 
 def make_hook(strength: float, start_percent: float, end_percent: float) -> Hook:
@@ -55,7 +59,11 @@ def _keyframes(start_percent: float, end_percent: float) -> Keyframes:
 
 
 class HookBinder:
-    """Adds one hook to many entries; equal groups stay one object, so branches batch."""
+    """Adds one hook to the groups of many entries; equal groups stay one object, so branches batch.
+
+    Conditionings carry it from Encode on: ComfyUI looks for hooks when a guider gets them, and
+    where it moves weights by itself ("dynamic VRAM"), it takes a MODEL that can switch weights.
+    """
 
     def __init__(self, hook: Hook) -> None:
         self._hook = hook
@@ -81,52 +89,37 @@ class HookBinder:
             self._groups[id(existing)] = (existing, group)
         return self._groups[id(existing)][1]
 
-    def bind(self, conditioning: Conditioning) -> Conditioning:
-        """The same conditioning, carrying the hook.
 
-        ComfyUI looks for hooks when a guider gets its conditionings: where it moves weights by
-        itself ("dynamic VRAM"), it takes a MODEL that can switch weights instead.
-        """
-        return [
-            [tensor, {**values, "hooks": self.group_for(values.get("hooks"))}]
-            for tensor, values in conditioning
-        ]
+def clip_range(
+    start_percent: float, end_percent: float, clip_start: float, clip_end: float
+) -> dict[str, Any]:
+    """What an entry gets to be in force between two percentages only; empty if it never is.
 
-
-def limit_to_range(
-    conditioning: Conditioning, start_percent: float, end_percent: float
-) -> Conditioning:
-    """The same conditioning, in force between two percentages only."""
-    limited = []
-    for tensor, values in conditioning:
-        start = max(start_percent, values.get("clip_start_percent", 0.0))
-        end = min(end_percent, values.get("clip_end_percent", 1.0))
-        if start < end:
-            bounds = {"clip_start_percent": start, "clip_end_percent": end, RANGE_MARK: True}
-            limited.append([tensor, {**values, **bounds}])
-    return limited
+    Args:
+        clip_start, clip_end: the entry's own `clip_start_percent` and `clip_end_percent`.
+    """
+    start, end = max(start_percent, clip_start), min(end_percent, clip_end)
+    if start >= end:
+        return {}
+    return {"clip_start_percent": start, "clip_end_percent": end, RANGE_MARK: True}
 
 
-def sigma_bounds(entry: Entry, model_sampling: Sampling) -> Entry:
-    """Exact bounds of an entry that `limit_to_range` made; it is unmarked then, as every method on
-    a MODEL asks for them.
+def sigma_bounds(percents: Mapping[str, float], model_sampling: Sampling) -> dict[str, float]:
+    """Exact bounds for an entry with a `clip_range`, in place of its `PERCENTS`.
 
     ComfyUI's ranges include both of their ends, so a step that falls on a boundary would use the
     entries of both sides. The end is moved by one float32 number: each step belongs to exactly one
     entry.
     """
-    if RANGE_MARK not in entry:
-        return entry
-    bounded = dict(entry)
-    del bounded[RANGE_MARK]
-    start = max(bounded.pop("clip_start_percent"), bounded.pop("start_percent", 0.0))
-    clip_end, user_end = bounded.pop("clip_end_percent"), bounded.pop("end_percent", 1.0)
+    start = max(percents["clip_start_percent"], percents.get("start_percent", 0.0))
+    clip_end, user_end = percents["clip_end_percent"], percents.get("end_percent", 1.0)
     end_sigma = model_sampling.percent_to_sigma(min(clip_end, user_end))
     if clip_end < 1.0 and clip_end <= user_end:
         end_sigma = next_sigma_above(end_sigma)
-    bounded["timestep_start"] = model_sampling.percent_to_sigma(start)
-    bounded["timestep_end"] = end_sigma
-    return bounded
+    return {
+        "timestep_start": model_sampling.percent_to_sigma(start),
+        "timestep_end": end_sigma,
+    }
 
 
 def next_sigma_above(sigma: float) -> float:

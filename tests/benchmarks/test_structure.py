@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -60,10 +61,29 @@ from .things import Label
 
 def measure(size):
     return Label(size + 1)
+
+def into_deaf(picture, hear):
+    hear(picture)
 """,
     "deaf.py": """
 def hear(value):
     return None
+
+def copy(value):
+    return [part for part in [value.picture + 1]]  # from which nothing comes
+
+def keep(value):
+    def inside(kept):
+        return kept
+    inside(value)
+""",
+    "callers.py": """
+def into_host(picture, function):
+    function([picture])
+""",
+    "patch.py": """
+def use(options):
+    return options
 """,
 }
 
@@ -76,7 +96,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleT
     for name, text in PARTS.items():
         (folder / name).write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for part in ("things", "work", "blind", "deaf"):
+    for part in ("things", "work", "blind", "deaf", "callers", "patch"):
         importlib.import_module(f"example_pack.{part}")
     yield sys.modules["example_pack"]
     for name in [name for name in sys.modules if name.split(".")[0] == "example_pack"]:
@@ -87,25 +107,55 @@ def test_a_picture_is_followed_through_objects_and_operations(
     package: ModuleType, tmp_path: Path
 ) -> None:
     picture, size = torch.rand(2, 3), torch.rand(2)
-    trace = PictureTrace(PackCode(tmp_path, ("example_pack",)))
+    trace = PictureTrace(PackCode(tmp_path, ("example_pack",)), tmp_path / "host")
     with trace.watching():
         trace.followed.add(picture)
         thing = package.things.make(picture)
+        package.blind.measure(size)
+        package.deaf.hear({"it": (thing.picture.sum(),)})
+        package.deaf.copy(thing)
+        package.deaf.keep(thing)
         pair = package.work.pair(thing, size)
         (bright,) = package.work.brighten([pair])
+        trace.expect_end()
         package.blind.measure(size)
-        package.deaf.hear({"it": (bright[0].sum(),)})
-    package.blind.measure(picture)  # after the end
+        package.patch.use({"call": bright[0]})
+        package.blind.measure(picture)  # after the end
     names = [file.removeprefix("example_pack/") for file in trace.files]
-    assert names == ["things.py", "work.py", "deaf.py"]
-    assert {file.removeprefix("example_pack/") for file in trace.passing} == {
-        "things.py", "work.py",
-    }  # fmt: skip
-    assert list(trace.carriers) == ["Thing", "Pair"]
+    assert names == ["things.py", "deaf.py", "work.py", "patch.py"]
+    assert [file.removeprefix("example_pack/") for file in trace.way] == [
+        "things.py", "work.py", "patch.py",
+    ]  # fmt: skip
+    assert trace.carriers == ["Thing", "Pair"]
+
+
+def test_handing_on_is_returning_or_calling_what_hands_on(
+    package: ModuleType, tmp_path: Path
+) -> None:
+    """Also a call of ComfyUI; a call of what keeps it is none."""
+    host = tmp_path / "host"
+    trace = PictureTrace(PackCode(tmp_path, ("example_pack",)), host)
+    picture = torch.rand(2, 3)
+    with trace.watching():
+        trace.followed.add(picture)
+        package.callers.into_host(picture, host_function(host))
+        package.blind.into_deaf(picture, package.deaf.hear)
+        trace.expect_end()
+        package.patch.use(picture * 2)
+    names = {file.removeprefix("example_pack/") for file in trace.way}
+    assert names == {"callers.py", "patch.py"}
+
+
+def host_function(folder: Path) -> Any:
+    """A function of a file in ComfyUI's folder."""
+    names: dict[str, Any] = {}
+    code = compile("def take(value):\n    pass\n", str(folder / "some_host.py"), "exec")
+    exec(code, names)
+    return names["take"]
 
 
 def test_what_is_written_into_a_tensor_is_followed() -> None:
-    trace = PictureTrace(PackCode(Path(__file__).parent))
+    trace = PictureTrace(PackCode(Path(__file__).parent), Path("host"))
     picture, canvas = torch.ones(2), torch.zeros(4)
     with trace.watching():
         trace.followed.add(picture)

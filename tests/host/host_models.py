@@ -119,7 +119,7 @@ class Host:
         """A CONDITIONING of one entry."""
         if branch is not None:
             values["model_conds"] = {
-                self.family.ATTACHMENT_KEY: self.sampling_run.BranchCond(value=branch)
+                self.family.ATTACHMENT_KEY: self.run_attachment.BranchCond(value=branch)
             }
         return [[context, {"pooled_output": None, **values}]]
 

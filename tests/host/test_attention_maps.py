@@ -88,7 +88,7 @@ def test_stock_model_classes(host: Host, family: str, tmp_path: Path) -> None:
         label_position=5, placeholder_position=7,
     )  # fmt: skip
     text = host.sampling_run.WatchedText(subjects=(subject,), num_tokens=77)
-    cond = host.sampling_run.BranchCond(value=host.branch(loaded, 1), text=text)
+    cond = host.run_attachment.BranchCond(value=host.branch(loaded, 1), text=text)
     values = {"pooled_output": None, "model_conds": {host.family.ATTACHMENT_KEY: cond}}
     positive = [[random_context(base), values]]
     negative = host.conditioning(random_context(base, seed=4), None)

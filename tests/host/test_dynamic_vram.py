@@ -54,7 +54,7 @@ def stock_run(host: Host, folder: Path, loaded: Any, schedule: tuple[float, floa
     positive = host.conditioning(random_context(base), host.branch(loaded, 2))
     hook = host.family.applied_adapter(model).hook
     if hook is not None:
-        positive = host.schedule.HookBinder(hook).bind(positive)
+        positive[0][1]["hooks"] = host.schedule.HookBinder(hook).group_for(None)
     return sample(cfg_guider(model, positive, positive), random_noise(base), steps=5)
 
 

@@ -82,7 +82,7 @@ def test_saved_subjects(
 ) -> None:
     subjects = make_subjects(host, image_at, mask_at)
     encoded = host.image_encoding.encode_subjects(
-        encoder.vision, subjects, encoder.loaded, keep=True
+        encoder.vision, subjects, encoder.loaded.pictures, keep=True
     )
     path = str(tmp_path / "subjects.safetensors")
     host.subject_files.write_subjects(path, encoded)

@@ -86,7 +86,7 @@ def make_call(host: Host, kind: str) -> Any:
             for box in BOXES[:count]
         )
         value = branches.BranchImages(fingerprint=kind, subjects=subjects)
-        return host.sampling_run.BranchCond(value=value, run=run).process_cond(1)
+        return host.run_attachment.BranchCond(value=value, run=run).process_cond(1)
 
     positive, negative = branch(4), branch(0 if kind == GROUNDED else 4)
     return positive.concat([negative])

@@ -45,7 +45,9 @@ def test_the_negative_stands_in_every_subjects_place(host: Host, encoder: Encode
     branch = branch_of(host, avoiding[2])
     wanted = branch_of(host, encode(encoder, (make_subject(host),), None)[0]).patch_embeds
     assert branch_of(host, plain[2]).is_null
-    alone = host.image_encoding.encode_pictures(encoder.vision, NEGATIVE, None, encoder.loaded)
+    alone = host.image_encoding.encode_pictures(
+        encoder.vision, NEGATIVE, None, encoder.loaded.pictures
+    )
     assert branch.subject_valid.tolist() == [True, True, False, False]
     assert torch.equal(branch.patch_embeds[:2], alone["patch_embeds"].expand(2, -1, -1))
     assert branch.patch_embeds.shape == wanted.shape

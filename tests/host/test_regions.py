@@ -58,8 +58,8 @@ def with_regions(branch: Any, *regions: torch.Tensor | None) -> Any:
 
 def mask_of(host: Host, model: Any, branch: Any, size: tuple[int, int], frame: Any = None) -> Any:
     (patcher,) = model.get_additional_models()
-    run = host.sampling_run
-    framed = run.BranchCond(value=branch, frame=frame or run.WHOLE_PICTURE)
+    whole = host.sampling_run.WHOLE_PICTURE
+    framed = host.run_attachment.BranchCond(value=branch, frame=frame or whole)
     return patcher.model.location_mask(framed, *size)
 
 

@@ -93,7 +93,7 @@ def test_hooks_of_other_nodes_stay(scheduled: Scheduled) -> None:
     )
     bare = [without_hooks(conditioning) for conditioning in scheduled.conditionings]
     both = [
-        binder.bind([[x, {**values, "hooks": group}] for x, values in conditioning])
+        [[x, {**values, "hooks": binder.group_for(group)}] for x, values in conditioning]
         for conditioning in bare
     ]
     result = scheduled.run(both)

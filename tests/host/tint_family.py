@@ -60,12 +60,11 @@ def make_tint_family(host: Host) -> Any:
 
     class TintAdapter(host.family.LoadedAdapter):
         num_subjects = 4
-        reference_size = 96
-        encoder_to_connect = "any image encoder"
         needs_boxes = False
 
         def __init__(self, header: Any) -> None:
             self.name = header.path.name
+            self.pictures = make_reader(host)
             self.amount = float(read_tensors(header)["amount"])
 
         @property
@@ -75,13 +74,6 @@ def make_tint_family(host: Host) -> Any:
         def block_names(self, model: Any) -> list[str]:
             return ["mid_block.attentions.0.transformer_blocks.0"]
 
-        def encode_picture(self, clip_vision: Any, picture: torch.Tensor) -> Any:
-            return {"brightness": picture.mean(dim=(1, 2, 3))}
-
-        def require_embeds(self, argument: str, embeds: Any) -> None:
-            if set(embeds) != {"brightness"}:
-                raise ValueError(f"{argument}: expected brightness, got {', '.join(embeds)}.")
-
         def require_base(self, model: Any) -> None:
             host.unet_geometry.read_unet_geometry(model)
 
@@ -90,7 +82,7 @@ def make_tint_family(host: Host) -> Any:
 
         def branch_encoder(self, texts: Any, request: Any) -> Callable[..., Any]:
             def carry(text: str, subjects: list[Any], watched: Any = None) -> Any:
-                cond = host.sampling_run.BranchCond(value=tints(self, subjects), text=watched)
+                cond = host.run_attachment.BranchCond(value=tints(self, subjects), text=watched)
                 conds = {"model_conds": {host.family.ATTACHMENT_KEY: cond}}
                 return [[tensor, {**values, **conds}] for tensor, values in texts.encode(text)]
 
@@ -109,7 +101,7 @@ def make_tint_family(host: Host) -> Any:
         def attach(self, model: Any, applied: Any) -> None:
             host.run_attachment.attach_run(
                 model,
-                host.run_attachment.RunSettings(
+                host.sampling_run.RunSettings(
                     key=host.family.ATTACHMENT_KEY,
                     null=tints(self, []),
                     start_percent=applied.start_percent,
@@ -124,6 +116,23 @@ def make_tint_family(host: Host) -> Any:
         recognises=lambda header: host.core("checkpoint").method_of(header) == METHOD,
         load=TintAdapter,
     )
+
+
+def make_reader(host: Host) -> Any:
+    """What the family reads of a picture: its brightness, which needs no encoder."""
+
+    class BrightnessReader(host.family.PictureReader):
+        reference_size = 96
+        encoder_to_connect = "any image encoder"
+
+        def encode(self, clip_vision: Any, picture: torch.Tensor) -> Any:
+            return {"brightness": picture.mean(dim=(1, 2, 3))}
+
+        def require(self, argument: str, embeds: Any) -> None:
+            if set(embeds) != {"brightness"}:
+                raise ValueError(f"{argument}: expected brightness, got {', '.join(embeds)}.")
+
+    return BrightnessReader()
 
 
 def tints(adapter: Any, subjects: list[Any]) -> TintBranch:

@@ -1,20 +1,71 @@
-# Shapes: V views of a subject, G width of a label's vector.
-"""The three branches of IP-Adapter and MS-Diffusion: plain texts, and the subjects beside them."""
+# Shapes: V views of a subject, G width of a label's vector, S reference size, L tokens of a
+#         picture, E their width.
+"""What IP-Adapter and MS-Diffusion read of a picture, and their three branches: plain texts, and
+the subjects beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import comfy.model_management
 import torch
 
-from ....subject_diffusion_core.files.ip_attention_file import GROUNDED, IpAttentionFile
-from ...host.comfy_types import Conditioning
-from ...host.sampling_run import WHOLE_PICTURE, BranchCond, Frame, WatchedText
+from ....subject_diffusion_core.files.ip_attention_file import BASE, GROUNDED, IpAttentionFile
+from ...host.comfy_types import ClipVision, Conditioning
+from ...host.run_attachment import BranchCond
+from ...host.sampling_run import WHOLE_PICTURE, Frame, WatchedText
 from ...subjects.subject import Embeds, Subject
-from ..family import ATTACHMENT_KEY, Branches, EncodeRequest, Present
+from ..family import ATTACHMENT_KEY, Branches, EncodeRequest, PictureReader, Present
 from ..texts import TextEncoder
 from .label_texts import label_span, pooled_label, watched_labels
+
+PICTURE_SIZE = 224  # of every CLIP Vision model of these files
+POOLED, TOKENS = "image_embeds", "penultimate_embeds"
+
+
+class TokenReader(PictureReader):
+    """The pooled vector of a picture, or its tokens before the encoder's last layer."""
+
+    reference_size = PICTURE_SIZE
+
+    def __init__(self, adapter_name: str, file: IpAttentionFile) -> None:
+        self._adapter_name = adapter_name
+        self._file = file
+        self.encoder_to_connect = f"{file.encoder} with Load CLIP Vision"
+
+    def encode(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
+        """The pooled vector (1, E), or the penultimate hidden states (1, L, E)."""
+        output = clip_vision.encode_image(picture, crop=True)
+        if self._file.kind == BASE:
+            return {POOLED: output.image_embeds.float().cpu()}
+        return {TOKENS: output.penultimate_hidden_states.float().cpu()}
+
+    def encode_absence(self, clip_vision: ClipVision) -> Embeds | None:
+        """A pooled vector of zeros, or the hidden states of a picture whose pixels are 0 *after*
+        the encoder's normalisation, which no picture gives. MS-Diffusion has neither."""
+        if self._file.kind == GROUNDED:
+            return None
+        if self._file.kind == BASE:
+            return {POOLED: torch.zeros(1, self._file.embed_dim)}
+        patcher = clip_vision.patcher
+        comfy.model_management.load_model_gpu(patcher)
+        size = clip_vision.image_size
+        pixels = torch.zeros(1, 3, size, size, device=patcher.load_device)
+        states = clip_vision.model(pixel_values=pixels, intermediate_output=-2)[1]
+        return {TOKENS: states.float().cpu()}
+
+    def require(self, argument: str, embeds: Embeds) -> None:
+        is_base, width = self._file.kind == BASE, self._file.embed_dim
+        what = "an image embedding" if is_base else "tokens"
+        found = embeds.get(POOLED if is_base else TOKENS)
+        got = ", ".join(sorted(embeds)) if found is None else f"width {found.shape[-1]}"
+        if found is None or found.shape[-1] != width:
+            raise ValueError(
+                f"{argument}: expected an encoder with {what} of width {width} for the adapter "
+                f"'{self._adapter_name}', got {got}. Connect {self.encoder_to_connect}, and "
+                "encode saved subjects again with it."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import comfy.model_management
-import torch
-
 from ....subject_diffusion_core.files import ip_attention_file
 from ....subject_diffusion_core.files.header import FileHeader
-from ....subject_diffusion_core.files.ip_attention_file import BASE, GROUNDED, IpAttentionFile
+from ....subject_diffusion_core.files.ip_attention_file import GROUNDED, IpAttentionFile
 from ...host.attention_terms import attach_attention_term
 from ...host.block_selection import in_order
-from ...host.comfy_types import Clip, ClipVision, Model, Patches
+from ...host.comfy_types import Clip, Model, Patches
 from ...host.patchers import ModulePatchers
-from ...host.run_attachment import RunSettings, attach_run
+from ...host.run_attachment import attach_run
+from ...host.sampling_run import RunSettings
 from ...host.unet_geometry import UnetGeometry, read_unet_geometry
-from ...subjects.subject import Embeds, Subjects
+from ...subjects.subject import Subjects
 from ..family import (
     ATTACHMENT_KEY,
     AdapterFamily,
@@ -29,15 +27,13 @@ from ..family import (
 )
 from ..texts import TextEncoder
 from .block_presets import block_presets
-from .branches import BranchEncoder, BranchImages, opposite_of
-from .unet_term import POOLED, TOKENS, ImageModules, TermLayer, make_image_term
+from .branches import BranchEncoder, BranchImages, TokenReader, opposite_of
+from .unet_term import ImageModules, TermLayer, make_image_term
 
 METHOD = "ip_attention"
 TERM_KEY = "subject_diffusion_images"
-PICTURE_SIZE = 224  # of every CLIP Vision model of these files
 # The families' own scales: a subject of strength 1 has them.
 SCALES = {GROUNDED: 0.6}
-_COMPUTED = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class IpAttentionAdapter(LoadedAdapter):
@@ -47,14 +43,13 @@ class IpAttentionAdapter(LoadedAdapter):
     """
 
     num_subjects = None
-    reference_size = PICTURE_SIZE
     needs_boxes = False
 
     def __init__(self, name: str, file: IpAttentionFile) -> None:
         self.name = name
         self.file = file
         self.scale = SCALES.get(file.kind, 1.0)
-        self.encoder_to_connect = f"{file.encoder} with Load CLIP Vision"
+        self.pictures = TokenReader(name, file)
         self.summary = (
             f"{file.method} for {file.base} ({len(file.pairs)} layers), image encoder "
             f"{file.encoder}"
@@ -71,40 +66,6 @@ class IpAttentionAdapter(LoadedAdapter):
 
     def block_presets(self, model: Model) -> Mapping[str, Mapping[str, float]]:
         return block_presets(self.block_names(model))
-
-    # encoder
-    def encode_picture(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
-        """The pooled vector (1, E), or the penultimate hidden states (1, L, E)."""
-        output = clip_vision.encode_image(picture, crop=True)
-        if self.file.kind == BASE:
-            return {POOLED: output.image_embeds.float().cpu()}
-        return {TOKENS: output.penultimate_hidden_states.float().cpu()}
-
-    def encode_absence(self, clip_vision: ClipVision) -> Embeds | None:
-        """A pooled vector of zeros, or the hidden states of a picture whose pixels are 0 *after*
-        the encoder's normalisation, which no picture gives. MS-Diffusion has neither."""
-        if self.file.kind == GROUNDED:
-            return None
-        if self.file.kind == BASE:
-            return {POOLED: torch.zeros(1, self.file.embed_dim)}
-        patcher = clip_vision.patcher
-        comfy.model_management.load_model_gpu(patcher)
-        size = clip_vision.image_size
-        pixels = torch.zeros(1, 3, size, size, device=patcher.load_device)
-        states = clip_vision.model(pixel_values=pixels, intermediate_output=-2)[1]
-        return {TOKENS: states.float().cpu()}
-
-    def require_embeds(self, argument: str, embeds: Embeds) -> None:
-        name = POOLED if self.file.kind == BASE else TOKENS
-        what = "an image embedding" if self.file.kind == BASE else "tokens"
-        found = embeds.get(name)
-        got = ", ".join(sorted(embeds)) if found is None else f"width {found.shape[-1]}"
-        if found is None or found.shape[-1] != self.file.embed_dim:
-            raise ValueError(
-                f"{argument}: expected an encoder with {what} of width {self.file.embed_dim} for "
-                f"the adapter '{self.name}', got {got}. Connect {self.encoder_to_connect}, and "
-                "encode saved subjects again with it."
-            )
 
     def warnings(self, subjects: Subjects, box_coordinates: bool) -> list[str]:
         if box_coordinates or self.file.kind == GROUNDED:

@@ -22,13 +22,12 @@ from ....subject_diffusion_core.ip_attention import box_cells, joint_image_atten
 from ....subject_diffusion_core.location_mask import box_coverage
 from ...host.attention_terms import AttentionCall, AttentionTerm
 from ...host.patchers import with_manual_cast
-from ...host.sampling_run import BranchCall, BranchCond, Frame, SamplingRun
+from ...host.run_attachment import BranchCall, BranchCond
+from ...host.sampling_run import Frame, SamplingRun
 from ...host.unet_geometry import Location, latent_size_of_block
 from ..family import ATTACHMENT_KEY
-from .branches import ShownSubject
+from .branches import POOLED, TOKENS, ShownSubject
 from .label_places import LabelPlace
-
-POOLED, TOKENS = "image_embeds", "penultimate_embeds"
 
 
 class TermLayer(NamedTuple):

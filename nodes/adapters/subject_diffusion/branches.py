@@ -1,5 +1,7 @@
-# Shapes: N slots of one branch, P patch tokens of a subject, C width of a patch token.
-"""The three branches of Subject-Diffusion: fused text, and what the UNet sees of the subjects."""
+# Shapes: N slots of one branch, P patch tokens of a subject, C width of a patch token, E of its
+#         pooled vector, S reference size.
+"""What Subject-Diffusion reads of a picture, and its three branches: fused text, and what the UNet
+sees of the subjects."""
 
 from __future__ import annotations
 
@@ -8,14 +10,58 @@ from dataclasses import dataclass
 
 import torch
 
-from ....subject_diffusion_core.checkpoint import Adapter
-from ...host.comfy_types import Conditioning
-from ...host.sampling_run import WHOLE_PICTURE, BranchCond, Frame, WatchedSubject, WatchedText
+from ....subject_diffusion_core.checkpoint import Adapter, AdapterConfig
+from ...host.comfy_types import ClipVision, Conditioning
+from ...host.run_attachment import BranchCond
+from ...host.sampling_run import WHOLE_PICTURE, Frame, WatchedSubject, WatchedText
 from ...subjects.boxes import mask_edges
 from ...subjects.subject import Embeds, Subject
-from ..family import ATTACHMENT_KEY, Branches, EncodeRequest, Present
+from ..family import ATTACHMENT_KEY, Branches, EncodeRequest, PictureReader, Present
 from ..texts import TextEncoder
 from .fused_text import FusedText, FusedTextEncoder
+
+_ENCODERS = {
+    "sd2": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
+    "sd15": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
+    "tiny": "the CLIP_VISION output of Subject-Diffusion Tiny Loader",
+}
+
+
+class PatchReader(PictureReader):
+    """A picture's patch tokens, and its pooled vector for the text."""
+
+    def __init__(self, adapter_name: str, config: AdapterConfig) -> None:
+        self._adapter_name = adapter_name
+        self._config = config
+        self.reference_size = config.reference_size
+        self.encoder_to_connect = _ENCODERS[config.base_family]
+
+    def encode(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
+        """Patch tokens (1, P, C) before the encoder's last norm, and the pooled and projected
+        vector (1, E)."""
+        output = clip_vision.encode_image(picture, crop=True)
+        return {
+            "patch_embeds": output.last_hidden_state[:, 1:].float().cpu(),
+            "image_embeds": output.image_embeds.float().cpu(),
+        }
+
+    def require(self, argument: str, embeds: Embeds) -> None:
+        config = self._config
+        if not {"patch_embeds", "image_embeds"} <= set(embeds):
+            raise ValueError(
+                f"{argument}: expected patch_embeds and image_embeds for the adapter "
+                f"'{self._adapter_name}', got {', '.join(sorted(embeds))}. Encode the subject "
+                "again with the adapter that is used."
+            )
+        wanted = (config.num_patches, config.patch_dim, config.image_embed_dim)
+        got = (*embeds["patch_embeds"].shape[1:], embeds["image_embeds"].shape[-1])
+        if wanted != got:
+            raise ValueError(
+                "{}: expected an encoder with {} patches of width {} and an image embedding of "
+                "width {}, got {} patches of width {} and width {}. Connect {}.".format(
+                    argument, *wanted, *got, self.encoder_to_connect
+                )
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,12 +11,12 @@ import torch
 from ....subject_diffusion_core import checkpoint
 from ....subject_diffusion_core.files.adapter_config import METHOD
 from ....subject_diffusion_core.files.header import FileHeader
-from ...host.comfy_types import Clip, ClipVision, Model, Patcher, Patches
+from ...host.comfy_types import Clip, Model, Patcher, Patches
 from ...host.patchers import ModulePatchers
-from ...host.run_attachment import RunSettings, attach_run
+from ...host.run_attachment import attach_run
+from ...host.sampling_run import RunSettings
 from ...host.unet_geometry import UnetGeometry, read_unet_geometry
 from ...host.weight_diffs import text_encoder_prefix, weight_differences
-from ...subjects.subject import Embeds
 from ..family import (
     ATTACHMENT_KEY,
     AdapterFamily,
@@ -27,7 +27,7 @@ from ..family import (
     Present,
 )
 from ..texts import TextEncoder
-from .branches import BranchEncoder, BranchSubjects, null_branch
+from .branches import BranchEncoder, BranchSubjects, PatchReader, null_branch
 from .fused_text import FusedTextEncoder
 from .unet_patches import (
     CONV_IN_WEIGHT,
@@ -36,11 +36,6 @@ from .unet_patches import (
     make_middle_patch,
 )
 
-_ENCODERS = {
-    "sd2": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
-    "sd15": "the CLIP-ViT-H-14 vision model (laion2B-s32B-b79K)",
-    "tiny": "the CLIP_VISION output of Subject-Diffusion Tiny Loader",
-}
 _FUSER = ".fuser."
 
 
@@ -57,8 +52,7 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         self.adapter = adapter
         self.config = adapter.config
         self.num_subjects = self.config.num_subjects
-        self.reference_size = self.config.reference_size
-        self.encoder_to_connect = _ENCODERS[self.config.base_family]
+        self.pictures = PatchReader(name, self.config)
         self._projector = adapter.build_projector()
         self._patchers = ModulePatchers(partial(AdapterModules, adapter))
         self._differences: weakref.WeakKeyDictionary[object, Patches] = weakref.WeakKeyDictionary()
@@ -69,34 +63,6 @@ class SubjectDiffusionAdapter(LoadedAdapter):
 
     def block_names(self, model: Model) -> Sequence[str]:
         return [block.name for block in self.config.adapter_blocks]
-
-    # encoder
-    def encode_picture(self, clip_vision: ClipVision, picture: torch.Tensor) -> Embeds:
-        """Patch tokens (1, P, C) before the encoder's last norm, and the pooled and projected
-        vector (1, E)."""
-        output = clip_vision.encode_image(picture, crop=True)
-        return {
-            "patch_embeds": output.last_hidden_state[:, 1:].float().cpu(),
-            "image_embeds": output.image_embeds.float().cpu(),
-        }
-
-    def require_embeds(self, argument: str, embeds: Embeds) -> None:
-        config = self.config
-        if not {"patch_embeds", "image_embeds"} <= set(embeds):
-            raise ValueError(
-                f"{argument}: expected patch_embeds and image_embeds for the adapter "
-                f"'{self.name}', got {', '.join(sorted(embeds))}. Encode the subject again with "
-                "the adapter that is used."
-            )
-        wanted = (config.num_patches, config.patch_dim, config.image_embed_dim)
-        got = (*embeds["patch_embeds"].shape[1:], embeds["image_embeds"].shape[-1])
-        if wanted != got:
-            raise ValueError(
-                "{}: expected an encoder with {} patches of width {} and an image embedding of "
-                "width {}, got {} patches of width {} and width {}. Connect {}.".format(
-                    argument, *wanted, *got, self.encoder_to_connect
-                )
-            )
 
     # base
     def require_base(self, model: Model) -> None:

@@ -30,7 +30,7 @@ from ....subject_diffusion_core.location_mask import (
 )
 from ...host.comfy_types import Options
 from ...host.patchers import with_manual_cast
-from ...host.sampling_run import BranchCall, BranchCond
+from ...host.run_attachment import BranchCall, BranchCond
 from ...host.unet_geometry import Location, latent_size_of_block, location_of_block
 from ..family import ATTACHMENT_KEY
 
