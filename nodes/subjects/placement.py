@@ -8,15 +8,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...subject_diffusion_core.tiny.layouts import MAX_IOU, SIZE_RANGES
 from .boxes import Box, mask_edges
 from .subject import Subject, Subjects
 
 MODES = ("given", "reference", "random")
-# Longer side as a share of the picture's shorter side, by the number of subjects in it: as in the
-# small model's training pictures.
-SIZE_RANGES = {1: (0.40, 0.85), 2: (0.32, 0.58), 3: (0.28, 0.45), 4: (0.28, 0.45)}
-MANY_SUBJECTS = (0.18, 0.30)
-MAX_IOU = 0.1
+MANY_SUBJECTS = (0.18, 0.30)  # where `SIZE_RANGES` ends
 TRIES = 60
 
 Edges = tuple[float, float, float, float]

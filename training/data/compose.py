@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from subject_diffusion_core.tiny.layouts import MAX_IOU, SIZE_RANGES
 from training.data.label_rules import parse_words
 from training.data.pictures import SIDE, resize_rgba
 
 # Shapes: H, W = 128, 128; N subjects. Boxes are x1 y1 x2 y2 in 0..1 of the picture.
 
 SUBJECT_COUNT_WEIGHTS = (0.45, 0.35, 0.10, 0.10)
-SIZE_RANGES = {1: (0.40, 0.85), 2: (0.32, 0.58), 3: (0.28, 0.45), 4: (0.28, 0.45)}
-MAX_IOU = 0.1
 PLACEMENT_TRIES = 40
 SHADOW_SHARE = 0.5
 PLAIN_SHARE = 0.08

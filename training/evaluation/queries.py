@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.compose import SIZE_RANGES, draw_sizes, place_boxes, write_caption
+from subject_diffusion_core.tiny.layouts import SIZE_RANGES
+
+from ..data.compose import draw_sizes, place_boxes, write_caption
 from ..data.library import Library, draw_rows
 from ..data.pictures import SIDE
 from ..data.split import assert_split
