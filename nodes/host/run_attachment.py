@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.patcher_extension
 import torch
@@ -22,7 +22,6 @@ from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Model, Opt
 from .node_warnings import show_warnings
 from .sampling_run import (
     WHOLE_PICTURE,
-    BranchValue,
     Frame,
     Made,
     RunSettings,
@@ -38,12 +37,25 @@ NO_LISTENER = (
 )
 
 
+class Said(NamedTuple):
+    """What a method says in some branch while start_sigma >= sigma >= end_sigma."""
+
+    value: Any
+    start_sigma: float
+    end_sigma: float
+
+    def holds_at(self, sigma: float) -> bool:
+        return self.start_sigma >= sigma >= self.end_sigma
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BranchCond:
     """A `model_conds` entry, with the interface of `comfy.conds.CONDRegular`.
 
     Attributes:
         value: what the method says in this branch, a `BranchValue` of its own kind.
+        opposed: what the other branches say, where `value` is the opposite of what they say at a
+            step; empty where it is one value at all steps.
         text: where the subjects' words are, None where the branch's text names none.
         run: the sampling run that it takes part in, None before it begins.
         frame: the part of the picture that the conditioning covers, x1, y1, x2, y2 in 0..1.
@@ -52,6 +64,7 @@ class BranchCond:
     """
 
     value: Any
+    opposed: tuple[Said, ...] = ()
     text: WatchedText | None = None
     run: SamplingRun | None = None
     frame: Frame = WHOLE_PICTURE
@@ -62,7 +75,7 @@ class BranchCond:
         """The same inside one run, in which its conditioning has `num_tokens`: more than when it
         was encoded, if other text was appended."""
         text = None if self.text is None else replace(self.text, num_tokens=num_tokens)
-        return BranchCond(value=self.value, text=text, run=run)
+        return BranchCond(value=self.value, opposed=self.opposed, text=text, run=run)
 
     def process_cond(
         self, batch_size: int, area: Sequence[int] | None = None, **_kwargs: object
@@ -147,13 +160,14 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
         binder = None if settings.hook is None else HookBinder.for_run(settings.hook)
-        silent = _values_of_silence(settings, _values_said(settings, guider.conds))
-        guider.conds = {
-            branch: [
-                _prepare(_with_sigmas(entry, sampling), settings, silent[branch], run, binder)
-                for entry in entries
-            ]
+        conds = {
+            branch: [_with_sigmas(entry, sampling) for entry in entries]
             for branch, entries in guider.conds.items()
+        }
+        silent = _silence(settings, _said(settings, conds, sampling))
+        guider.conds = {
+            branch: [_prepare(entry, settings, silent[branch], run, binder) for entry in entries]
+            for branch, entries in conds.items()
         }
         _share_controlnet_text(guider.conds)
         try:
@@ -196,7 +210,7 @@ def make_diffusion_model_wrapper(
             call = replace(call, run=run)
         if run.is_active(options.get("sigmas")):
             _require_samples(call, x)
-            options[settings.key] = call
+            options[settings.key] = _at_step(call, settings, options.get("sigmas"))
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
     return diffusion_model
@@ -210,39 +224,62 @@ def _cond_of(entry: Entry, key: str) -> BranchCond | None:
     return None if text is not None and not bool(text.any()) else cond
 
 
-def _values_said(
-    settings: RunSettings, conds: dict[str, list[Entry]]
-) -> dict[str, list[BranchValue]]:
-    """The values of each guidance branch, all of this method and MODEL."""
+def _said(
+    settings: RunSettings, conds: dict[str, list[Entry]], sampling: Sampling
+) -> dict[str, list[Said]]:
+    """What each guidance branch says, all of this method and MODEL."""
     said = {
-        branch: [cond.value for entry in entries if (cond := _cond_of(entry, settings.key))]
+        branch: [
+            Said(cond.value, *_sigmas_of(entry, sampling))
+            for entry in entries
+            if (cond := _cond_of(entry, settings.key))
+        ]
         for branch, entries in conds.items()
     }
-    for values in said.values():
-        for value in values:
-            settings.require(value)
+    for sayings in said.values():
+        for saying in sayings:
+            settings.require(saying.value)
     return said
 
 
-def _values_of_silence(
-    settings: RunSettings, said: dict[str, list[BranchValue]]
-) -> dict[str, BranchValue]:
+def _silence(settings: RunSettings, said: dict[str, list[Said]]) -> dict[str, BranchCond]:
     """What entries without a value get, by guidance branch."""
+    null = BranchCond(value=settings.null)
     if settings.opposite is None:
-        return dict.fromkeys(said, settings.null)
-    opposite = settings.opposite([value for values in said.values() for value in values])
-    return {branch: settings.null if values else opposite for branch, values in said.items()}
+        return dict.fromkeys(said, null)
+    everything = tuple(saying for sayings in said.values() for saying in sayings)
+    comes_and_goes = len({saying[1:] for saying in everything}) > 1
+    value = settings.opposite([saying.value for saying in everything])
+    opposite = BranchCond(value=value, opposed=everything if comes_and_goes else ())
+    return {branch: null if sayings else opposite for branch, sayings in said.items()}
+
+
+def _at_step(call: BranchCall, settings: RunSettings, sigmas: torch.Tensor | None) -> BranchCall:
+    """The call with the opposite of what holds at this step where a part says that."""
+    run, opposite = call.run, settings.opposite
+    if sigmas is None or run is None or opposite is None:
+        return call
+    if not any(part.opposed for part in call.parts):
+        return call
+    sigma = float(sigmas.flatten()[0])
+
+    def at_step(part: BranchCond) -> BranchCond:
+        values = tuple(saying.value for saying in part.opposed if saying.holds_at(sigma))
+        value = run.once(("opposite", values), lambda: opposite(values))
+        return replace(part, value=value) if part.opposed else part
+
+    return replace(call, parts=tuple(map(at_step, call.parts)))
 
 
 def _prepare(
     entry: Entry,
     settings: RunSettings,
-    silence: BranchValue,
+    silence: BranchCond,
     run: SamplingRun,
     binder: HookBinder | None,
 ) -> Entry:
     text = entry.get("cross_attn")
-    cond = _cond_of(entry, settings.key) or BranchCond(value=silence)
+    cond = _cond_of(entry, settings.key) or silence
     num_tokens = 0 if text is None else text.shape[1]
     prepared = {
         **entry,
@@ -261,6 +298,13 @@ def _with_sigmas(entry: Entry, sampling: Sampling) -> Entry:
     percents = {name: entry[name] for name in PERCENTS if name in entry}
     others = {name: value for name, value in entry.items() if name not in (RANGE_MARK, *PERCENTS)}
     return {**others, **sigma_bounds(percents, sampling)}
+
+
+def _sigmas_of(entry: Entry, sampling: Sampling) -> tuple[float, float]:
+    """Between which sigmas an entry is in force, as ComfyUI reads it."""
+    start = sampling.percent_to_sigma(entry.get("start_percent", 0.0))
+    end = sampling.percent_to_sigma(entry.get("end_percent", 1.0))
+    return entry.get("timestep_start", start), entry.get("timestep_end", end)
 
 
 def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:

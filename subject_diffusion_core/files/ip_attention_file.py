@@ -27,6 +27,7 @@ IMAGE, PAIRS, GROUNDED_PAIRS = "image_proj.", "ip_adapter.", "ms_adapter."
 DUMMY_TOKENS = "dummy_image_tokens"
 TOKENS_OF_BASE = 4
 TOKENS_OF_FULL_FACE = 257  # all of the image encoder
+BOX_FEATURES = 64
 HEAD_DIM = 64  # of every resampler that was published
 FACE_WIDTH = 512  # of what face networks say
 # width of the text's and the image's tokens -> base, and its number of cross-attention layers
@@ -76,6 +77,11 @@ class IpAttentionFile:
         if self.kind == BASE:
             return POOLED_ENCODERS.get(self.embed_dim, f"one of embedding width {self.embed_dim}")
         return TOKEN_ENCODERS.get(self.embed_dim, f"one of token width {self.embed_dim}")
+
+    @property
+    def label_dim(self) -> int:
+        """Width of a label's vector, for GROUNDED."""
+        return _label_dim(self.image)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -151,8 +157,14 @@ def _refuse_by_names(header: FileHeader) -> None:
 
 def _require_numbers(header: FileHeader) -> None:
     for name, info in header.tensors.items():
-        is_needed = name.startswith((IMAGE, PAIRS, GROUNDED_PAIRS)) or name == DUMMY_TOKENS
-        if is_needed and info.dtype not in _NUMBERS:
+        if not name.startswith((IMAGE, PAIRS, GROUNDED_PAIRS)) and name != DUMMY_TOKENS:
+            continue
+        if 0 in info.shape:
+            raise CheckpointError(
+                f"{header.path}: expected numbers in '{name[:_MAX_NAME]}', got an empty tensor of "
+                f"shape {tuple(info.shape)}. {_DOWNLOAD}"
+            )
+        if info.dtype not in _NUMBERS:
             raise CheckpointError(
                 f"{header.path}: expected numbers of 16 or 32 bits, got {info.dtype} in "
                 f"'{name[:_MAX_NAME]}'. {_DOWNLOAD}"
@@ -211,8 +223,12 @@ def _new_projection(kind: str, image: Mapping[str, torch.Tensor]) -> Projection:
             num_queries = image["latents"].shape[1]
             return PerceiverResampler(*sizes, num_queries, embed_dim, output_dim)
         num_queries = image["grounding_latents"].shape[1]
-        label_dim = image["latent_proj.0.weight"].shape[1] - 64
-        return GroundingResampler(*sizes, num_queries, embed_dim, output_dim, label_dim)
+        return GroundingResampler(*sizes, num_queries, embed_dim, output_dim, _label_dim(image))
+
+
+def _label_dim(image: Mapping[str, torch.Tensor]) -> int:
+    """What the first layer of the latents reads beside a box's Fourier features."""
+    return image["latent_proj.0.weight"].shape[1] - BOX_FEATURES
 
 
 def _num_tokens(kind: str, image: Mapping[str, torch.Tensor]) -> int:

@@ -151,6 +151,25 @@ def test_complete_sets_of_keys(name: str) -> None:
     assert len(loaded.pairs) == (16 if context_dim == 768 else 70)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "empty"),
+    [
+        (PLUS, "image_proj.latents", (1, 0, 64)),
+        (GROUNDED, "image_proj.grounding_latents", (1, 0, 64)),
+        (BASE, "image_proj.proj.weight", (0, 24)),
+        (BASE, "ip_adapter.1.to_k_ip.weight", (0, CONTEXT)),
+    ],
+)
+def test_files_without_numbers(
+    tmp_path: Path, kind: str, name: str, empty: tuple[int, ...]
+) -> None:
+    """They would load and do nothing."""
+    path = tmp_path / "file.safetensors"
+    save_file({**flat(small_file(kind)), name: torch.zeros(empty)}, path)
+    with pytest.raises(CheckpointError, match=r"expected numbers in '.*', got an empty tensor"):
+        load(path)
+
+
 class RunsCode:
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("code ran",)

@@ -65,17 +65,17 @@ def make_sdxl_base(host: Host) -> Base:
     return Base(config=SDXL_LIKE_UNET, unet=unet, model=patcher, clip=make_sdxl_clip())
 
 
-def make_sdxl_clip() -> Any:
+def make_sdxl_clip(text_l: dict[str, Any] = TEXT_L, text_g: dict[str, Any] = TEXT_G) -> Any:
     target = comfy.supported_models_base.ClipTarget(
         comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel
     )
     options = {
         "dtype": torch.float32,
-        "clip_l_model_config": TEXT_L,
-        "clip_g_model_config": TEXT_G,
+        "clip_l_model_config": text_l,
+        "clip_g_model_config": text_g,
     }
     clip = comfy.sd.CLIP(target, model_options=options)
-    for encoder, config, seed in (("clip_l", TEXT_L, 1), ("clip_g", TEXT_G, 2)):
+    for encoder, config, seed in (("clip_l", text_l, 1), ("clip_g", text_g, 2)):
         inner = getattr(clip.cond_stage_model, encoder)
         state = factories.text_encoder_state(make_text_model(config, seed))
         width = config["hidden_size"]

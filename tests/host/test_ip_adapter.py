@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.samplers
+import node_helpers
 import pytest
 import torch
 from host_models import Base, Host, cfg_guider, random_noise, relative_error, sample
@@ -132,6 +133,23 @@ def test_a_negative_from_elsewhere_gets_the_same(setup: Setup) -> None:
     plain = setup.host.encode_text(setup.base.clip, "blurry")
     theirs = sample(cfg_guider(model, positive, plain, 3.0), setup.noise, steps=2)
     assert relative_error(theirs, ours) < 1e-6
+
+
+def test_a_negative_from_elsewhere_beside_subjects_that_come_and_go(setup: Setup) -> None:
+    """It has the places of those that take part at a step, also in a part of the sampling."""
+    model, clip = setup.apply()
+    subjects = (setup.subject(0, end_percent=0.6), setup.subject(1, start_percent=0.4))
+    positive, _, negative = setup.encode(clip, *subjects)
+    plain = setup.host.encode_text(setup.base.clip, "blurry")
+    parts = [{"start_percent": 0.0, "end_percent": 0.3}, {"start_percent": 0.3, "end_percent": 1.0}]
+    early, late = (node_helpers.conditioning_set_values(plain, part) for part in parts)
+    ours = sample(cfg_guider(model, positive, negative, 3.0), setup.noise, steps=6)
+    for theirs in (plain, early + late):
+        got = sample(cfg_guider(model, positive, theirs, 3.0), setup.noise, steps=6)
+        assert relative_error(got, ours) < 1e-6
+    always = setup.encode(clip, setup.subject(0), setup.subject(1))[2]
+    union = sample(cfg_guider(model, positive, always, 3.0), setup.noise, steps=6)
+    assert relative_error(union, ours) > 1e-4
 
 
 def test_neutral_settings_are_stock(setup: Setup) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,18 @@ def test_files_of_no_family(setup: Setup, tmp_path: Path) -> None:  # noqa: F811
         load(other)
     assert flat(make_file("base", setup.base.unet))  # the next good file is read
     load(write_file(tmp_path / "good.bin", setup.files["base"]))
+
+
+def test_a_file_that_only_says_that_it_is_one(setup: Setup, tmp_path: Path) -> None:  # noqa: F811
+    """Its metadata name the method, as ours do."""
+    path = tmp_path / "named.safetensors"
+    metadata = {"subject_diffusion": json.dumps({"format_version": 1, "method": "ip_attention"})}
+    save_file({"a": torch.zeros(1)}, path, metadata)
+    with pytest.raises(ValueError, match=r"expected a complete file of IP-Adapter or MS-Diffusion, "
+                       r"got a file without image_proj\.\*"):  # fmt: skip
+        setup.load(path)
+    save_file(flat(setup.files["plus"]), path, metadata)
+    assert setup.load(path).summary.startswith("IP-Adapter plus")
 
 
 def test_box_coordinates_have_no_meaning_here(

@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from host_models import Base, Host, cfg_guider, random_noise, relative_error, sample
 from ip_models import Vision, diffusers_prediction, make_file, new_projection, write_file
-from sdxl_models import TEXT_L, make_sdxl_base, make_text_model
+from sdxl_models import TEXT_G, TEXT_L, make_sdxl_base, make_sdxl_clip, make_text_model
 from test_nodes import make_subject
 from test_parity import TIMESTEP, host_prediction
 from torch.nn import functional as F
@@ -276,3 +276,28 @@ def test_maps_find_labels_in_the_prompt_of_two_encoders(setup: Setup) -> None:
     watched = positive[0][1]["model_conds"][key].text
     # "cat (small)" is not in the prompt as it stands
     assert [(s.label, s.label_position) for s in watched.subjects] == [("dog", 2), ("sofa", 8)]
+
+
+def test_a_clip_of_another_base_gets_a_sentence(setup: Setup) -> None:
+    """Its texts do not fit the UNet, or its CLIP-L is not the one that reads the labels."""
+    swapped = make_sdxl_clip(TEXT_G, TEXT_L)
+    wanted = {
+        "clip: expected texts of width 80 as the adapter 'ms_adapter.bin' and its base model read "
+        "them, got 48": (setup.host.make_base().clip, setup.adapter),
+        "clip: expected texts of width 80 as the adapter 'plus.safetensors'": (
+            setup.host.make_base().clip,
+            setup.plus,
+        ),
+        "clip: expected labels of width 48 from the text encoder CLIP-L, got 32": (
+            swapped,
+            setup.adapter,
+        ),
+    }
+    apply = setup.host.apply_node.apply_adapter
+    for sentence, (other, adapter) in wanted.items():
+        _, clip = apply(setup.base.model, other, adapter)
+        with pytest.raises(ValueError, match=sentence):
+            setup.encode(clip, *setup.subjects(2), adapter=adapter)
+    _, clip = apply(setup.base.model, swapped, setup.plus)  # which reads no labels
+    positive, _, _ = setup.encode(clip, *setup.subjects(2), adapter=setup.plus)
+    assert positive[0][0].shape[-1] == 80

@@ -127,11 +127,14 @@ class BranchImages:
 class BranchEncoder:
     """The three branches for any set of an Encode's subjects."""
 
-    def __init__(self, texts: TextEncoder, file: IpAttentionFile, request: EncodeRequest) -> None:
+    def __init__(
+        self, texts: TextEncoder, file: IpAttentionFile, adapter_name: str, request: EncodeRequest
+    ) -> None:
         self._texts = texts
         self._file = file
         self._request = request
         self._positive_text = texts.encode(request.prompt)
+        _require_text_width(self._positive_text, file, adapter_name)
         self._negative_text = texts.encode(request.negative_prompt)
         self._shown: dict[int, ShownSubject] = {}
         self._avoided: dict[int, ShownSubject] = {}
@@ -170,7 +173,9 @@ class BranchEncoder:
                 box_xyxy=None if subject.box is None else subject.box.edges,
                 region=subject.region,
                 strength=subject.strength,
-                label_embed=pooled_label(texts, subject.label) if needs_label else None,
+                label_embed=pooled_label(texts, subject.label, self._file.label_dim)
+                if needs_label
+                else None,
                 label_span=label_span(texts, self._request.prompt, subject.label),
             )
         return self._shown[index]
@@ -202,12 +207,19 @@ class BranchEncoder:
         return [[tensor, {**values, **conds}] for tensor, values in text]
 
 
-def opposite_of(fingerprint: str, branches: Sequence[object]) -> BranchImages:
-    """What a negative conditioning from elsewhere gets: all that the run's subjects shall not be.
+def _require_text_width(text: Conditioning, file: IpAttentionFile, adapter_name: str) -> None:
+    width = text[0][0].shape[-1]
+    if width != file.context_dim:
+        raise ValueError(
+            f"clip: expected texts of width {file.context_dim} as the adapter '{adapter_name}' and "
+            f"its base model read them, got {width}. Connect the CLIP of the MODEL's checkpoint, "
+            f"{file.base}."
+        )
 
-    Where subjects come and go, it has the places of all of them, at every step. What another
-    adapter encoded is not looked at: it is refused.
-    """
+
+def opposite_of(fingerprint: str, branches: Sequence[object]) -> BranchImages:
+    """What a negative conditioning from elsewhere gets: all that the subjects of the other branches
+    shall not be. What another adapter encoded is not looked at: it is refused."""
     own = [branch for branch in branches if isinstance(branch, BranchImages)]
     avoided = dict.fromkeys(subject for branch in own for subject in branch.avoided)
     return BranchImages(

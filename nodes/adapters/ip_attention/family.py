@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from ....subject_diffusion_core.checkpoint import method_of
 from ....subject_diffusion_core.files import ip_attention_file
 from ....subject_diffusion_core.files.header import FileHeader
 from ....subject_diffusion_core.files.ip_attention_file import GROUNDED, IpAttentionFile
@@ -101,7 +102,7 @@ class IpAttentionAdapter(LoadedAdapter):
     def branch_encoder(
         self, texts: TextEncoder, request: EncodeRequest
     ) -> Callable[[Present], Branches]:
-        return BranchEncoder(texts, self.file, request).encode
+        return BranchEncoder(texts, self.file, self.name, request).encode
 
     # MODEL
     def attach(self, model: Model, applied: AppliedAdapter) -> None:
@@ -144,8 +145,13 @@ def ordered_blocks(geometry: UnetGeometry) -> list[str]:
     return sorted(names, key=lambda name: name.startswith("mid_block"))
 
 
+def recognises(header: FileHeader) -> bool:
+    """By its keys, or because its metadata says so: then what lacks is said."""
+    return ip_attention_file.recognises(header) or method_of(header) == METHOD
+
+
 def load(header: FileHeader) -> IpAttentionAdapter:
     return IpAttentionAdapter(header.path.name, ip_attention_file.load(header))
 
 
-IP_ATTENTION = AdapterFamily(method=METHOD, recognises=ip_attention_file.recognises, load=load)
+IP_ATTENTION = AdapterFamily(method=METHOD, recognises=recognises, load=load)

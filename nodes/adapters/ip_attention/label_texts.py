@@ -16,8 +16,11 @@ from ..texts import TextEncoder
 ENCODER = "clip_l"
 
 
-def pooled_label(texts: TextEncoder, label: str) -> torch.Tensor:
+def pooled_label(texts: TextEncoder, label: str, width: int) -> torch.Tensor:
     """(G,) of CLIP-L: after its last layer norm, at the end token, not projected.
+
+    Args:
+        width: G as the adapter reads it; another one gets a sentence.
 
     ComfyUI projects pooled vectors, with a matrix that checkpoints of Stable Diffusion lack, unless
     it is told otherwise.
@@ -38,6 +41,11 @@ def pooled_label(texts: TextEncoder, label: str) -> torch.Tensor:
         pooled: torch.Tensor = encoder.encode_token_weights(tokens)[1]
     finally:
         encoder.reset_clip_options()
+    if pooled.shape[-1] != width:
+        raise ValueError(
+            f"clip: expected labels of width {width} from the text encoder CLIP-L, got "
+            f"{pooled.shape[-1]}. Connect the CLIP of an SDXL checkpoint."
+        )
     return pooled[0].float().cpu()
 
 
