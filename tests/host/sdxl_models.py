@@ -50,12 +50,15 @@ def make_text_model(config: dict[str, Any], seed: int) -> CLIPTextModel:
     return factories.randomize(CLIPTextModel(CLIPTextConfig(**config)), seed)
 
 
-def make_sdxl_base(host: Host) -> Base:
+def make_sdxl_base(
+    host: Host, dtype: torch.dtype = torch.float32, manual_cast_dtype: torch.dtype | None = None
+) -> Base:
+    """Its UNet stores `dtype` and computes in `manual_cast_dtype` if that is another."""
     unet = factories.make_unet(SDXL_LIKE_UNET)
     config = host.tiny_model.comfy_unet_config({**SDXL_LIKE_UNET, "attention_head_dim": 1})
     config |= {**DEPTHS, "num_heads": -1, "num_head_channels": HEAD_WIDTH}
     model_config = comfy.supported_models.SDXL(config)
-    model_config.set_inference_dtype(torch.float32, None)
+    model_config.set_inference_dtype(dtype, manual_cast_dtype)
     model = model_config.get_model({}, device=torch.device("cpu"))
     names = comfy.utils.unet_to_diffusers(model_config.unet_config)
     state = {names[name]: tensor for name, tensor in unet.state_dict().items()}

@@ -30,16 +30,16 @@ STOCK_UNET: dict[str, Any] = {
 FP8 = torch.float8_e4m3fn
 
 
-def load_stock_base(host: Host, folder: Path, quantised: bool = False) -> Base:
+def load_stock_base(
+    host: Host, folder: Path, quantised: bool = False, config: dict[str, Any] = STOCK_UNET
+) -> Base:
     """The UNet as "Load Diffusion Model" gives it; its CLIP is the tiny one."""
-    unet = factories.make_unet(STOCK_UNET)
+    unet = factories.make_unet(config)
     path = folder / f"unet_{quantised}.safetensors"
     state = _comfy_state(host, unet)
     safetensors.torch.save_file(scaled_fp8(state) if quantised else state, path)
     model = comfy.sd.load_diffusion_model(str(path))
-    return Base(
-        config=STOCK_UNET, unet=unet, model=model, clip=host.tiny_model.build_clip(host.tiny)
-    )
+    return Base(config=config, unet=unet, model=model, clip=host.tiny_model.build_clip(host.tiny))
 
 
 def _comfy_state(host: Host, unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:

@@ -25,11 +25,11 @@ from host_models import (
 RANGES = pytest.mark.parametrize("settings", [(1.0, 0.0, 1.0), (1.0, 0.0, 0.9)])
 
 
-def make_lora() -> dict[str, torch.Tensor]:
+def make_lora(context_dim: int = 48) -> dict[str, torch.Tensor]:
     """A LoRA on weights that the adapter changes too, in the UNet and in the text encoder."""
     generator = torch.Generator().manual_seed(1)
     names = {
-        "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (64, 48),
+        "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (64, context_dim),
         "lora_te_text_model_encoder_layers_0_self_attn_q_proj": (48, 48),
     }
     lora: dict[str, torch.Tensor] = {}

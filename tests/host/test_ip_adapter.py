@@ -47,6 +47,9 @@ class Setup:
         torch.manual_seed(index)
         return make_subject(self.host, **{"box": BOXES[index], **options})
 
+    def subjects(self, count: int) -> list[Any]:
+        return [self.subject(index) for index in range(count)]
+
     def apply(self, kind: str = "plus", model: Any = None, **settings: Any) -> tuple[Any, Any]:
         apply = self.host.apply_node.apply_adapter
         return apply(model or self.base.model, self.base.clip, self.adapters[kind], **settings)

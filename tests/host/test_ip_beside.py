@@ -23,6 +23,7 @@ from host_models import (
     sample,
 )
 from ip_models import make_file, write_file
+from sdxl_models import TEXT_L, make_sdxl_clip
 from test_coexistence import make_lora
 from test_ip_adapter import PROMPT, Setup, setup  # noqa: F401
 from test_ms_diffusion import Setup as GroundedSetup
@@ -55,7 +56,8 @@ def test_it_computes_in_the_models_type(
     context, seen = random_context(exact), set()
 
     def predict(base: Any) -> torch.Tensor:
-        model, clip = host.apply_node.apply_adapter(base.model, setup.base.clip, adapter)
+        clip = make_sdxl_clip(TEXT_L, TEXT_L)  # as wide as the base
+        model, clip = host.apply_node.apply_adapter(base.model, clip, adapter)
         node = host.encode_node.SubjectDiffusionEncode
         subjects = (setup.subject(0), setup.subject(1))
         encoded = node.execute(clip, setup.vision.ours, adapter, subjects, PROMPT, "").args[0]
