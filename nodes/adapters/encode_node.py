@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from comfy_api.latest import io
 
+from ..host.advanced_inputs import advanced
 from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
 from ..host.node_warnings import show_warnings
 from ..host.schedule import HookBinder, limit_to_range
@@ -67,6 +68,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     tooltip="Whether the subjects' features carry their places. Off, only the "
                     "location mask says where they stand: more likeness for a single subject in "
                     "the paper, but worse for several. No effect with an IP-Adapter.",
+                    **advanced(),
                 ),
                 io.Image.Input(
                     "negative_image",
