@@ -12,10 +12,18 @@ from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, Subj
 from ..host.node_warnings import show_warnings
 from ..host.schedule import HookBinder, limit_to_range
 from ..host.search_words import search_words
+from ..host.text_changes import remember_texts
 from ..subjects.periods import split_into_periods
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
 from ..subjects.subject_warnings import box_warnings, label_warnings
-from .family import AppliedAdapter, Branches, EncodeRequest, LoadedAdapter, require_adapter
+from .family import (
+    ATTACHMENT_KEY,
+    AppliedAdapter,
+    Branches,
+    EncodeRequest,
+    LoadedAdapter,
+    require_adapter,
+)
 from .image_encoding import encode_pictures, encode_subjects
 from .texts import TextEncoder
 
@@ -140,7 +148,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
         ]
         if applied.hook is not None:
             joined = list(map(HookBinder(applied.hook).bind, joined))
-        return io.NodeOutput(*joined)
+        return io.NodeOutput(*(remember_texts(branch, ATTACHMENT_KEY) for branch in joined))
 
 
 def _encode_periods(

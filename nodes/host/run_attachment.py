@@ -3,6 +3,7 @@ that patches a MODEL (see `sampling_run.py`)."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,12 @@ import comfy.patcher_extension
 import torch
 
 from ...subject_diffusion_core.errors import require_finite_tensor
+from .batch_rows import RowsCond, follow_batch, rows_key
 from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Hook, Model, Options, Sampling
+from .parts_of_a_picture import in_its_part, warn_of_tiles
 from .sampling_run import BranchCall, BranchCond, BranchValue, SamplingRun
 from .schedule import HookBinder, sigma_bounds
+from .text_changes import warn_of_changed_texts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +79,12 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
         binder = None if settings.hook is None else HookBinder.for_run(settings.hook)
-        silent = _values_of_silence(settings, _values_said(settings, guider.conds))
+        said = _values_said(settings, guider.conds)
+        warn_of_changed_texts(guider.conds, settings.key)
+        warn_of_tiles(
+            itertools.chain(*said.values()), latent_image, args[1] if len(args) > 1 else None
+        )
+        silent = _values_of_silence(settings, said)
         guider.conds = {
             branch: [
                 _prepare(sigma_bounds(entry, sampling), settings, silent[branch], run, binder)
@@ -122,9 +131,10 @@ def make_diffusion_model_wrapper(
             size = (x.shape[-2], x.shape[-1])
             run = settings.new_run(size, base_model.model_sampling)
             call = replace(call, run=run)
+        rows = kwargs.pop(rows_key(settings.key), None)
         if run.is_active(options.get("sigmas")):
-            _require_samples(call, x)
-            options[settings.key] = call
+            call = follow_batch(call, rows, x.shape[0])
+            options[settings.key] = in_its_part(call, run, (x.shape[-2], x.shape[-1]), options)
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
     return diffusion_model
@@ -174,7 +184,11 @@ def _prepare(
     num_tokens = 0 if text is None else text.shape[1]
     prepared = {
         **entry,
-        "model_conds": {**entry["model_conds"], settings.key: cond.bound(run, num_tokens)},
+        "model_conds": {
+            **entry["model_conds"],
+            settings.key: cond.bound(run, num_tokens),
+            rows_key(settings.key): RowsCond(),
+        },
     }
     if binder is not None:
         prepared["hooks"] = binder.group_for(entry.get("hooks"))
@@ -189,12 +203,3 @@ def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:
     for entry in entries:
         if "cross_attn_controlnet" not in entry and "cross_attn" in entry:
             entry["cross_attn_controlnet"] = entry["cross_attn"]
-
-
-def _require_samples(call: BranchCall, x: torch.Tensor) -> None:
-    """A wrapper around this one may have cut the batch up or repeated it."""
-    if call.num_samples != x.shape[0]:
-        raise ValueError(
-            f"batch: expected {call.num_samples} samples for the subjects of this call, got "
-            f"{x.shape[0]}. Turn off other nodes that change the batch inside the UNet call."
-        )

@@ -128,6 +128,7 @@ class BranchCond:
         frame: the part of the picture that the conditioning covers, x1, y1, x2, y2 in 0..1.
         batch_size: number of samples it holds for in one UNet call.
         warned: holds something once it was said that no MODEL listens.
+        encoded: the text (1, L, D) that it came with, None where that is not known.
     """
 
     value: Any
@@ -136,6 +137,7 @@ class BranchCond:
     frame: Frame = WHOLE_PICTURE
     batch_size: int = 1
     warned: list[str] = field(default_factory=list)
+    encoded: torch.Tensor | None = None
 
     def bound(self, run: SamplingRun, num_tokens: int) -> BranchCond:
         """The same inside one run, in which its conditioning has `num_tokens`: more than when it
