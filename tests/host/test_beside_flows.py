@@ -252,7 +252,13 @@ def test_wrappers_that_split_a_part_of_the_call(setup: Setup, sampler: str) -> N
 
 @row("A MODEL without the adapter", "a sentence")
 def test_the_loaders_model(setup: Setup, sampler: str, said: pytest.LogCaptureFixture) -> None:
+    """A warning, or at our Guider an error."""
     crab = setup.apply("crab")
+    if sampler == "Guider":
+        node = setup.host.guider_node.SubjectDiffusionGuider
+        with pytest.raises(ValueError, match="expected the MODEL output of Subject-Diffusion App"):
+            node.execute(setup.model, *crab.branches, 3.0, 1.5)
+        return
     setup.sample(sampler, setup.model, crab.branches)
     assert said.text.count("the MODEL that samples it does not know them") == 1
 
