@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +16,11 @@ from .adapter_options import AdapterOptions
 from .errors import ShapeError, require_shape
 
 Layer = TypeVar("Layer", bound="GatedSelfAttention")
+# Query (B, H, Q, K), key and value (B, H, L, K), and what is added to the logits, (B or 1, 1, 1, L)
+# or None -> (B, H, Q, K).
+AttentionFunction = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +195,7 @@ class GatedSelfAttention(nn.Module):
         *,
         token_bias: torch.Tensor | None = None,
         query_positions: torch.Tensor | None = None,
+        attention: AttentionFunction | None = None,
     ) -> torch.Tensor:
         """Let the visual tokens attend to themselves and to the subjects.
 
@@ -201,6 +208,7 @@ class GatedSelfAttention(nn.Module):
                 subject's strength, -inf removes a token; cached tokens bring their own.
             query_positions: (B or 1, Q, query_position_dim); needed if and only if
                 `query_position_dim` > 0.
+            attention: computes the attention; None: PyTorch's.
 
         Returns:
             (B, Q, d).
@@ -215,7 +223,7 @@ class GatedSelfAttention(nn.Module):
             else self.cache_tokens(grounding_tokens)
         )
         bias = cached.bias if token_bias is None else token_bias
-        attended = self._attend(hidden_states, cached, bias, query_positions)
+        attended = self._attend(hidden_states, cached, bias, query_positions, attention)
         hidden_states = hidden_states + adapter_scale * self.alpha_attn.tanh() * attended
         dense = self.ff(self.norm2(hidden_states))
         gated: torch.Tensor = hidden_states + adapter_scale * self.alpha_dense.tanh() * dense
@@ -227,6 +235,7 @@ class GatedSelfAttention(nn.Module):
         cached: CachedGroundingTokens,
         token_bias: torch.Tensor | None,
         query_positions: torch.Tensor | None,
+        attention: AttentionFunction | None,
     ) -> torch.Tensor:
         normed = self.norm1(hidden_states)
         if self.query_position_dim > 0 or query_positions is not None:
@@ -243,12 +252,9 @@ class GatedSelfAttention(nn.Module):
         logit_bias = None
         if token_bias is not None:
             logit_bias = _column_bias(token_bias, batch, num_queries, cached.key.shape[2], query)
-        states = (
-            F.scaled_dot_product_attention(query, key, value, attn_mask=logit_bias)
-            if self.use_sdpa
-            else _matmul_attention(query, key, value, logit_bias)
-        )
-        return self.attn.merge_heads(states)
+        if attention is None:
+            attention = _fused_attention if self.use_sdpa else _matmul_attention
+        return self.attn.merge_heads(attention(query, key, value, logit_bias))
 
     def _project_positions(
         self, query_positions: torch.Tensor | None, hidden_states: torch.Tensor
@@ -284,6 +290,13 @@ def _column_bias(
     _require_batch("token_bias", token_bias, batch)
     padded = F.pad(token_bias.to(query), (num_queries, 0))
     return padded[:, None, None, :]
+
+
+def _fused_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, logit_bias: torch.Tensor | None
+) -> torch.Tensor:
+    """PyTorch's kernels."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=logit_bias)
 
 
 def _matmul_attention(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
+from ..host.advanced_inputs import advanced
 from ..host.comfy_types import AdapterType, Clip, Model, Patcher
 from ..host.schedule import make_hook, require_switchable
 from ..host.search_words import search_words
@@ -68,6 +69,7 @@ class SubjectDiffusionApply(io.ComfyNode):
                     tooltip="Strength of single blocks' adapters, e.g. down=1, mid=0.5, up=0.8, or "
                     "by block name or number; the others have 1. Empty: all 1. IP-Adapter and "
                     "MS-Diffusion also know style, composition, ease in and ease out.",
+                    **advanced(),
                 ),
             ],
             outputs=[

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from comfy_api.latest import io
 
+from ..host.advanced_inputs import advanced
 from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
 from ..host.node_warnings import show_warnings
 from ..host.schedule import HookBinder, clip_range
@@ -14,7 +15,13 @@ from ..host.search_words import search_words
 from ..subjects.periods import split_into_periods
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
 from ..subjects.subject_warnings import box_warnings, label_warnings
-from .family import AppliedAdapter, Branches, EncodeRequest, LoadedAdapter, require_adapter
+from .family import (
+    AppliedAdapter,
+    Branches,
+    EncodeRequest,
+    LoadedAdapter,
+    require_adapter,
+)
 from .image_encoding import encode_pictures, encode_subjects
 from .texts import TextEncoder
 
@@ -67,6 +74,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
                     tooltip="Whether the subjects' features carry their places. Off, only the "
                     "location mask says where they stand: more likeness for a single subject in "
                     "the paper, but worse for several. No effect with an IP-Adapter.",
+                    **advanced(),
                 ),
                 io.Image.Input(
                     "negative_image",

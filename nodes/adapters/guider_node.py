@@ -13,7 +13,10 @@ from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.guidance import three_branch_guidance
+from ..host.advanced_inputs import advanced
 from ..host.comfy_types import Conditioning, Control, Executor, Model, Options
+from ..host.equal_branches import say_the_same
+from ..host.node_warnings import show_warnings
 from ..host.plain_guidance import Entries, plain_guidance
 from .family import ATTACHMENT_KEY, require_adapter
 
@@ -30,11 +33,15 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
 
     It is ComfyUI's DualCFGGuider in style "regular" with cfg_conds = s_t and cfg_cond2_negative =
     s_i. A branch whose weight is zero is not computed: without the image-only one, whose weight is
-    s_i - s_t, it is plain guidance of the positive.
+    s_i - s_t, it is plain guidance of the positive. Where image-only and negative say the same, as
+    outside of Apply's start and end, one prediction serves both. Outside of the guidance's own
+    start and end both scales are 1.
     """
 
     text_guidance_scale = 1.0
     image_guidance_scale = 1.0
+    start_percent = 0.0
+    end_percent = 1.0
 
     def set_branches(
         self, positive: Conditioning, image_only: Conditioning, negative: Conditioning
@@ -45,6 +52,9 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
         self.text_guidance_scale = text_guidance_scale
         self.image_guidance_scale = image_guidance_scale
 
+    def set_range(self, start_percent: float, end_percent: float) -> None:
+        self.start_percent, self.end_percent = start_percent, end_percent
+
     def predict_noise(
         self,
         x: torch.Tensor,
@@ -54,35 +64,62 @@ class ThreeBranchGuider(comfy.samplers.CFGGuider):
         **_kwargs: object,
     ) -> torch.Tensor:
         options = _telling_patches(model_options or {})
-        negative, image_only, positive = self._branches_with_weight(options)
+        text_scale, image_scale = self._scales_at(timestep)
+        computed = _branches_with_weight(self.conds, text_scale, image_scale, options)
+        negative, image_only, positive = computed
+        is_twice = _is_twice(image_only, negative, timestep, options)
+        if is_twice:
+            computed = [negative, None, positive]
         uncond, image, text = comfy.samplers.calc_cond_batch(
-            self.inner_model, [negative, image_only, positive], x, timestep, options
+            self.inner_model, computed, x, timestep, options
         )
+        if is_twice:
+            image = uncond
         # ComfyUI's own plain guidance, as other nodes' functions take part in it
         guidance = partial(
             plain_guidance, self.inner_model, x=x, timestep=timestep, options=options
         )
         if image_only is None:
-            return guidance(text, uncond, self.image_guidance_scale, cond=positive, uncond=negative)
+            return guidance(text, uncond, image_scale, cond=positive, uncond=negative)
         return three_branch_guidance(
             text,
             image,
             uncond,
-            self.text_guidance_scale,
-            self.image_guidance_scale,
+            text_scale,
+            image_scale,
             image_guidance=partial(guidance, cond=image_only, uncond=negative),
         )
 
-    def _branches_with_weight(self, options: Options) -> list[Entries | None]:
-        """Negative, image-only and positive; None for a branch that need not be computed."""
-        text, image = self.text_guidance_scale, self.image_guidance_scale
-        weights = {"negative": 1.0 - image, "image_only": image - text, "positive": text}
-        if options.get("disable_cfg1_optimization", False):
-            weights = dict.fromkeys(weights, 1.0)
-        return [
-            None if math.isclose(weight, 0.0, abs_tol=1e-9) else self.conds[name]
-            for name, weight in weights.items()
-        ]
+    def _scales_at(self, timestep: torch.Tensor) -> tuple[float, float]:
+        """Text and image scale at a step, which begins inside of start and end or not."""
+        if self.start_percent > 0.0 or self.end_percent < 1.0:
+            to_sigma = self.inner_model.model_sampling.percent_to_sigma
+            start, end = to_sigma(self.start_percent), to_sigma(self.end_percent)
+            if not start >= float(timestep.flatten()[0]) > end:
+                return 1.0, 1.0
+        return self.text_guidance_scale, self.image_guidance_scale
+
+
+def _branches_with_weight(
+    conds: dict[str, Entries], text: float, image: float, options: Options
+) -> list[Entries | None]:
+    """Negative, image-only and positive; None for a branch that need not be computed."""
+    weights = {"negative": 1.0 - image, "image_only": image - text, "positive": text}
+    if options.get("disable_cfg1_optimization", False):
+        weights = dict.fromkeys(weights, 1.0)
+    return [
+        None if math.isclose(weight, 0.0, abs_tol=1e-9) else conds[name]
+        for name, weight in weights.items()
+    ]
+
+
+def _is_twice(
+    image_only: Entries | None, negative: Entries | None, timestep: torch.Tensor, options: Options
+) -> bool:
+    """Whether one prediction serves for both."""
+    if image_only is None or negative is None or options.get("disable_cfg1_optimization", False):
+        return False
+    return say_the_same(image_only, negative, timestep)
 
 
 def _telling_patches(model_options: Options) -> Options:
@@ -150,6 +187,28 @@ class SubjectDiffusionGuider(io.ComfyNode):
                     step=0.1,
                     tooltip="How strictly the subjects are followed (1.5 in the paper).",
                 ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the sampling guidance begins. Before it only the positive is "
+                    "computed, as with both scales at 1: a third of the time.",
+                    **advanced(),
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the sampling guidance ends. After it only the positive is "
+                    "computed, as with both scales at 1: a third of the time.",
+                    **advanced(),
+                ),
             ],
             outputs=[io.Guider.Output(display_name="GUIDER", tooltip="For the sampler.")],
         )
@@ -163,14 +222,30 @@ class SubjectDiffusionGuider(io.ComfyNode):
         negative: Conditioning,
         text_guidance_scale: float,
         image_guidance_scale: float,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
     ) -> io.NodeOutput:
         require_adapter(model, "MODEL", NODE_NAME)
         require_finite_numbers(
             NODE_NAME,
             text_guidance_scale=text_guidance_scale,
             image_guidance_scale=image_guidance_scale,
+            start_percent=start_percent,
+            end_percent=end_percent,
         )
+        _warn_of_empty_range(start_percent, end_percent)
         guider = ThreeBranchGuider(model)
         guider.set_branches(positive, image_only, negative)
         guider.set_scales(text_guidance_scale, image_guidance_scale)
+        guider.set_range(start_percent, end_percent)
         return io.NodeOutput(guider)
+
+
+def _warn_of_empty_range(start_percent: float, end_percent: float) -> None:
+    if start_percent >= end_percent:
+        show_warnings(
+            [
+                f"start_percent {start_percent:g} is not before end_percent {end_percent:g}: there "
+                "is no guidance, and the scales have no effect. Set start_percent below it."
+            ]
+        )

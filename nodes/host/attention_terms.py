@@ -95,7 +95,7 @@ class _Mark:
     ) -> None:
         self.unet = unet
         self._around = around
-        self._previous = previous
+        self.previous = previous
         self._layer: _Layer | None = None
 
     def set(self, layer: _Layer) -> None:
@@ -125,9 +125,9 @@ class _Mark:
         ) -> torch.Tensor:
             inputs = (query, key, value, heads, *args)
             masked = kwargs if mask is None else {**kwargs, "mask": mask}
-            if self._previous is None:
+            if self.previous is None:
                 return function(*inputs, **masked)
-            return self._previous(function, *inputs, **masked)
+            return self.previous(function, *inputs, **masked)
 
         layer = self.take()
         if layer is None:
@@ -161,6 +161,14 @@ def attach_attention_term(
         return attended if added is None else attended + added
 
     _attach(model, key, kind, around, term)
+
+
+def override_of_others(options: Options) -> Callable[..., torch.Tensor] | None:
+    """The override of the attention function that another node or pack put into the options."""
+    override: Callable[..., torch.Tensor] | None = options.get(OVERRIDE)
+    while isinstance(mark := getattr(override, "__self__", None), _Mark):
+        override = mark.previous
+    return override
 
 
 def _attach(

@@ -10,42 +10,30 @@ branches into one UNet call; patches then find a `BranchCall` under the same key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import comfy.patcher_extension
 import torch
 
 from ...subject_diffusion_core.errors import require_finite_tensor
+from .batch_rows import RowsCond, parts_of_batch, rows_key
 from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Model, Options, Sampling
 from .node_warnings import show_warnings
+from .parts_of_a_picture import frame_of_part, warn_of_tiles
 from .sampling_run import (
+    NO_LISTENER,
     WHOLE_PICTURE,
     Frame,
     Made,
     RunSettings,
+    Said,
     SamplingRun,
     WatchedText,
 )
 from .schedule import PERCENTS, RANGE_MARK, HookBinder, sigma_bounds
-
-NO_LISTENER = (
-    "The conditioning carries subjects, but the MODEL that samples it does not know them: they "
-    "have no effect. Connect the MODEL output of the node that goes with them (Subject-Diffusion "
-    "Apply) to the sampler."
-)
-
-
-class Said(NamedTuple):
-    """What a method says in some branch while start_sigma >= sigma >= end_sigma."""
-
-    value: Any
-    start_sigma: float
-    end_sigma: float
-
-    def holds_at(self, sigma: float) -> bool:
-        return self.start_sigma >= sigma >= self.end_sigma
+from .text_changes import warn_of_changed_texts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +49,7 @@ class BranchCond:
         frame: the part of the picture that the conditioning covers, x1, y1, x2, y2 in 0..1.
         batch_size: number of samples it holds for in one UNet call.
         warned: holds something once it was said that no MODEL listens.
+        encoded: the text (1, L, D) that it came with, None where that is not known.
     """
 
     value: Any
@@ -70,6 +59,7 @@ class BranchCond:
     frame: Frame = WHOLE_PICTURE
     batch_size: int = 1
     warned: list[str] = field(default_factory=list)
+    encoded: torch.Tensor | None = None
 
     def bound(self, run: SamplingRun, num_tokens: int) -> BranchCond:
         """The same inside one run, in which its conditioning has `num_tokens`: more than when it
@@ -114,6 +104,19 @@ class BranchCall:
     def num_samples(self) -> int:
         return sum(part.batch_size for part in self.parts)
 
+    def with_parts(self, rows: Iterator[tuple[int, int]]) -> BranchCall:
+        """The call of other samples: numbers of its parts, each with how many follow."""
+        parts = tuple(replace(self.parts[index], batch_size=count) for index, count in rows)
+        return BranchCall(parts=parts, run=self.run)
+
+    def in_its_part(self, run: SamplingRun, x: torch.Tensor, options: Options) -> BranchCall:
+        """The call where the UNet's input x is a part of the picture; areas have their frame."""
+        if any(part.frame != WHOLE_PICTURE for part in self.parts):
+            return self
+        frame = frame_of_part(run, (x.shape[-2], x.shape[-1]), options) or WHOLE_PICTURE
+        parts = tuple(replace(part, frame=frame) for part in self.parts)
+        return BranchCall(parts=parts, run=self.run)
+
     def once(self, what: str, make: Callable[[], Made], *more: Hashable) -> Made:
         """What these branches need at every step: made once a run; `more` tells calls apart."""
         assert self.run is not None
@@ -152,8 +155,8 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
         executor: Executor,
         noise: torch.Tensor,
         latent_image: torch.Tensor,
-        *args: object,
-        **kwargs: object,
+        *args: Any,  # sampler, sigmas, and more
+        **kwargs: Any,
     ) -> torch.Tensor:
         require_finite_tensor("latent_image", latent_image, "the nodes that made the latent")
         guider: Guider = executor.class_obj
@@ -164,7 +167,9 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
             branch: [_with_sigmas(entry, sampling) for entry in entries]
             for branch, entries in guider.conds.items()
         }
-        silent = _silence(settings, _said(settings, conds, sampling))
+        said = _said(settings, conds, sampling)
+        _warn(settings.key, conds, said, latent_image, args)
+        silent = _silence(settings, said)
         guider.conds = {
             branch: [_prepare(entry, settings, silent[branch], run, binder) for entry in entries]
             for branch, entries in conds.items()
@@ -208,8 +213,11 @@ def make_diffusion_model_wrapper(
             size = (x.shape[-2], x.shape[-1])
             run = settings.new_run(size, base_model.model_sampling)
             call = replace(call, run=run)
+        rows = kwargs.pop(rows_key(settings.key), None)
         if run.is_active(options.get("sigmas")):
-            _require_samples(call, x)
+            if call.num_samples != x.shape[0]:
+                call = call.with_parts(parts_of_batch(rows, call.num_samples, x.shape[0]))
+            call = call.in_its_part(run, x, options)
             options[settings.key] = _at_step(call, settings, options.get("sigmas"))
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
@@ -240,6 +248,26 @@ def _said(
         for saying in sayings:
             settings.require(saying.value)
     return said
+
+
+def _warn(
+    key: str,
+    conds: dict[str, list[Entry]],
+    said: dict[str, list[Said]],
+    latent_image: torch.Tensor,
+    more: Sequence[Any],
+) -> None:
+    """What other nodes did to the texts, or do with parts of the picture; `more` are the sampler's
+    arguments after the latent: the sampler, and the sigmas."""
+    acting = [
+        (cond.encoded, entry.get("cross_attn"))
+        for entries in conds.values()
+        for entry in entries
+        if (cond := entry["model_conds"].get(key)) and cond.value.acts
+    ]
+    warn_of_changed_texts(acting)
+    values = [saying.value for sayings in said.values() for saying in sayings]
+    warn_of_tiles(values, latent_image, more[1] if len(more) > 1 else None)
 
 
 def _silence(settings: RunSettings, said: dict[str, list[Said]]) -> dict[str, BranchCond]:
@@ -283,7 +311,11 @@ def _prepare(
     num_tokens = 0 if text is None else text.shape[1]
     prepared = {
         **entry,
-        "model_conds": {**entry["model_conds"], settings.key: cond.bound(run, num_tokens)},
+        "model_conds": {
+            **entry["model_conds"],
+            settings.key: cond.bound(run, num_tokens),
+            rows_key(settings.key): RowsCond(),
+        },
     }
     if binder is not None:
         prepared["hooks"] = binder.group_for(entry.get("hooks"))
@@ -315,12 +347,3 @@ def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:
     for entry in entries:
         if "cross_attn_controlnet" not in entry and "cross_attn" in entry:
             entry["cross_attn_controlnet"] = entry["cross_attn"]
-
-
-def _require_samples(call: BranchCall, x: torch.Tensor) -> None:
-    """A wrapper around this one may have cut the batch up or repeated it."""
-    if call.num_samples != x.shape[0]:
-        raise ValueError(
-            f"batch: expected {call.num_samples} samples for the subjects of this call, got "
-            f"{x.shape[0]}. Turn off other nodes that change the batch inside the UNet call."
-        )

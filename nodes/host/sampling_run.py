@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -16,6 +16,11 @@ from .comfy_types import Hook, Sampling
 Frame = tuple[float, float, float, float]
 WHOLE_PICTURE: Frame = (0.0, 0.0, 1.0, 1.0)
 Made = TypeVar("Made")
+NO_LISTENER = (
+    "The conditioning carries subjects, but the MODEL that samples it does not know them: they "
+    "have no effect. Connect the MODEL output of the node that goes with them (Subject-Diffusion "
+    "Apply) to the sampler."
+)
 
 
 class BranchValue(Protocol):
@@ -28,6 +33,17 @@ class BranchValue(Protocol):
     @property
     def memory_shape(self) -> Sequence[int]:
         """For ComfyUI's memory estimate."""
+
+
+class Said(NamedTuple):
+    """What a method says in some branch while start_sigma >= sigma >= end_sigma."""
+
+    value: Any
+    start_sigma: float
+    end_sigma: float
+
+    def holds_at(self, sigma: float) -> bool:
+        return self.start_sigma >= sigma >= self.end_sigma
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ def test_nodes_speak_chinese(front_end: FrontEnd, screenshots: Path) -> None:
     names = [each["name"] for each in texts["inputs"].values()]
     assert title == texts["display_name"]
     assert inputs == names
-    assert widgets == names[-2:]
+    assert widgets == names[-4:]
 
 
 def test_the_blueprint_makes_a_picture(front_end: FrontEnd) -> None:

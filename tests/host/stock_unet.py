@@ -3,12 +3,14 @@ allow, whole or quantised."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import comfy.sd
 import comfy.utils
 import factories
+import pytest
 import safetensors.torch
 import torch
 from diffusers import UNet2DConditionModel
@@ -28,18 +30,58 @@ STOCK_UNET: dict[str, Any] = {
     "use_linear_projection": True,
 }
 FP8 = torch.float8_e4m3fn
+SCALED_FP8 = "scaled fp8"
 
 
 def load_stock_base(
-    host: Host, folder: Path, quantised: bool = False, config: dict[str, Any] = STOCK_UNET
+    host: Host, folder: Path, quantised: str = "", config: dict[str, Any] = STOCK_UNET
 ) -> Base:
-    """The UNet as "Load Diffusion Model" gives it; its CLIP is the tiny one."""
+    """The UNet as "Load Diffusion Model" gives it; its CLIP is the tiny one.
+
+    Args:
+        quantised: "scaled fp8" for files of that name, else a format of single layers.
+    """
     unet = factories.make_unet(config)
     path = folder / f"unet_{quantised}.safetensors"
-    state = _comfy_state(host, unet)
-    safetensors.torch.save_file(scaled_fp8(state) if quantised else state, path)
+    state, metadata = _comfy_state(host, unet), {}
+    if quantised == SCALED_FP8:
+        state = scaled_fp8(state)
+    elif quantised:
+        state, metadata = with_quantised_layers(state, quantised)
+    safetensors.torch.save_file(state, path, metadata)
     model = comfy.sd.load_diffusion_model(str(path))
     return Base(config=config, unet=unet, model=model, clip=host.tiny_model.build_clip(host.tiny))
+
+
+def layer_formats() -> set[str]:
+    """Formats of single layers that this ComfyUI knows."""
+    quant_ops = pytest.importorskip("comfy.quant_ops")
+    return set(getattr(quant_ops, "QUANT_ALGOS", {}))
+
+
+def with_quantised_layers(
+    state: dict[str, torch.Tensor], name: str
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The linear layers of attention in a format of ComfyUI's own, and the file's metadata, which
+    says so."""
+    from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
+
+    layout = QUANT_ALGOS[name]["comfy_tensor_layout"]
+    stored, layers = {}, {}
+    for key, tensor in state.items():
+        if tensor.ndim != 2 or ".attn" not in key:
+            stored[key] = tensor
+            continue
+        made = QuantizedTensor.from_float(tensor, layout)
+        if hasattr(made, "state_dict"):
+            parts = made.state_dict(key)
+        else:
+            scale = made._layout_params["scale"]
+            parts = {key: made._qdata, f"{key}_scale": scale}
+        stored |= {part: value.contiguous() for part, value in parts.items()}
+        layers[key.removesuffix(".weight")] = {"format": name}
+    said = {"format_version": "1.0", "layers": layers}
+    return stored, {"_quantization_metadata": json.dumps(said)}
 
 
 def _comfy_state(host: Host, unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:

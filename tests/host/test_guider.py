@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,31 @@ def watched(host: Host, tmp_path: Path) -> Watched:
     counts = zip((3, 2, 0), (4, 5, 6), strict=True)
     guider.set_branches(
         *(host.conditioning(random_context(base, i), host.branch(loaded, n)) for n, i in counts)
+    )
+    made = Watched(guider, random_noise(base, 2))
+    guider.model_options["model_function_wrapper"] = made.watch
+    return made
+
+
+@pytest.fixture
+def scheduled(host: Host, tmp_path: Path) -> Watched:
+    """As Encode makes them where Apply ends at .5: one stock text for image-only and negative."""
+    base = host.make_base()
+    loaded = host.make_adapter(base, tmp_path)
+    model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded, 1.0, 0.0, 0.5)
+    texts = [random_context(base, seed) for seed in (4, 5)]
+    stock = [host.conditioning(text, None) for text in texts]
+    inside = [
+        host.conditioning(texts[index], host.branch(loaded, count))
+        for index, count in ((0, 2), (1, 2), (1, 0))
+    ]
+    limit = host.schedule.limit_to_range
+    guider = host.guider_node.ThreeBranchGuider(model)
+    guider.set_branches(
+        *(
+            limit(branch, 0.0, 0.5) + limit(stock[index], 0.5, 1.0)
+            for branch, index in zip(inside, (0, 1, 1), strict=True)
+        )
     )
     made = Watched(guider, random_noise(base, 2))
     guider.model_options["model_function_wrapper"] = made.watch
@@ -151,3 +177,58 @@ def test_patches_know_which_branch_they_see(watched: Watched, scales: tuple[floa
     assert chosen.count("uncond") * len(watched.predictions) == len(chosen) * (
         "negative" in watched.predictions
     )
+
+
+def test_one_prediction_for_branches_that_say_the_same(scheduled: Watched) -> None:
+    """Outside of Apply's range image-only is the negative: two branches, and the same picture."""
+    guider = scheduled.guider
+    guider.set_scales(3.0, 1.5)
+    denoise_once(guider, scheduled.noise, 900)
+    assert set(scheduled.predictions) == set(BRANCHES)
+    got = denoise_once(guider, scheduled.noise, 100)
+    assert set(scheduled.predictions) == {"positive", "negative"}
+    guider.model_options["disable_cfg1_optimization"] = True
+    wanted = denoise_once(guider, scheduled.noise, 100)
+    assert set(scheduled.predictions) == set(BRANCHES)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_branches_of_equal_text_with_other_options_are_all_computed(
+    host: Host, scheduled: Watched
+) -> None:
+    """A strength of ComfyUI's own on one of them, as Conditioning Set Area Strength sets it."""
+    equal, timestep = host.equal_branches.say_the_same, torch.ones(1)
+    text = torch.rand(1, 77, 8)
+    first = {"cross_attn": text, "uuid": 1, "model_conds": {}, "timestep_end": 0.5}
+    assert equal([first], [{**first, "uuid": 2}], timestep)
+    assert not equal([first], [{**first, "strength": 0.5}], timestep)
+    assert not equal([first], [{**first, "cross_attn": text.clone()}], timestep)
+    assert not equal([first], [first, first], timestep)
+    # by its range, the second entry is not in force yet
+    assert equal([first], [first, {**first, "timestep_start": 0.9}], timestep)
+
+
+@pytest.mark.parametrize(("timestep", "is_guided"), [(990, False), (500, True), (10, False)])
+def test_guidance_has_a_start_and_an_end(watched: Watched, timestep: int, is_guided: bool) -> None:
+    """Outside, the positive alone is computed and is the prediction."""
+    watched.guider.set_scales(3.0, 1.5)
+    whole = denoise_once(watched.guider, watched.noise, timestep)
+    watched.guider.set_range(0.2, 0.8)
+    got = denoise_once(watched.guider, watched.noise, timestep)
+    if is_guided:
+        assert torch.equal(got, whole) and set(watched.predictions) == set(BRANCHES)
+    else:
+        assert set(watched.predictions) == {"positive"}
+        assert torch.equal(got, watched.predictions["positive"])
+
+
+def test_a_range_without_steps_has_a_sentence(
+    host: Host, watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, guider = host.guider_node.SubjectDiffusionGuider, watched.guider
+    branches = [[[torch.zeros(1, 77, 8), {}]]] * 3
+    with caplog.at_level(logging.WARNING):
+        node.execute(guider.model_patcher, *branches, 3.0, 1.5, 0.2, 0.8)
+        assert caplog.text == ""
+        node.execute(guider.model_patcher, *branches, 3.0, 1.5, 0.8, 0.8)
+    assert "start_percent 0.8 is not before end_percent 0.8: there is no guidance" in caplog.text

@@ -237,3 +237,19 @@ def test_the_modules_type_is_that_of_the_clone(setup: Setup) -> None:  # noqa: F
     assert dtype_on(plain) == FULL
     comfy.model_management.unload_all_models()
     assert dtype_on(changed) == BRAIN
+
+
+def test_an_override_of_another_node_computes_image_attention(setup: Setup) -> None:  # noqa: F811
+    """As a node that exchanges the attention function puts it on a MODEL."""
+    model, clip = setup.apply()
+    branches = setup.encode(clip, setup.subject())
+    wanted = guided(setup, model, branches)
+    lengths: Counter[int] = Counter()
+
+    def override(function: Any, query: Any, key: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        lengths[key.shape[1]] += 1
+        return function(query, key, *args, **kwargs)
+
+    model.model_options["transformer_options"]["optimized_attention_override"] = override
+    assert torch.equal(guided(setup, model, branches), wanted)
+    assert set(lengths) >= {16, 77}, "16 image tokens and 77 of the text"

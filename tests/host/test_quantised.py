@@ -17,7 +17,7 @@ from host_models import (
     random_noise,
     relative_error,
 )
-from stock_unet import load_stock_base
+from stock_unet import SCALED_FP8, layer_formats, load_stock_base
 
 from subject_diffusion_core import checkpoint
 
@@ -49,9 +49,17 @@ def adapter_within_the_scales(host: Host, base: Base, folder: Path) -> Any:
     return host.registry.load_adapter(folder / "adapter.safetensors")
 
 
-def test_the_adapter_acts_as_on_the_whole_model(host: Host, folder: Path) -> None:
+@pytest.fixture(params=[SCALED_FP8, "float8_e4m3fn", "int8_tensorwise", "nvfp4"])
+def quantised(host: Host, folder: Path, request: pytest.FixtureRequest) -> Base:
+    """A base in one of the forms that this ComfyUI knows."""
+    if request.param not in {SCALED_FP8, *layer_formats()}:
+        pytest.skip(f"this ComfyUI knows no {request.param}")
+    return load_stock_base(host, folder, request.param)
+
+
+def test_the_adapter_acts_as_on_the_whole_model(host: Host, folder: Path, quantised: Base) -> None:
     """As far from it as the quantised base is from the whole base: no weight is read wrongly."""
-    whole, quantised = load_stock_base(host, folder), load_stock_base(host, folder, quantised=True)
+    whole = load_stock_base(host, folder)
     loaded = adapter_within_the_scales(host, whole, folder)
     lost = relative_error(plain(host, quantised), plain(host, whole))
     assert 0 < lost < 0.1
@@ -60,9 +68,8 @@ def test_the_adapter_acts_as_on_the_whole_model(host: Host, folder: Path) -> Non
     assert relative_error(plain(host, whole), wanted) > 4 * lost
 
 
-def test_start_and_end(host: Host, folder: Path) -> None:
+def test_start_and_end(host: Host, folder: Path, quantised: Base) -> None:
     """ComfyUI's hooks read all weights of a model; where it cannot, a sentence says so."""
-    quantised = load_stock_base(host, folder, quantised=True)
     loaded = adapter_within_the_scales(host, quantised, folder)
     try:
         quantised.model.get_key_patches()

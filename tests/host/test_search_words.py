@@ -1,4 +1,4 @@
-"""Users of other packs search for what they know; newer versions of ComfyUI let nodes say it."""
+"""What newer versions of ComfyUI let nodes say: words to be found by, inputs that may be hidden."""
 
 from __future__ import annotations
 
@@ -24,3 +24,13 @@ def test_nodes_are_found(host: Host, name: str) -> None:
         assert set(WANTED[name]) <= set(info["search_aliases"])
     else:
         assert host.search_words.search_words("ipadapter") == {}
+
+
+def test_rarely_used_inputs_are_advanced(host: Host) -> None:
+    node = host.guider_node.SubjectDiffusionGuider
+    if "advanced" in inspect.signature(io.Input).parameters:
+        inputs = {entry.id: entry.as_dict() for entry in node.GET_SCHEMA().inputs}
+        assert inputs["start_percent"]["advanced"] and inputs["end_percent"]["advanced"]
+        assert "advanced" not in inputs["text_guidance_scale"]
+    else:
+        assert host.advanced_inputs.advanced() == {}

@@ -202,9 +202,11 @@ class BranchEncoder:
     def _carry(
         self, text: Conditioning, images: BranchImages, watched: WatchedText | None = None
     ) -> Conditioning:
-        cond = BranchCond(value=images, text=watched)
-        conds = {"model_conds": {ATTACHMENT_KEY: cond}}
-        return [[tensor, {**values, **conds}] for tensor, values in text]
+        carried = []
+        for tensor, values in text:
+            cond = BranchCond(value=images, text=watched, encoded=tensor)
+            carried.append([tensor, {**values, "model_conds": {ATTACHMENT_KEY: cond}}])
+        return carried
 
 
 def _require_text_width(text: Conditioning, file: IpAttentionFile, adapter_name: str) -> None:

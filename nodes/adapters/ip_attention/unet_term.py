@@ -164,7 +164,14 @@ class _PartOfCall:
                 continue
             keys = self._keys(subject)
             key, value = (x.expand(query.shape[0], -1, -1) for x in keys)
-            total += place * optimized_attention(query, key, value, self._attention.num_heads)
+            attended: torch.Tensor = optimized_attention(
+                query,
+                key,
+                value,
+                self._attention.num_heads,
+                transformer_options=self._attention.options,
+            )
+            total += place * attended
         return total
 
     def _attend_jointly(self) -> torch.Tensor:

@@ -211,8 +211,11 @@ class BranchEncoder:
 def _carrying(
     text: Conditioning, subjects: BranchSubjects, watched: WatchedText | None = None
 ) -> Conditioning:
-    cond = BranchCond(value=subjects, text=watched)
-    return [[tensor, {**values, "model_conds": {ATTACHMENT_KEY: cond}}] for tensor, values in text]
+    carried = []
+    for tensor, values in text:
+        cond = BranchCond(value=subjects, text=watched, encoded=tensor)
+        carried.append([tensor, {**values, "model_conds": {ATTACHMENT_KEY: cond}}])
+    return carried
 
 
 def _patch_embeds(subject: Subject, instead: Embeds | None) -> torch.Tensor:

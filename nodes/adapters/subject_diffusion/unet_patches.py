@@ -28,6 +28,7 @@ from ....subject_diffusion_core.location_mask import (
     mask_in_box_coverage,
     unite_subjects,
 )
+from ...host.attention_choice import chosen_attention
 from ...host.comfy_types import Options
 from ...host.patchers import with_manual_cast
 from ...host.run_attachment import BranchCall, BranchCond
@@ -150,6 +151,7 @@ def make_middle_patch(
             cached if rows is None else cached.of_samples(rows),
             strengths[name],
             query_positions=positions_of(call, x, extra_options) if has_positions else None,
+            attention=chosen_attention(extra_options),
         )
         return out
 
