@@ -42,7 +42,7 @@ class Family:
     """One family on its own base, with two subjects."""
 
     def __init__(self, name: str, host: Host, folder: Path, nodes: Any) -> None:
-        self.host, self.nodes = host, nodes
+        self.name, self.host, self.nodes = name, host, nodes
         is_ip = name == "IP-Adapter"
         self.setup: Any = IpSetup(host, folder) if is_ip else GroundedSetup(host, folder)
         texts = (PROMPT, "blurry") if is_ip else (GROUNDED_PROMPT, "")

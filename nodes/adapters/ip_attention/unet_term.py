@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import comfy.ops
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from torch import nn
@@ -51,8 +52,8 @@ class ImageModules(nn.Module):
         super().__init__()
         self.kind = file.kind
         self.projection = with_manual_cast(file.build_projection())
-        self.keys = with_manual_cast(_linear_layers([key for key, _ in file.pairs], dtype))
-        self.values = with_manual_cast(_linear_layers([value for _, value in file.pairs], dtype))
+        self.keys = _linear_layers([key for key, _ in file.pairs], dtype)
+        self.values = _linear_layers([value for _, value in file.pairs], dtype)
         self.requires_grad_(False)
 
     def tokens(
@@ -90,10 +91,11 @@ class ImageModules(nn.Module):
 
 
 def _linear_layers(weights: list[torch.Tensor], dtype: torch.dtype) -> nn.ModuleList:
+    """ComfyUI's own, which cast weights to the input."""
     layers = nn.ModuleList()
     for weight in weights:
         with torch.device("meta"):
-            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+            layer = comfy.ops.manual_cast.Linear(weight.shape[1], weight.shape[0], bias=False)
         layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
         layers.append(layer)
     return layers
