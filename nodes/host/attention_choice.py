@@ -38,7 +38,8 @@ def chosen_attention(options: Options) -> AttentionFunction | None:
             attn_precision=options.get("attn_precision"),
             transformer_options=options,
         )
-        return attended.unflatten(-1, (heads, -1)).transpose(1, 2)
+        split: torch.Tensor = attended.unflatten(-1, (heads, -1))
+        return split.transpose(1, 2)
 
     return attention
 
