@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,12 @@ class Bench:
         text = torch.randn(rows, 77, UNET["cross_attention_dim"])
         tokens = torch.randn(rows, subjects * NUM_PATCHES, UNET["cross_attention_dim"])
         gligen = {"input": tokens}
-        measured.measure(
-            lambda: self.gated(x, TIMESTEP, text, cross_attention_kwargs={"gligen": gligen}),
-            self.rounds,
-        )
+
+        def call() -> None:
+            self.gated(x, TIMESTEP, text, cross_attention_kwargs={"gligen": gligen})
+
+        call()
+        measured.measure(call, self.rounds)
         return measured.cost(f"diffusers' gated UNet, {branches} branches", batch, subjects, 1)
 
 
@@ -163,7 +166,6 @@ class Measured:
     """Arithmetic and time of one piece of work."""
 
     def measure(self, work: Callable[[], object], rounds: int) -> None:
-        work()
         taken = []
         for _ in range(rounds):
             began = time.perf_counter()
@@ -198,27 +200,24 @@ def loaded_pack() -> Any:
     )
 
 
-def costs_of_batch(bench: Bench, batch: int, counts: Sequence[int]) -> list[Cost]:
+def costs_of_batch(bench: Bench, batch: int, counts: Sequence[int]) -> Iterator[Cost]:
     """The plain step first."""
-    costs = [bench.step("plain, 2 branches", bench.cfg(0), batch, 0)]
+    yield bench.step("plain, 2 branches", bench.cfg(0), batch, 0)
     for subjects in counts:
-        two, three = bench.cfg(subjects), bench.guider(subjects)
-        equal = bench.guider(subjects, (4.0, 4.0))
-        costs += [
-            bench.step("KSampler, 2 branches", two, batch, subjects),
-            bench.step("Guider at equal scales, 2 branches", equal, batch, subjects),
-            bench.step("Guider, 3 branches", three, batch, subjects),
-            *(bench.diffusers_step(branches, batch, subjects) for branches in (2, 3)),
-        ]
-    if batch == 1:
-        limited = bench.guider(counts[0])
-        limited.set_range(*INTERVAL)
-        whole = f"Guider, mean of {STEPS} steps"
-        costs += [
-            bench.run(whole, bench.guider(counts[0]), batch, counts[0]),
-            bench.run(f"{whole}, guidance from 0.2 to 0.8", limited, batch, counts[0]),
-        ]
-    return costs
+        yield bench.step("KSampler, 2 branches", bench.cfg(subjects), batch, subjects)
+        yield bench.step("Guider, 3 branches", bench.guider(subjects), batch, subjects)
+        for branches in (2, 3) if batch == 1 else (3,):
+            yield bench.diffusers_step(branches, batch, subjects)
+
+
+def costs_of_runs(bench: Bench, subjects: int) -> Iterator[Cost]:
+    """What leaves branches out: equal scales, and an interval for guidance."""
+    equal = bench.guider(subjects, (4.0, 4.0))
+    yield bench.step("Guider at equal scales, 2 branches", equal, 1, subjects)
+    limited, mean = bench.guider(subjects), f"Guider, mean of {STEPS} steps"
+    yield bench.run(mean, limited, 1, subjects)
+    limited.set_range(*INTERVAL)
+    yield bench.run(f"{mean}, guidance from 0.2 to 0.8", limited, 1, subjects)
 
 
 def table(costs: Sequence[Cost]) -> str:
@@ -242,10 +241,17 @@ def main(arguments: Sequence[str]) -> None:
     sys.path[:0] = [str(TESTS / "host"), str(TESTS)]
     import conftest
 
+    costs: list[Cost] = []
     try:
         with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
             bench = Bench(Path(folder), options.rounds)
-            costs = costs_of_batch(bench, 1, (1, 2, 4, 8)) + costs_of_batch(bench, 8, (1, 8))
+            for cost in itertools.chain(
+                costs_of_batch(bench, 1, (1, 2, 4, 8)),
+                costs_of_runs(bench, 1),
+                costs_of_batch(bench, 8, (1, 8)),
+            ):
+                print(table([*costs[:1], cost]).splitlines()[-1], file=sys.stderr, flush=True)
+                costs.append(cost)
     finally:
         conftest.pytest_unconfigure()
     print(f"`python -m benchmarks.sampling --rounds {options.rounds}`:\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .batch_rows import RowsCond
 from .comfy_types import Entry
 from .plain_guidance import Entries
 from .run_attachment import BranchCond
@@ -58,7 +59,7 @@ def _is_same(first: object, second: object) -> bool:
         return first.shape == second.shape and torch.equal(first, second)
     if isinstance(first, BranchCond) and isinstance(second, BranchCond):
         return first.value is second.value or not (first.value.acts or second.value.acts)
-    if isinstance(first, (int, float, str, tuple)):
+    if isinstance(first, (int, float, str, tuple, RowsCond)):
         return first == second
     # ComfyUI's own conds hold one thing each
     return hasattr(first, "cond") and _is_same(first.cond, getattr(second, "cond", None))

@@ -70,13 +70,15 @@ _SAMPLED: weakref.WeakKeyDictionary[BranchValue, _Sampled] = weakref.WeakKeyDict
 
 
 def warn_of_tiles(
-    values: Iterable[BranchValue], latent_image: torch.Tensor, sigmas: torch.Tensor | None
+    values: Iterable[BranchValue], latent_image: torch.Tensor, sigmas: object
 ) -> None:
     """Tiled upscalers and detailers sample one cut-out after the other, in one node, with the same
     conditionings: runs of one size and schedule, from different latents."""
     by = get_executing_context()
     value = next((value for value in values if value.acts), None)
-    if by is None or value is None or sigmas is None or not bool(latent_image.any()):
+    if by is None or value is None or not isinstance(sigmas, torch.Tensor):
+        return
+    if not bool(latent_image.any()):
         return
     sampled = _SAMPLED.get(value)
     if sampled is None or sampled.by != by:

@@ -63,13 +63,13 @@ def with_quantised_layers(
     state: dict[str, torch.Tensor], name: str
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The linear layers of attention in a format of ComfyUI's own, and the file's metadata, which
-    says so."""
+    says so. ComfyUI knows a UNet by the width of its first attn2.to_k, which nvfp4 halves."""
     from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
 
     layout = QUANT_ALGOS[name]["comfy_tensor_layout"]
     stored, layers = {}, {}
     for key, tensor in state.items():
-        if tensor.ndim != 2 or ".attn" not in key:
+        if tensor.ndim != 2 or ".attn" not in key or key.endswith("attn2.to_k.weight"):
             stored[key] = tensor
             continue
         made = QuantizedTensor.from_float(tensor, layout)

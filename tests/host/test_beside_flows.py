@@ -171,11 +171,12 @@ def test_inpainting(setup: Setup, sampler: str) -> None:
 
 @row("Context Windows over the batch")
 def test_windows_over_the_batch(setup: Setup, sampler: str) -> None:
-    """Samples do not see each other: the same pictures as without windows."""
+    """Samples do not see each other: the same pictures as without windows. ComfyUI 0.3.75 compares
+    sigmas sample by sample, so there are as many samples as sigmas."""
     crab, latent = setup.crab, setup.latent(batch=3)
-    whole = setup.sample(sampler, crab.model, crab.branches, latent)
+    whole = setup.sample(sampler, crab.model, crab.branches, latent, steps=2)
     windowed = setup.windows(crab.model, length=2, overlap=1, dim=0)
-    got = setup.sample(sampler, windowed, crab.branches, latent)
+    got = setup.sample(sampler, windowed, crab.branches, latent, steps=2)
     assert relative_error(got, whole) < 1e-4
 
 
@@ -263,6 +264,17 @@ def test_the_loaders_model(setup: Setup, sampler: str, said: pytest.LogCaptureFi
     assert said.text.count("the MODEL that samples it does not know them") == 1
 
 
+@row("TorchCompile")
+def test_a_compiled_model(setup: Setup, sampler: str) -> None:
+    """Traced and run as traced, without a compiler for this machine; tracing takes long."""
+    crab = setup.crab
+    compiled = setup.call("TorchCompileModel", model=crab.model, backend="eager")
+    got, wanted = (
+        setup.sample(sampler, model, crab.branches, steps=1) for model in (compiled, crab.model)
+    )
+    assert relative_error(got, wanted) < 1e-4
+
+
 def test_perp_neg_guider_in_place_of_ours(setup: Setup) -> None:
     def make(applied: Applied) -> torch.Tensor:
         guider = setup.call(
@@ -278,3 +290,16 @@ def test_perp_neg_guider_in_place_of_ours(setup: Setup) -> None:
 
     assert changed_mostly_in_the_box(setup, make)
     assert torch.equal(make(setup.off), make(setup.stock))
+
+
+def test_two_branches_outside_of_applys_range(setup: Setup) -> None:
+    """What Encode makes for image-only and negative there is known as one."""
+    crab, rows = setup.apply("crab", end_percent=0.5), []
+
+    def note(apply_model: Any, call: dict[str, Any]) -> torch.Tensor:
+        rows.append(call["input"].shape[0])
+        made: torch.Tensor = apply_model(call["input"], call["timestep"], **call["c"])
+        return made
+
+    setup.sample("Guider", with_wrapper(crab.model, note), crab.branches)
+    assert rows == [3, 3, 2, 2]
