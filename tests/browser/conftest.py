@@ -82,9 +82,7 @@ def open_front_end(
         pytest.skip("there is no Chromium")
     is_foreign = request.config.getoption("--front-end") is not None
     with launched_chromium(browser_path) as browser:
-        front_end = FrontEnd(
-            browser, server.url, screenshots, only_errors_of_the_pack=is_foreign
-        )
+        front_end = FrontEnd(browser, server.url, screenshots, only_errors_of_the_pack=is_foreign)
         front_end.open(MODES[request.param])
         yield front_end
         front_end.close()

@@ -104,6 +104,7 @@ class FrontEnd:
         pixel_density: float = 1,
         only_errors_of_the_pack: bool = False,
     ) -> None:
+        self._browser = browser
         self._url = url
         self._screenshots = screenshots
         self._context = browser.new_context(
@@ -118,6 +119,16 @@ class FrontEnd:
         self.page: Page = self._context.new_page()
         self.page.on("console", self._on_console)
         self.page.on("pageerror", self._on_uncaught)
+
+    def another(self, pixel_density: float = 1) -> FrontEnd:
+        """A page of its own in the same browser, not open yet."""
+        return FrontEnd(
+            self._browser,
+            self._url,
+            self._screenshots,
+            pixel_density,
+            self._only_errors_of_the_pack,
+        )
 
     def open(self, vue_nodes: bool) -> None:
         """Load the page in one of the front end's two modes and wait for the pack's nodes."""
