@@ -37,8 +37,11 @@ async function findPlaces(question) {
 
 function makeHost(node) {
   let timer = null;
-  const takeNote = () =>
-    app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+  const takeNote = () => {
+    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+    if (tracker?.captureCanvasState) tracker.captureCanvasState();
+    else tracker?.checkState?.(); // front ends before 1.44
+  };
   return {
     pictures,
     findPlaces,

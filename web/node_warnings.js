@@ -1,34 +1,73 @@
-// A warning of the server stays on its node until the node runs again: then it is taken off, so
-// that it does not outlive its cause. (The page itself never removes such texts.)
+// Sentences of the server on the node that they are about, and on the subgraphs around it. They
+// stay until the node runs again: so none outlives its cause.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { element } from "./layout/elements.js";
 
-const TEXT_WIDGET = "$$node-text-preview";
+const EVENT = "subject_diffusion.sentences"; // as in nodes/host/node_warnings.py
+const WIDGET = "subject_diffusion_sentences";
+const WIDGET_TYPE = "SUBJECT_DIFFUSION_SENTENCES";
+const HEIGHT = 72;
 
-/** The node of an execution id; inside subgraphs it is a path such as "5:3". */
-function findNode(executionId) {
-  let graph = app.graph;
-  let node = null;
+/** The node of an execution id, and before it the subgraphs around it: "5:3" is node 3 in 5. */
+function nodesOf(executionId) {
+  const nodes = [];
+  let graph = app.rootGraph ?? app.graph;
   for (const id of String(executionId).split(":")) {
-    node = graph?.getNodeById(id) ?? null;
-    graph = node?.subgraph;
+    const node = graph?.getNodeById(id) ?? graph?.getNodeById(Number(id));
+    if (!node) return [];
+    nodes.push(node);
+    graph = node.subgraph;
   }
-  return node;
+  return nodes;
 }
 
-function takeOffWarning({ detail }) {
-  const node = detail === null ? null : findNode(detail);
-  if (!node?.comfyClass?.startsWith("SubjectDiffusion")) return;
-  const widget = node.widgets?.find(({ name }) => name === TEXT_WIDGET);
-  if (!widget) return;
-  node.removeWidget(widget);
+/** Node -> execution id -> its sentences in this run; a subgraph shows those of all nodes inside. */
+const said = new WeakMap();
+
+function show(node, executionId, sentences) {
+  const texts = said.get(node) ?? new Map();
+  said.set(node, texts);
+  if (sentences.length) texts.set(executionId, [...(texts.get(executionId) ?? []), ...sentences]);
+  else if (!texts.delete(executionId)) return;
+  const text = [...new Set([...texts.values()].flat())].join("\n");
+  let widget = node.widgets?.find(({ name }) => name === WIDGET);
+  if (!text) {
+    if (widget) node.removeWidget(widget);
+  } else {
+    widget ??= addWidget(node);
+    widget.element.textContent = text;
+    widget.element.title = text;
+  }
   node.setDirtyCanvas?.(true, true);
+}
+
+function addWidget(node) {
+  const box = element("div", { class: "sdl-sentences", role: "status" });
+  // its own scroll bar, not the canvas's zoom
+  box.addEventListener("wheel", (event) => event.stopPropagation());
+  const widget = node.addDOMWidget(WIDGET, WIDGET_TYPE, box, {
+    serialize: false,
+    getMinHeight: () => HEIGHT,
+    getMaxHeight: () => HEIGHT,
+  });
+  widget.serialize = false; // of the workflow; the option is that of the prompt
+  const [width, height] = node.computeSize();
+  node.setSize?.([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  return widget;
+}
+
+function showOnAll(executionId, sentences) {
+  for (const node of nodesOf(executionId)) show(node, String(executionId), sentences);
 }
 
 app.registerExtension({
   name: "SubjectDiffusion.NodeWarnings",
   setup() {
-    api.addEventListener("executing", takeOffWarning);
+    const href = new URL("./node_warnings.css", import.meta.url);
+    document.head.append(element("link", { rel: "stylesheet", href }));
+    api.addEventListener(EVENT, ({ detail }) => showOnAll(detail.node, detail.sentences));
+    api.addEventListener("executing", ({ detail }) => detail && showOnAll(detail, []));
   },
 });

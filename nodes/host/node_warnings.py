@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Sequence
 
 from comfy_execution.utils import get_executing_context
 
 from .prompt_server import prompt_server
+
+EVENT = "subject_diffusion.sentences"  # as in web/node_warnings.js
 
 
 def show_warnings(sentences: Sequence[str]) -> None:
@@ -26,6 +27,5 @@ def show_text(sentences: Sequence[str]) -> None:
     server = prompt_server()
     if server is None:
         return
-    # the page shows it as HTML, and labels are other people's text
-    text = html.escape("\n".join(sentences), quote=False)
-    server.send_progress_text(text, context.node_id, server.client_id)
+    told = {"node": context.node_id, "sentences": list(sentences)}
+    server.send_sync(EVENT, told, server.client_id)

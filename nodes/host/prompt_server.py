@@ -21,7 +21,7 @@ class PromptServer(Protocol):
     routes: Routes
     client_id: str | None
 
-    def send_progress_text(self, text: str, node_id: str, sid: str | None) -> None: ...
+    def send_sync(self, event: str, data: object, sid: str | None = None) -> None: ...
 
 
 def prompt_server() -> PromptServer | None:

@@ -38,14 +38,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the example workflows and their golden graphs as the front end saves them",
     )
+    parser.addoption(
+        "--front-end",
+        metavar="FOLDER",
+        help="another front end than the host's: the folder `static` of a comfyui-frontend-package",
+    )
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+def server(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyServer]:
     """One server for all tests, with the sample pictures in its input folder."""
     assert COMFYUI is not None
     folder = tmp_path_factory.mktemp("server")
-    with running_server(Path(COMFYUI).resolve(), folder) as running:
+    front_end = pytestconfig.getoption("--front-end")
+    options = ["--front-end-root", str(Path(front_end).resolve())] if front_end else []
+    with running_server(Path(COMFYUI).resolve(), folder, options) as running:
         for picture in (ROOT / "assets").rglob("*.png"):
             shutil.copy(picture, running.base / "input")
         user = running.base / "user" / "default"
@@ -71,8 +80,9 @@ def open_front_end(
     browser_path = find_browser()
     if browser_path is None:
         pytest.skip("there is no Chromium")
+    is_foreign = request.config.getoption("--front-end") is not None
     with launched_chromium(browser_path) as browser:
-        front_end = FrontEnd(browser, server.url, screenshots)
+        front_end = FrontEnd(browser, server.url, screenshots, only_errors_of_the_pack=is_foreign)
         front_end.open(MODES[request.param])
         yield front_end
         front_end.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Error as PageError
 
 from devtools.patience import PATIENCE_SECONDS
 
@@ -45,6 +46,8 @@ EARLY_SETTING = re.compile(
 )
 # Its minimap says so when a subgraph is opened or left, whatever is in it.
 SUBGRAPH_OPENED = "Attempted to cleanup event listeners for graph that was never set up"
+# Addresses of the pack's scripts, its routes and its help pages.
+PACK_FILES = "subject-diffusion"
 # Several frames in a row in which nothing moves.
 STANDS_STILL = """async () => {
     const places = () => {
@@ -89,12 +92,19 @@ class FrontEnd:
     """One page with ComfyUI in it.
 
     `page` is Playwright's, for what has no method here. Console errors are collected from the
-    start; `take_errors` hands over those that are not known to be harmless.
+    start; `take_errors` hands over those that are not known to be harmless. A front end of another
+    age than its server complains of much that is none of the pack's: `only_errors_of_the_pack`.
     """
 
     def __init__(
-        self, browser: Browser, url: str, screenshots: Path, pixel_density: float = 1
+        self,
+        browser: Browser,
+        url: str,
+        screenshots: Path,
+        pixel_density: float = 1,
+        only_errors_of_the_pack: bool = False,
     ) -> None:
+        self._browser = browser
         self._url = url
         self._screenshots = screenshots
         self._context = browser.new_context(
@@ -102,12 +112,23 @@ class FrontEnd:
         )
         self._errors: list[str] = []
         self._absent_files: set[str] = set()
+        self._only_errors_of_the_pack = only_errors_of_the_pack
         self.mode = ""
         self._is_starting = True
         self._context.set_default_timeout(PATIENCE)
         self.page: Page = self._context.new_page()
         self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
+        self.page.on("pageerror", self._on_uncaught)
+
+    def another(self, pixel_density: float = 1) -> FrontEnd:
+        """A page of its own in the same browser, not open yet."""
+        return FrontEnd(
+            self._browser,
+            self._url,
+            self._screenshots,
+            pixel_density,
+            self._only_errors_of_the_pack,
+        )
 
     def open(self, vue_nodes: bool) -> None:
         """Load the page in one of the front end's two modes and wait for the pack's nodes."""
@@ -256,11 +277,17 @@ class FrontEnd:
         if message.type == "error" and not self._is_harmless(message):
             self._errors.append(f"{message.text} ({message.location.get('url', '')})")
 
+    def _on_uncaught(self, error: PageError) -> None:
+        if not self._only_errors_of_the_pack or PACK_FILES in str(error.stack):
+            self._errors.append(f"uncaught: {error}")
+
     def _is_harmless(self, message: ConsoleMessage) -> bool:
+        address = str(message.location.get("url", ""))
+        if self._only_errors_of_the_pack and PACK_FILES not in message.text + address:
+            return True
         if message.text.startswith(
             "Failed to load resource: the server responded with a status of 404"
         ):
-            address = str(message.location.get("url", ""))
             if any(f"filename={name}&" in address for name in self._absent_files):
                 return True
             return address.removeprefix(self._url) in OPTIONAL_FILES

@@ -66,7 +66,7 @@ class LayoutPage:
         workflow = with_room(example(workflow) if isinstance(workflow, str) else workflow)
         self.front_end.load(workflow)
         self.look(scale)
-        self.page.wait_for_function(f"{EDITOR}.shown.pictures.every(picture => picture !== null)")
+        self.page.wait_for_function(f"{EDITOR}?.shown?.pictures.every(picture => picture !== null)")
         self.page.evaluate(f"async () => {{ await {EDITOR}.places.answer }}")
 
     def look(self, scale: float = 1.0) -> None:

@@ -24,11 +24,9 @@ def editor(front_end: FrontEnd) -> LayoutPage:
 
 
 @pytest.fixture(scope="module")
-def open_second_page(open_front_end: FrontEnd, screenshots: Path) -> Iterator[FrontEnd]:
+def open_second_page(open_front_end: FrontEnd) -> Iterator[FrontEnd]:
     """Somebody else's page, on a screen with more pixels."""
-    browser = open_front_end.page.context.browser
-    assert browser is not None
-    second = FrontEnd(browser, open_front_end.page.url.rstrip("/"), screenshots, DENSITY)
+    second = open_front_end.another(DENSITY)
     second.open(MODES[open_front_end.mode])
     yield second
     second.close()
@@ -123,7 +121,7 @@ def test_a_subgraph_is_saved_and_opened(editor: LayoutPage) -> None:
     """The editor knows the subjects outside, and what is drawn inside is kept."""
     editor.load(with_layout("two_subjects", TWO))
     page = editor.page
-    page.evaluate(f"window.app.canvas.graph.convertToSubgraph(new Set([{NODE}]))")
+    page.evaluate(f"() => {{ window.app.canvas.graph.convertToSubgraph(new Set([{NODE}])) }}")
     editor.front_end.load(editor.front_end.save())
     page.evaluate(
         """() => {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from front_end import MERGE_TEXTS, MODES, FrontEnd
@@ -34,15 +33,11 @@ SOURCE = f"{EDITOR}.stage.boxes[0].title"
 
 
 @pytest.fixture
-def editor(
-    open_front_end: FrontEnd, server: ComfyServer, screenshots: Path
-) -> Iterator[LayoutPage]:
+def editor(open_front_end: FrontEnd, server: ComfyServer) -> Iterator[LayoutPage]:
     """A page of its own, as the server keeps the setting; it forgets it afterwards."""
     settings = server.base / "user" / "default" / "comfy.settings.json"
     before = settings.read_bytes()
-    browser = open_front_end.page.context.browser
-    assert browser is not None
-    front_end = FrontEnd(browser, server.url, screenshots)
+    front_end = open_front_end.another()
     front_end.open(MODES[open_front_end.mode])
     yield LayoutPage(front_end)
     errors = [error for error in front_end.take_errors() if not UPDATES.search(error)]

@@ -9,7 +9,7 @@ from typing import Any
 from front_end import MERGE_TEXTS, PACK_IS_THERE, PATIENCE, STANDS_STILL, FrontEnd
 
 ROOT = Path(__file__).resolve().parents[2]
-WARNING = "$$node-text-preview"
+WARNING = "subject_diffusion_sentences"
 
 
 def read_json(*parts: str) -> Any:
@@ -26,7 +26,7 @@ def node_of(front_end: FrontEnd, kind: str, expression: str) -> Any:
 
 
 def warning_on(front_end: FrontEnd, kind: str) -> str | None:
-    widget = f"node.widgets.find(({{ name }}) => name === '{WARNING}')?.value ?? null"
+    widget = f"node.widgets.find(({{ name }}) => name === '{WARNING}')?.element.textContent ?? null"
     value: str | None = node_of(front_end, kind, widget)
     return value
 

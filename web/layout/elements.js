@@ -11,10 +11,12 @@ export function element(name, attributes = {}, ...children) {
 
 /**
  * The front end takes Ctrl+Z from everywhere but text fields, before any listener here could
- * stop it; it recognises them by `type`. The editor has an undo of its own, so it says the same.
+ * stop it; it recognises them by `type`, from 1.55 on by `isContentEditable`. The editor has an
+ * undo of its own, so it says the same.
  */
 export function withOwnUndo(made) {
   Object.defineProperty(made, "type", { value: "textarea" });
+  Object.defineProperty(made, "isContentEditable", { value: true });
   return made;
 }
 

@@ -4,7 +4,7 @@ import constants from "./constants.js";
 import { ownBox } from "./own_box.js";
 
 const SUBJECT = "SubjectDiffusionSubject";
-const SUBGRAPH_INPUT = -10; // LiteGraph's id of the node that a subgraph's inputs come from
+const SUBGRAPH_INPUT = "-10"; // LiteGraph's id of the node that a subgraph's inputs come from
 const BYPASSED = 4;
 const MUTED = 2;
 const LONGEST_CHAIN = constants.longest_chain;
@@ -96,10 +96,13 @@ function sourceOfSlot(node, slot, steps) {
   return id == null ? null : startOf(node.graph.getLink(id), node.graph, steps);
 }
 
+/** The id is a number, or (front ends from 1.47 on) a text. */
+const isSubgraphInput = (id) => String(id) === SUBGRAPH_INPUT;
+
 function startOf(link, graph, steps) {
   if (!link || steps > LONGEST_CHAIN) return null;
   const { origin_id: id, origin_slot: slot } = link;
-  if (id === SUBGRAPH_INPUT) return outside(graph, slot, steps + 1);
+  if (isSubgraphInput(id)) return outside(graph, slot, steps + 1);
   return behind(graph.getNodeById(id), slot, steps + 1);
 }
 
@@ -125,7 +128,7 @@ function behind(node, slot, steps) {
   if (node.mode === BYPASSED) return throughBypass(node, slot, steps);
   if (node.subgraph) {
     const link = node.subgraph.outputNode?.slots?.[slot]?.getLinks?.()[0];
-    if (link?.origin_id === SUBGRAPH_INPUT) return sourceOfSlot(node, link.origin_slot, steps);
+    if (isSubgraphInput(link?.origin_id)) return sourceOfSlot(node, link.origin_slot, steps);
     return startOf(link, node.subgraph, steps);
   }
   if (node.isVirtualNode && nameOf(node) !== "PrimitiveNode") {
