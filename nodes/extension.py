@@ -17,6 +17,7 @@ from .adapters.save_subjects_node import SubjectDiffusionSaveSubjects
 from .adapters.subject_files import SUBJECT_FILES
 from .attention_maps.attention_maps_node import SubjectDiffusionAttentionMaps
 from .attention_maps.record_attention_node import SubjectDiffusionRecordAttention
+from .checked_inputs import with_checked_inputs
 from .dreamtuner.dreamtuner_guider_node import SubjectDiffusionDreamTunerGuider
 from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectAttention
 from .segmentation.segment_loader_node import (
@@ -39,7 +40,7 @@ class SubjectDiffusionExtension(ComfyExtension):
         SEGMENTERS.register()
         SUBJECT_FILES.register(folder_paths.get_output_directory())  # where Save Subjects puts them
         register_layout_route()
-        return [
+        nodes: list[type[io.ComfyNode]] = [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,
             SubjectDiffusionSubject,
@@ -60,3 +61,4 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionSelfSubjectAttention,
             SubjectDiffusionDreamTunerGuider,
         ]
+        return [with_checked_inputs(node) for node in nodes]

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
+from ..host.layout_size import with_layout_size
 from ..host.node_warnings import show_warnings
 from ..host.schedule import HookBinder, limit_to_range
 from ..host.search_words import search_words
@@ -138,7 +139,9 @@ class SubjectDiffusionEncode(io.ComfyNode):
         ]
         if applied.hook is not None:
             joined = list(map(HookBinder(applied.hook).bind, joined))
-        return io.NodeOutput(*joined)
+        sizes = [subject.layout_size for subject in subjects if subject.layout_size is not None]
+        size = sizes[-1] if sizes else None
+        return io.NodeOutput(*(with_layout_size(one, size) for one in joined))
 
 
 def _encode_periods(

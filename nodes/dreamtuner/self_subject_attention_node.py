@@ -27,6 +27,8 @@ NOISES = get_args(Noise)
 class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
     """MODEL and conditionings -> the same, in whose self-attention the subjects' pictures are."""
 
+    READS_ITSELF = frozenset({"omega_ref"})  # has a sentence of its own
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -13,6 +13,7 @@ import torch
 
 from ...subject_diffusion_core.errors import require_finite_tensor
 from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Hook, Model, Options, Sampling
+from .layout_size import warn_of_other_proportions
 from .sampling_run import BranchCall, BranchCond, BranchValue, SamplingRun
 from .schedule import HookBinder, sigma_bounds
 
@@ -72,6 +73,7 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
     ) -> torch.Tensor:
         require_finite_tensor("latent_image", latent_image, "the nodes that made the latent")
         guider: Guider = executor.class_obj
+        warn_of_other_proportions(guider.conds, noise.shape[-2], noise.shape[-1])
         sampling = guider.model_patcher.get_model_object("model_sampling")
         run = settings.new_run((noise.shape[-2], noise.shape[-1]), sampling)
         binder = None if settings.hook is None else HookBinder.for_run(settings.hook)
