@@ -1,4 +1,4 @@
-"""What a subject, a layout, a file of encoded subjects, an adapter file and a list of them may hold.
+"""What a subject, a layout, an encoded-subject file, an adapter file and a saved list may hold.
 
 Nodes, layouts and files go by these limits, before anything is allocated or opened whole.
 """

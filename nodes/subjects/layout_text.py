@@ -157,8 +157,8 @@ def _refuse_other_keys(owner: str, entry: Mapping[str, object], known: tuple[str
     others = [key for key in entry if key not in known]
     if others:
         raise ValueError(
-            f"{owner}: expected only {', '.join(known)}, got {printed(others[0])}. Correct its name or "
-            "remove it."
+            f"{owner}: expected only {', '.join(known)}, got {printed(others[0])}. Correct its "
+            "name or remove it."
         )
 
 

@@ -68,7 +68,7 @@ def test_alpha_is_a_mask() -> None:
     image[..., 3] = 1
     assert subject.make_subject(image, None, "dog", None, 1.0, "Subject 1").masks is None
     image[..., 3] = 0
-    with pytest.raises(ValueError, match="Subject 1's mask: .* got a mask that is empty"):
+    with pytest.raises(ValueError, match=r"Subject 1's mask: .* got a mask that is empty"):
         subject.make_subject(image, None, "dog", None, 1.0, "Subject 1")
 
 
