@@ -50,7 +50,7 @@ def _read(node: type[io.ComfyNode], schema: io.Schema, given: dict[str, Any]) ->
     for name in given:
         if str(entries[name].io_type) == "SUBJECTS":
             given[name] = checked_chain(given[name], name)
-    by_itself = getattr(node, "READS_ITSELF", frozenset())
+    by_itself: frozenset[str] = getattr(node, "READS_ITSELF", frozenset())
     name_by_inputs = getattr(node, "input_owner", None)
     owner = schema.display_name if name_by_inputs is None else name_by_inputs(given)
     return {

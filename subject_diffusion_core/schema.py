@@ -27,9 +27,11 @@ class NumberRange:
     def holds(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             return False
-        if not self.low <= value <= self.high:  # as it is: it may be too large for a float
+        try:
+            number = float(value)
+        except OverflowError:
             return False
-        return not self.is_whole or float(value).is_integer()
+        return self.low <= number <= self.high and (not self.is_whole or number.is_integer())
 
     def require(self, argument: str, value: object, action: str) -> None:
         """One sentence about `argument` unless the range holds the value; `action` says what to

@@ -160,8 +160,9 @@ def checked_chain(subjects: object, argument: str) -> Subjects:
     """A list of subjects that another node handed over, None for an empty one."""
     if subjects is None:
         return ()
-    is_list = isinstance(subjects, list | tuple)
-    if not is_list or not all(isinstance(one, Subject) for one in subjects):
+    if not isinstance(subjects, list | tuple) or not all(
+        isinstance(one, Subject) for one in subjects
+    ):
         raise ValueError(
             f"{argument}: expected subjects of Subject, Layout or Load Subjects nodes, got "
             f"{printed(subjects)}. Connect one of these."
