@@ -27,6 +27,7 @@ from .segmentation.segment_loader_node import (
 from .segmentation.segment_node import SubjectDiffusionSegment
 from .subjects.box_mask_node import SubjectDiffusionBoxMask
 from .subjects.layout_node import SubjectDiffusionLayout
+from .subjects.layout_pictures import register_picture_route
 from .subjects.layout_places import register_layout_route
 from .subjects.subject_node import SubjectDiffusionSubject
 from .tiny.tiny_loader_node import SubjectDiffusionTinyLoader
@@ -40,6 +41,7 @@ class SubjectDiffusionExtension(ComfyExtension):
         SEGMENTERS.register()
         SUBJECT_FILES.register(folder_paths.get_output_directory())  # where Save Subjects puts them
         register_layout_route()
+        register_picture_route()
         nodes: list[type[io.ComfyNode]] = [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,
