@@ -20,6 +20,7 @@ from .attention_maps.record_attention_node import SubjectDiffusionRecordAttentio
 from .checked_inputs import with_checked_inputs
 from .dreamtuner.dreamtuner_guider_node import SubjectDiffusionDreamTunerGuider
 from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectAttention
+from .host.picture_route import register_picture_route
 from .segmentation.segment_loader_node import (
     SEGMENTERS,
     SubjectDiffusionSegmentLoader,
@@ -27,7 +28,6 @@ from .segmentation.segment_loader_node import (
 from .segmentation.segment_node import SubjectDiffusionSegment
 from .subjects.box_mask_node import SubjectDiffusionBoxMask
 from .subjects.layout_node import SubjectDiffusionLayout
-from .subjects.layout_pictures import register_picture_route
 from .subjects.layout_places import register_layout_route
 from .subjects.subject_node import SubjectDiffusionSubject
 from .tiny.tiny_loader_node import SubjectDiffusionTinyLoader

@@ -55,7 +55,8 @@ def _read(path: str) -> _Folder:
 
 
 def _scan(path: str, changed_ns: int) -> _Folder:
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:

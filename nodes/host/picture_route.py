@@ -14,7 +14,7 @@ import torch
 from aiohttp import web
 from PIL import Image
 
-from ..host.prompt_server import prompt_server
+from .prompt_server import prompt_server
 
 ROUTE = "/subject_diffusion/picture"
 KINDS = ("input", "output", "temp")
