@@ -136,3 +136,17 @@ def test_an_animation_is_told_on_the_node(
     eight["many"] = node("RepeatImageBatch", image=["image1", 0], amount=8)
     assert np.array_equal(runner.run(graph), runner.run(eight))
     assert "Subject 1's image: 20 pictures, of which the first 8 are used." in caplog.text
+
+
+def test_a_negative_image_of_nan(runner: GraphRunner) -> None:  # noqa: F811
+    graph = changed("encode", negative_image=["broken", 0])
+    graph["broken"] = node(
+        "ImageBlend",
+        image1=["image1", 0],
+        image2=["image1", 0],
+        blend_factor=NAN,
+        blend_mode="normal",
+    )
+    sentence = r"Encode's negative_image: expected finite numbers, got NaN or infinity\."
+    with pytest.raises(AssertionError, match=sentence):
+        runner.run(graph)

@@ -11,6 +11,7 @@ import torch
 from placing import edges, make_subject
 from subject_diffusion_pack.nodes.subjects.box_lists import assign_boxes
 from subject_diffusion_pack.nodes.subjects.boxes import Box
+from subject_diffusion_pack.nodes.subjects.subject_warnings import canvas_warnings
 
 FIRST, SECOND = (0.25, 0.125, 0.5, 1.0), (0.5, 0.0, 0.75, 0.5)
 PIXELS = [
@@ -125,3 +126,13 @@ def test_what_is_refused(value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
         placed(value)
     assert len(str(error.value)) < 500
+
+
+def test_boxes_of_a_smaller_canvas() -> None:
+    """Only a warning: small boxes may well be meant."""
+    subjects = tuple(replace(make_subject(mask=None), name=f"Subject {i}") for i in (1, 2))
+    assigned = assign_boxes(subjects, PIXELS)  # of 128 x 128 pixels
+    (sentence,) = canvas_warnings(assigned, 512, 768)
+    assert sentence.startswith("boxes: all lie in the upper left 96x128 pixels of the 512x768 pict")
+    assert canvas_warnings(assigned, 128, 128) == []
+    assert canvas_warnings(assign_boxes(subjects, [FIRST, SECOND]), 512, 768) == []

@@ -48,6 +48,24 @@ def test_board_and_drawing_show_the_same_cut_out() -> None:
     assert cut_out(a_red_thing(), 512).size == (40, 20)
 
 
+def test_a_large_reference_is_sampled_before_it_is_converted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The drawing asks for the pixels that it needs, not for whole pictures in floating point."""
+    subject = a_red_thing(60)
+    converted: list[int] = []
+    to_float = torch.Tensor.float
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        converted.append(tensor.numel())
+        return to_float(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "float", count)
+    draw_layout((subject,), 512, 512)
+    report_layout((subject,), 512, 512)
+    assert converted and max(converted) < subject.images.numel() / 12
+
+
 @pytest.mark.parametrize(
     "box",
     [(0.9995, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1e-9), (1 - 1e-9, 1 - 1e-9, 1.0, 1.0)],
