@@ -13,7 +13,12 @@ from ..host.node_warnings import show_warnings
 from ..host.schedule import HookBinder, limit_to_range
 from ..host.search_words import search_words
 from ..subjects.periods import split_into_periods
-from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
+from ..subjects.subject import (
+    Subjects,
+    active_subjects,
+    layout_size_of,
+    require_relative_boxes,
+)
 from ..subjects.subject_warnings import box_warnings, label_warnings
 from .family import AppliedAdapter, Branches, EncodeRequest, LoadedAdapter, require_adapter
 from .image_encoding import encode_pictures, encode_subjects
@@ -139,8 +144,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
         ]
         if applied.hook is not None:
             joined = list(map(HookBinder(applied.hook).bind, joined))
-        sizes = [subject.layout_size for subject in subjects if subject.layout_size is not None]
-        size = sizes[-1] if sizes else None
+        size = layout_size_of(subjects)
         return io.NodeOutput(*(with_layout_size(one, size) for one in joined))
 
 

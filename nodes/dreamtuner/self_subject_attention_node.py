@@ -10,9 +10,15 @@ from ...subject_diffusion_core.errors import require_finite_numbers
 from ..adapters.texts import TextEncoder
 from ..host.block_selection import select_blocks
 from ..host.comfy_types import Clip, Conditioning, Model, SubjectsType
+from ..host.layout_size import with_layout_size
 from ..host.node_warnings import show_warnings
 from ..host.unet_geometry import Location, transformer_block_locations
-from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
+from ..subjects.subject import (
+    Subjects,
+    active_subjects,
+    layout_size_of,
+    require_relative_boxes,
+)
 from ..subjects.subject_warnings import box_warnings
 from .reference_pass import PassSettings
 from .reference_pictures import LABEL, caption_of, preview_warnings, read_references
@@ -117,9 +123,12 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         attach_self_subject_attention(model, settings, start_percent, end_percent)
         less_noisy = BranchReferences(subjects=references, time_bias=-time_bias_positive)
         noisier = BranchReferences(subjects=references, time_bias=time_bias_negative)
-        return io.NodeOutput(
-            model, with_references(positive, less_noisy), with_references(negative, noisier)
+        conditionings = (
+            with_references(positive, less_noisy),
+            with_references(negative, noisier),
         )
+        size = layout_size_of(subjects)
+        return io.NodeOutput(model, *(with_layout_size(one, size) for one in conditionings))
 
 
 def _strength_inputs() -> list[io.Input]:

@@ -196,6 +196,12 @@ def active_subjects(subjects: Subjects) -> Subjects:
     return tuple(subject for subject in subjects if subject.is_active)
 
 
+def layout_size_of(subjects: Sequence[Subject]) -> tuple[int, int] | None:
+    """Width and height of the picture that the subjects were laid out for; None if they were not."""
+    sizes = [subject.layout_size for subject in subjects if subject.layout_size is not None]
+    return sizes[-1] if sizes else None
+
+
 def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:
     """Every subject's box in fractions of the picture, or a sentence about what is missing."""
     boxes = []
