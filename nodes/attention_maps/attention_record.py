@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ...subject_diffusion_core.attention_maps import resize_maps
+from ...subject_diffusion_core.schema import printed
 from ..host.sampling_run import Frame, WatchedSubject
 
 Range = tuple[float, float]
@@ -151,7 +152,7 @@ def parse_ranges(text: str) -> list[Range]:
         if not 0.0 <= bounds[0] < bounds[1] <= 1.0:
             raise ValueError(
                 "ranges: expected start-end pairs from 0 to 1 such as '0-0.5, 0.5-1', got "
-                f"{text!r}. Correct them."
+                f"{printed(text)}. Correct them."
             )
         ranges.append(bounds)
     return ranges

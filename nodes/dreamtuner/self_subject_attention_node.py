@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers
+from ...subject_diffusion_core.errors import require_finite_numbers, shown
 from ..adapters.texts import TextEncoder
 from ..host.block_selection import select_blocks
 from ..host.comfy_types import Clip, Conditioning, Model, SubjectsType
@@ -271,7 +271,7 @@ def _require_settings(
         )
     if noise not in NOISES:
         raise ValueError(
-            f"noise: expected {' or '.join(NOISES)}, got '{noise}'. Choose one of them."
+            f"noise: expected {' or '.join(NOISES)}, got '{shown(noise)}'. Choose one of them."
         )
 
 

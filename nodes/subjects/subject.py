@@ -197,7 +197,7 @@ def active_subjects(subjects: Subjects) -> Subjects:
 
 
 def layout_size_of(subjects: Sequence[Subject]) -> tuple[int, int] | None:
-    """Width and height of the picture that the subjects were laid out for; None if they were not."""
+    """Width and height of the picture that they were laid out for; None if they were not."""
     sizes = [subject.layout_size for subject in subjects if subject.layout_size is not None]
     return sizes[-1] if sizes else None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from ...subject_diffusion_core.errors import shown
 from ...subject_diffusion_core.pictures import is_subject, marks_background
 
 MARKS = ("subject", "background", "guess")
@@ -62,7 +63,7 @@ def _turned_to_subject(
     """The masks with 1 where the subject is."""
     if marks not in MARKS:
         raise ValueError(
-            f"{owner}'s mask_marks: expected {', '.join(MARKS)}, got '{marks}'. Choose one of them."
+            f"{owner}'s mask_marks: expected {', '.join(MARKS)}, got '{shown(marks)}'. Choose one of them."
         )
     is_frame = marks_background(masks[0])
     if marks == "guess":
