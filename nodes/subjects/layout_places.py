@@ -58,8 +58,8 @@ def answer_question(question: Json) -> list[Edges | None]:
         width, height = _sizes(question["width"], question["height"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"places: expected the layout editor's question, got one with {shown(repr(error))}. Reload the "
-            "page, so that its editor is the one of this server."
+            f"places: expected the layout editor's question, got one with {shown(repr(error))}. "
+            "Reload the page, so that its editor is the one of this server."
         ) from None
     most = CONSTANTS.longest_chain
     if mode not in MODES or len(subjects) > most:

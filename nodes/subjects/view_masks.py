@@ -63,7 +63,8 @@ def _turned_to_subject(
     """The masks with 1 where the subject is."""
     if marks not in MARKS:
         raise ValueError(
-            f"{owner}'s mask_marks: expected {', '.join(MARKS)}, got '{shown(marks)}'. Choose one of them."
+            f"{owner}'s mask_marks: expected {', '.join(MARKS)}, got '{shown(marks)}'. Choose "
+            "one of them."
         )
     is_frame = marks_background(masks[0])
     if marks == "guess":
