@@ -10,8 +10,11 @@ import pytest
 import torch
 from placing import edges
 from subject_diffusion_pack.nodes.subjects.boxes import parse_box
+from subject_diffusion_pack.nodes.subjects.layout_constants import CONSTANTS
 from subject_diffusion_pack.nodes.subjects.layout_text import apply_layout, parse_layout
 from subject_diffusion_pack.nodes.subjects.subject import Subjects, make_subject, subject_name
+from subject_diffusion_pack.subject_diffusion_core.pictures import SUBJECT_THRESHOLD
+from subject_diffusion_pack.subject_diffusion_core.schema import NUM_SUBJECTS, STRENGTH
 
 LAYOUT = {"version": 1, "subjects": [{"box": [0.1, 0.2, 0.5, 0.9], "strength": 0.5}, None]}
 
@@ -115,3 +118,9 @@ def test_bad_text_gets_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
         layout(subjects("", ""), text)
     assert len(str(error.value)) < 500
+
+
+def test_the_editor_and_the_schema_have_the_same_limits() -> None:
+    assert CONSTANTS.mask_threshold == SUBJECT_THRESHOLD
+    assert CONSTANTS.longest_chain == NUM_SUBJECTS.high
+    assert CONSTANTS.largest_strength <= STRENGTH.high
