@@ -80,12 +80,22 @@ def printed(value: object) -> str:
         return "a number of more than 30 digits"
     if isinstance(value, int | float) or value is None:
         return str(value)
+    if not _is_plain(value) or not all(map(_is_plain, _items(value))):
+        return type(value).__name__
     try:
-        return (
-            shown(repr(value)) if isinstance(value, list | tuple | dict) else type(value).__name__
-        )
+        return shown(repr(value))
     except (RecursionError, ValueError):  # nested too deeply, or with a number of too many digits
         return type(value).__name__
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, int | float | str | list | tuple | dict)
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def require_text(argument: str, text: str, longest: int = LONGEST_TEXT) -> None:

@@ -67,7 +67,7 @@ def _place(prefix: str) -> tuple[str, str, int, str]:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             below, folder_paths.get_output_directory()
         )
-        is_inside = os.path.normpath(subfolder).split(os.sep)[0] == FOLDER
+        is_inside = os.path.normpath(subfolder).split(os.sep)[0] == FOLDER and "\0" not in prefix
     except Exception:  # ComfyUI raises no narrower one where the folder is outside of output
         is_inside = False
     if not is_inside:
