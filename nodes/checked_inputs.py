@@ -55,7 +55,7 @@ def _read(node: type[io.ComfyNode], schema: io.Schema, given: dict[str, Any]) ->
     owner = schema.display_name if name_by_inputs is None else name_by_inputs(given)
     return {
         name: value
-        if name in by_itself or value is None
+        if name in by_itself or (value is None and entries[name].optional)
         else _checked(entries[name], f"{owner}'s {name}", value)
         for name, value in given.items()
     }
@@ -64,6 +64,11 @@ def _read(node: type[io.ComfyNode], schema: io.Schema, given: dict[str, Any]) ->
 def _checked(entry: Any, argument: str, value: Any) -> Any:
     """The value of an input, refused in one sentence or in the form that nodes work with."""
     kind = str(entry.io_type)
+    if value is None:
+        raise ValueError(
+            f"{argument}: expected {kind}, got nothing. Connect a node that gives it; a checkpoint, "
+            "for example, may have none."
+        )
     if kind in ("INT", "FLOAT"):
         low, high = getattr(entry, "min", None), getattr(entry, "max", None)
         NumberRange(

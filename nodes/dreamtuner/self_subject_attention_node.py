@@ -33,7 +33,7 @@ NOISES = get_args(Noise)
 class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
     """MODEL and conditionings -> the same, in whose self-attention the subjects' pictures are."""
 
-    READS_ITSELF = frozenset({"omega_ref"})  # has a sentence of its own
+    READS_ITSELF = frozenset({"omega_ref", "vae"})  # have sentences of their own
 
     @classmethod
     def define_schema(cls) -> io.Schema:

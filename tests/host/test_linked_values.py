@@ -110,8 +110,9 @@ def test_what_is_no_picture(host: Host, comfy_nodes: Any, kind: str) -> None:
     with pytest.raises(ValueError, match=r"Subject 1's image: expected pictures.* Connect an"):
         subject.execute(values[kind], "dog", "0,0,1,1", 1.0)
     maps = comfy_nodes.NODE_CLASS_MAPPINGS["SubjectDiffusionAttentionMaps"]
+    handle = host.attention_record.AttentionHandle()
     with pytest.raises(ValueError, match=r"Attention Maps's image: expected pictures"):
-        maps.execute(None, values[kind], "average", 0.5, 0.7)
+        maps.execute(handle, values[kind], "average", 0.5, 0.7)
 
 
 def test_a_layout_of_other_proportions_is_told_when_sampling_starts(
@@ -150,3 +151,12 @@ def test_a_negative_image_of_nan(runner: GraphRunner) -> None:  # noqa: F811
     sentence = r"Encode's negative_image: expected finite numbers, got NaN or infinity\."
     with pytest.raises(AssertionError, match=sentence):
         runner.run(graph)
+
+
+def test_nothing_where_something_is_needed(comfy_nodes: Any) -> None:
+    """null through the API, or a checkpoint without a text encoder."""
+    record = comfy_nodes.NODE_CLASS_MAPPINGS["SubjectDiffusionRecordAttention"]
+    with pytest.raises(
+        ValueError, match=r"Record Attention's model: expected MODEL, got nothing\."
+    ):
+        record.execute(None, "0-1")
