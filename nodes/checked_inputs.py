@@ -66,8 +66,8 @@ def _checked(entry: Any, argument: str, value: Any) -> Any:
     kind = str(entry.io_type)
     if value is None:
         raise ValueError(
-            f"{argument}: expected {kind}, got nothing. Connect a node that gives it; a checkpoint, "
-            "for example, may have none."
+            f"{argument}: expected {kind}, got nothing. Connect a node that gives it; a "
+            "checkpoint, for example, may have none."
         )
     if kind in ("INT", "FLOAT"):
         low, high = getattr(entry, "min", None), getattr(entry, "max", None)
