@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .console import DevError
+from .console import DevError, cut
 from .patience import PATIENCE_SECONDS
 from .websocket import WebSocket, WebSocketError
 
@@ -66,7 +66,7 @@ def execution_sentence(data: dict[str, Any]) -> str:
 
 
 def _sentence(text: str) -> str:
-    return " ".join(str(text).split())
+    return cut(" ".join(str(text).split()))
 
 
 class ComfyClient:

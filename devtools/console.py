@@ -27,6 +27,21 @@ class Progress:
         print(f"[{self.elapsed:7.1f} s] {message}", file=self._stream, flush=True)
 
 
+def short(value: object, limit: int = 200) -> str:
+    """How a message repeats what somebody wrote: cut to a readable length.
+
+    >>> short("a dog"), short("x" * 1000, limit=5)
+    ("'a dog'", "'xxxx...")
+    """
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def cut(text: str, limit: int = 500) -> str:
+    """A text from elsewhere, cut to a readable length."""
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 def last_lines(text: str, count: int) -> str:
     """The last `count` non-empty lines of `text`, indented for printing below a message."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .console import DevError
+from .console import DevError, cut, short
 
 SUBJECT_KEYS = ("image", "label", "box", "mask", "strength")
 JOB_KEYS = ("prompt", "subjects", "seed", "steps", "out")
 MAX_SEED = 2**64 - 1
+LARGEST_STRENGTH, LONGEST_LABEL = 2.0, 1000  # as the nodes' schema has it
 SUBJECT_HELP = "Write image=FILE,label=WORD,box=x1,y1,x2,y2[,mask=FILE][,strength=1.0]"
 
 
@@ -35,9 +36,9 @@ class SubjectSpec:
 
     def __post_init__(self) -> None:
         for name, path in (("image", self.image), ("mask", self.mask)):
-            if path is not None and not path.is_file():
+            if path is not None and not _is_file(path):
                 raise DevError(
-                    f"{name}: expected a picture file, got {path}, which does not exist."
+                    f"{name}: expected a picture file, got {cut(str(path))}, which does not exist."
                 )
         if not self.label.strip():
             raise DevError(
@@ -50,9 +51,15 @@ class SubjectSpec:
                 f"got {x1:g},{y1:g},{x2:g},{y2:g}. "
                 "Give the left, top, right and bottom edge as fractions of the image."
             )
-        if not (math.isfinite(self.strength) and self.strength >= 0):
+        if not 0.0 <= self.strength <= LARGEST_STRENGTH:
             raise DevError(
-                f"strength: expected a number from 0 up, got {self.strength}. 1 is the default."
+                f"strength: expected a number from 0 to {LARGEST_STRENGTH:g}, got {self.strength}. "
+                "1 is the default."
+            )
+        if len(self.label) > LONGEST_LABEL:
+            raise DevError(
+                f"label: expected at most {LONGEST_LABEL} characters, got {len(self.label)}. Name "
+                "what the picture shows in a word or two."
             )
 
 
@@ -75,9 +82,10 @@ class GenerationSettings:
                 f"size: expected multiples of 8 from 64 up, got {self.width}x{self.height}. "
                 "Try 128x128."
             )
-        if self.uses_adapter_file and not Path(str(self.adapter)).is_file():
+        if self.uses_adapter_file and not _is_file(Path(str(self.adapter))):
+            got = cut(str(self.adapter))
             raise DevError(
-                f"adapter: expected a .safetensors file or the word none, got {self.adapter}, "
+                f"adapter: expected a .safetensors file or the word none, got {got}, "
                 "which does not exist."
             )
 
@@ -121,7 +129,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Width and height out of "WxH"."""
     found = re.fullmatch(r"(\d+)x(\d+)", text.strip().lower())
     if found is None:
-        raise DevError(f"--size: expected WIDTHxHEIGHT such as 128x128, got {text!r}.")
+        raise DevError(f"--size: expected WIDTHxHEIGHT such as 128x128, got {short(text)}.")
     return int(found.group(1)), int(found.group(2))
 
 
@@ -130,10 +138,10 @@ def parse_box(value: Any) -> tuple[float, float, float, float]:
     parts = value.split(",") if isinstance(value, str) else value
     try:
         numbers = tuple(float(part) for part in parts)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
-        raise DevError(f"box: expected four numbers x1,y1,x2,y2, got {value!r}.")
+        raise DevError(f"box: expected four numbers x1,y1,x2,y2, got {short(value)}.")
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
@@ -145,7 +153,7 @@ def parse_subject(text: str) -> SubjectSpec:
     pieces = re.split(rf"(?:^|,)\s*({'|'.join(SUBJECT_KEYS)})\s*=", text)
     if pieces[0].strip():
         raise DevError(
-            f"--subject: expected it to begin with image=, got {pieces[0]!r}. {SUBJECT_HELP}."
+            f"--subject: expected it to begin with image=, got {short(pieces[0])}. {SUBJECT_HELP}."
         )
     names, values = pieces[1::2], pieces[2::2]
     repeated = {name for name in names if names.count(name) > 1}
@@ -162,7 +170,9 @@ def parse_subject(text: str) -> SubjectSpec:
 def subject_from_mapping(values: Any) -> SubjectSpec:
     """A subject out of the names and values that the command line or a JSON line gave."""
     if not isinstance(values, dict):
-        raise DevError(f"subjects: expected objects with image, label and box, got {values!r}.")
+        raise DevError(
+            f"subjects: expected objects with image, label and box, got {short(values)}."
+        )
     _refuse_unknown(values, SUBJECT_KEYS)
     missing = [name for name in ("image", "label", "box") if name not in values]
     if missing:
@@ -171,8 +181,8 @@ def subject_from_mapping(values: Any) -> SubjectSpec:
         )
     try:
         strength = float(values.get("strength", 1.0))
-    except (TypeError, ValueError):
-        raise DevError(f"strength: expected a number, got {values['strength']!r}.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DevError(f"strength: expected a number, got {short(values['strength'])}.") from None
     mask = values.get("mask")
     return SubjectSpec(
         image=Path(str(values["image"])),
@@ -187,7 +197,7 @@ def job_from_line(line: str, number: int, out_folder: Path, settings: Generation
     """One job out of line `number` of a `--jobs` file."""
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DevError(
             f"expected one JSON object in a line, got {line.strip()[:60]!r} ({error})."
         ) from None
@@ -198,7 +208,7 @@ def job_from_line(line: str, number: int, out_folder: Path, settings: Generation
     steps = _integer(values.get("steps", settings.steps), "steps")
     subjects = values.get("subjects", [])
     if not isinstance(subjects, list):
-        raise DevError(f"subjects: expected a list, got {subjects!r}.")
+        raise DevError(f"subjects: expected a list, got {short(subjects)}.")
     return Job(
         prompt=str(values.get("prompt", "")),
         subjects=tuple(map(subject_from_mapping, subjects)),
@@ -242,13 +252,23 @@ def jobs_of_command(
     ]
 
 
+def _is_file(path: Path) -> bool:
+    """Also for what can be no path at all, such as one that is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _refuse_unknown(values: dict[str, Any], known: Sequence[str]) -> None:
     unknown = [name for name in values if name not in known]
     if unknown:
-        raise DevError(f"expected only the names {', '.join(known)}, got {', '.join(unknown)}.")
+        raise DevError(
+            f"expected only the names {', '.join(known)}, got {cut(', '.join(unknown))}."
+        )
 
 
 def _integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise DevError(f"{name}: expected a whole number, got {value!r}.")
+        raise DevError(f"{name}: expected a whole number, got {short(value)}.")
     return value

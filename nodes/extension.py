@@ -17,8 +17,10 @@ from .adapters.save_subjects_node import SubjectDiffusionSaveSubjects
 from .adapters.subject_files import SUBJECT_FILES
 from .attention_maps.attention_maps_node import SubjectDiffusionAttentionMaps
 from .attention_maps.record_attention_node import SubjectDiffusionRecordAttention
+from .checked_inputs import with_checked_inputs
 from .dreamtuner.dreamtuner_guider_node import SubjectDiffusionDreamTunerGuider
 from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectAttention
+from .host.picture_route import register_picture_route
 from .segmentation.segment_loader_node import (
     SEGMENTERS,
     SubjectDiffusionSegmentLoader,
@@ -39,7 +41,8 @@ class SubjectDiffusionExtension(ComfyExtension):
         SEGMENTERS.register()
         SUBJECT_FILES.register(folder_paths.get_output_directory())  # where Save Subjects puts them
         register_layout_route()
-        return [
+        register_picture_route()
+        nodes: list[type[io.ComfyNode]] = [
             SubjectDiffusionTinyLoader,
             SubjectDiffusionAdapterLoader,
             SubjectDiffusionSubject,
@@ -60,3 +63,4 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionSelfSubjectAttention,
             SubjectDiffusionDreamTunerGuider,
         ]
+        return [with_checked_inputs(node) for node in nodes]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
+from .schema import printed
+
 MaskKind = Literal["box", "segmentation"]
 MASK_KINDS = ("box", "segmentation")
 Options = TypeVar("Options", bound="AdapterOptions")
@@ -70,9 +72,8 @@ class AdapterOptions:
 
     def _require(self, name: str, fine: bool, expected: str) -> None:
         if not fine:
-            raise ValueError(
-                f"{name}: expected {expected}, got {getattr(self, name)!r}. {self._advice(name)}"
-            )
+            got = printed(getattr(self, name))
+            raise ValueError(f"{name}: expected {expected}, got {got}. {self._advice(name)}")
 
     def _require_choice(self, name: str, choices: tuple[Any, ...]) -> None:
         fine = getattr(self, name) in choices

@@ -19,7 +19,7 @@ from .files.adapter_config import (
     method_in_json,
 )
 from .files.header import FileHeader, read_header
-from .files.int8_weights import dequantize, quantize
+from .files.int8_weights import dequantize, plain_infos, quantize
 from .files.reference_import import import_reference
 from .files.safetensors_file import read_tensors, require_finite, write_safetensors
 
@@ -50,6 +50,7 @@ def load(path: str | os.PathLike[str] | FileHeader) -> Adapter:
     """
     header = path if isinstance(path, FileHeader) else read_header(path)
     config = _read_config(header)
+    require_contract(config, plain_infos(header.tensors), str(header.path))  # nothing read yet
     return _make_adapter(config, read_tensors(header), str(header.path))
 
 

@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from .errors import ShapeError, require_shape
-
-SUBJECT_THRESHOLD = 0.5
+from .pictures import SUBJECT_THRESHOLD, is_subject
 
 
 def prepare_reference(
@@ -60,7 +59,7 @@ def pad_to_white_square(picture: torch.Tensor) -> torch.Tensor:
 
 def _subject_bounds(mask: torch.Tensor) -> tuple[int, int, int, int]:
     """First and (exclusive) last row and column of the subject: top, bottom, left, right."""
-    inside = mask >= SUBJECT_THRESHOLD
+    inside = is_subject(mask)
     rows, columns = inside.any(dim=1).nonzero(), inside.any(dim=0).nonzero()
     if len(rows) == 0:
         highest = float(mask.max()) if mask.numel() else 0.0

@@ -16,7 +16,11 @@ const FIRST_SIZE = [360, 640];
 const LOOK_EVERY = 250; // ms: what other nodes say may change without a word
 const SETTLE = 400; // ms without a key until the front end's undo takes note
 
-const pictures = new Pictures((file) => api.apiURL(`/view?${new URLSearchParams(file)}`));
+// only a PNG may have alpha; the others, as the server reads them
+const pictures = new Pictures((file) => {
+  const route = /\.(jpe?g|webp|tiff?)$/i.test(file.filename) ? "subject_diffusion/picture" : "view";
+  return api.apiURL(`/${route}?${new URLSearchParams(file)}`);
+});
 const editors = new Set();
 let isRewired = false;
 

@@ -9,11 +9,17 @@ from comfy_api.latest import io
 
 from ..host.advanced_inputs import advanced
 from ..host.comfy_types import AdapterType, Clip, ClipVision, Conditioning, SubjectsType
+from ..host.layout_size import layout_size_values
 from ..host.node_warnings import show_warnings
 from ..host.schedule import HookBinder, clip_range
 from ..host.search_words import search_words
 from ..subjects.periods import split_into_periods
-from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
+from ..subjects.subject import (
+    Subjects,
+    active_subjects,
+    layout_size_of,
+    require_relative_boxes,
+)
 from ..subjects.subject_warnings import box_warnings, label_warnings
 from .family import (
     AppliedAdapter,
@@ -147,7 +153,10 @@ class SubjectDiffusionEncode(io.ComfyNode):
         if applied.hook is not None:
             binder = HookBinder(applied.hook)
             joined = [_with_hook(conditioning, binder) for conditioning in joined]
-        return io.NodeOutput(*joined)
+        size = layout_size_values(layout_size_of(subjects))
+        return io.NodeOutput(
+            *([[text, {**values, **size}] for text, values in one] for one in joined)
+        )
 
 
 def _encode_periods(

@@ -13,6 +13,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
+from ...subject_diffusion_core.schema import printed
 from ..host.comfy_types import Guider, Latent, Noise, Sampler, Sampling
 
 NUM_TIMESTEPS = 1000
@@ -172,6 +173,7 @@ def parse_alphas(text: str) -> list[float]:
         alphas = []
     if not alphas or not all(math.isfinite(alpha) and 0 <= alpha <= 1 for alpha in alphas):
         raise ValueError(
-            f"alphas: expected numbers from 0 to 1 such as '0, 0.5, 1', got {text!r}. Correct them."
+            f"alphas: expected numbers from 0 to 1 such as '0, 0.5, 1', got {printed(text)}. "
+            "Correct them."
         )
     return alphas

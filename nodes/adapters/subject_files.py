@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from ...subject_diffusion_core.errors import CheckpointError
 from ...subject_diffusion_core.files import subject_file
 from ..host.model_folders import ModelFolder, files_now
 from ..subjects.boxes import CORNER_KEYS, PIXEL_KEYS, Box, parse_box
-from ..subjects.subject import Subject, SubjectEmbeds, Subjects, checked_region, subject_name
+from ..subjects.subject import (
+    Subject,
+    SubjectEmbeds,
+    Subjects,
+    checked_label,
+    checked_region,
+    subject_name,
+)
 
 SUBJECT_FILES = ModelFolder(
     name="subject_diffusion_embeds", extensions=(".safetensors",), content="the file"
@@ -19,7 +27,11 @@ def list_files() -> list[str]:
 
 
 def write_subjects(path: str, subjects: Subjects) -> None:
-    """Save encoded subjects; all must come from the same encoder."""
+    """Save encoded subjects under a name that no file has yet; all must come from one encoder.
+
+    Raises:
+        FileExistsError: another program has taken the name.
+    """
     if not subjects:
         raise ValueError("subjects: expected at least one, got none. Connect a Subject node.")
     sources = set()
@@ -36,22 +48,26 @@ def write_subjects(path: str, subjects: Subjects) -> None:
             "Save them in separate files."
         )
     ((encoder_hash, reference_size),) = sources
-    saved = tuple(_to_saved(subject) for subject in subjects)
-    subject_file.save(
-        path,
-        subject_file.SubjectFile(
-            encoder_hash=encoder_hash, reference_size=reference_size, subjects=saved
-        ),
+    file = subject_file.SubjectFile(
+        encoder_hash=encoder_hash,
+        reference_size=reference_size,
+        subjects=tuple(_to_saved(subject) for subject in subjects),
     )
+    subject_file.save(path, file, exclusive=True)
 
 
 def read_subjects(path: str, first_index: int) -> Subjects:
     """Subjects of a file, named from `first_index` on."""
     file = subject_file.load(path)
-    return tuple(
-        _from_saved(saved, file, subject_name(first_index + index))
-        for index, saved in enumerate(file.subjects)
-    )
+    try:
+        return tuple(
+            _from_saved(saved, file, subject_name(first_index + index))
+            for index, saved in enumerate(file.subjects)
+        )
+    except CheckpointError:
+        raise
+    except ValueError as error:  # of a box, a region or a picture
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _to_saved(subject: Subject) -> subject_file.SavedSubject:
@@ -87,7 +103,7 @@ def _from_saved(
         name=name,
         images=pixels[None, ..., :3],
         masks=None if is_whole else mask[None],
-        label=saved.label,
+        label=checked_label(saved.label, name),
         box=parse_box(saved.box, name),
         strength=saved.strength,
         start_percent=saved.start_percent,

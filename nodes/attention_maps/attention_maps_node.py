@@ -10,7 +10,9 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.attention_maps import map_box_iou, normalize_maps, resize_maps
+from ...subject_diffusion_core.schema import printed
 from ..host.comfy_types import AttentionType
+from ..host.prompt_graph import fingerprints_before
 from ..host.sampling_run import WatchedSubject
 from .attention_record import AttentionHandle, AttentionRecord, Range
 from .heat_overlay import draw_heat
@@ -96,6 +98,7 @@ class SubjectDiffusionAttentionMaps(io.ComfyNode):
                     display_name="report", tooltip="One line for each map: what it is, and its IoU."
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -107,7 +110,19 @@ class SubjectDiffusionAttentionMaps(io.ComfyNode):
         threshold: float,
         opacity: float,
     ) -> io.NodeOutput:
-        record = attention.record
+        if tokens not in TOKENS:
+            raise ValueError(
+                f"tokens: expected {', '.join(TOKENS)}, got {printed(tokens)}. Choose one of them."
+            )
+        hidden = getattr(cls, "hidden", None)  # none in a script
+        graph, node_id = getattr(hidden, "prompt", None), getattr(hidden, "unique_id", None)
+        record = attention.record_of(fingerprints_before(graph, node_id, "image"))
+        if record is None and attention.record is not None:
+            raise ValueError(
+                "attention: expected the maps of the sampling that made `image`, got those of "
+                "others. Connect the MODEL of Record Attention to the sampler that makes this "
+                "picture; if it is, change its seed, so that it samples again."
+            )
         if record is None:
             raise ValueError(
                 "attention: expected a finished sampling with subjects, got none. Connect the "

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ...subject_diffusion_core.attention_maps import resize_maps
+from ...subject_diffusion_core.schema import printed
 from ..host.sampling_run import Frame, WatchedSubject
 
 Range = tuple[float, float]
+MOST_RUNS = 8  # whose maps are kept
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,18 +36,37 @@ class AttentionRecord:
 
 
 class AttentionHandle:
-    """Where Attention Maps finds the latest run of the MODEL that Record Attention gave out."""
+    """Where Attention Maps finds the runs of the MODEL that Record Attention gave out: the latest
+    one, and some before it, as ComfyUI may take a picture of theirs out of its cache."""
 
     def __init__(self) -> None:
         self._record: AttentionRecord | None = None
+        self._earlier: dict[str, AttentionRecord] = {}
 
-    def keep(self, record: AttentionRecord | None) -> None:
+    def begin(self, run: str | None) -> None:
+        """A run begins; `run` is the fingerprint of the node that samples, None if unknown."""
+        self._record = None
+        self._earlier.pop(run or "", None)
+
+    def keep(self, record: AttentionRecord | None, run: str | None = None) -> None:
+        """The run is over."""
         self._record = record
+        if record is not None and run is not None:
+            self._earlier[run] = record
+            for oldest in list(self._earlier)[:-MOST_RUNS]:
+                del self._earlier[oldest]
 
     @property
     def record(self) -> AttentionRecord | None:
-        """None before the first run, during a run and after a cancelled one."""
+        """Of the latest run: None before the first one, during a run and after a cancelled one."""
         return self._record
+
+    def record_of(self, runs: Collection[str]) -> AttentionRecord | None:
+        """Of the latest of these runs; of the latest at all where it is not known which made a
+        picture."""
+        if not runs or not self._earlier:
+            return self._record
+        return next((self._earlier[run] for run in reversed(self._earlier) if run in runs), None)
 
 
 @dataclass(eq=False)
@@ -131,7 +152,7 @@ def parse_ranges(text: str) -> list[Range]:
         if not 0.0 <= bounds[0] < bounds[1] <= 1.0:
             raise ValueError(
                 "ranges: expected start-end pairs from 0 to 1 such as '0-0.5, 0.5-1', got "
-                f"{text!r}. Correct them."
+                f"{printed(text)}. Correct them."
             )
         ranges.append(bounds)
     return ranges

@@ -15,6 +15,7 @@ from ...subject_diffusion_core.attention_maps import token_column_probabilities
 from ..adapters.family import ATTACHMENT_KEY, require_adapter
 from ..host.attention_terms import AttentionCall, attach_attention_term
 from ..host.comfy_types import AttentionType, Control, Executor, Guider, Model, Options
+from ..host.prompt_graph import fingerprint_of_running_node
 from ..host.run_attachment import BranchCall
 from ..host.sampling_run import WatchedText
 from ..host.unet_geometry import latent_size_of_block
@@ -128,7 +129,8 @@ def make_sampler_wrapper(
         )
         options = comfy.model_patcher.create_model_options_clone(extra_args["model_options"])
         options.setdefault("transformer_options", {})[RECORD_KEY] = run
-        handle.keep(None)
+        node = fingerprint_of_running_node()
+        handle.begin(node)
         samples = executor(
             guider,
             sigmas,
@@ -138,7 +140,7 @@ def make_sampler_wrapper(
             *args,
             **kwargs,
         )
-        handle.keep(recorder.finish(noise.shape[-2], noise.shape[-1]))
+        handle.keep(recorder.finish(noise.shape[-2], noise.shape[-1]), node)
         return samples
 
     return sampler_sample

@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.dreamtuner import expected_guidance
-from ...subject_diffusion_core.errors import require_finite_numbers
+from ...subject_diffusion_core.errors import require_finite_numbers, shown
 from ..host.comfy_types import Conditioning, Model, Options
 from ..host.node_warnings import show_warnings
 from ..host.plain_guidance import plain_guidance
@@ -229,7 +229,9 @@ class SubjectDiffusionDreamTunerGuider(io.ComfyNode):
             reference_probability=reference_probability,
         )
         if mode not in MODES:
-            raise ValueError(f"mode: expected {' or '.join(MODES)}, got '{mode}'. Choose one.")
+            raise ValueError(
+                f"mode: expected {' or '.join(MODES)}, got '{shown(mode)}'. Choose one."
+            )
         _warn_without_references(model, positive)
         guider = DreamTunerGuider(model)
         guider.set_branches(positive, negative)

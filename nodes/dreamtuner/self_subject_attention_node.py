@@ -6,13 +6,19 @@ from typing import Any, Literal, get_args
 
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers
+from ...subject_diffusion_core.errors import require_finite_numbers, shown
 from ..adapters.texts import TextEncoder
 from ..host.block_selection import select_blocks
 from ..host.comfy_types import Clip, Conditioning, Model, SubjectsType
+from ..host.layout_size import layout_size_values
 from ..host.node_warnings import show_warnings
 from ..host.unet_geometry import Location, transformer_block_locations
-from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
+from ..subjects.subject import (
+    Subjects,
+    active_subjects,
+    layout_size_of,
+    require_relative_boxes,
+)
 from ..subjects.subject_warnings import box_warnings
 from .reference_pass import PassSettings
 from .reference_pictures import LABEL, caption_of, preview_warnings, read_references
@@ -26,6 +32,8 @@ NOISES = get_args(Noise)
 
 class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
     """MODEL and conditionings -> the same, in whose self-attention the subjects' pictures are."""
+
+    READS_ITSELF = frozenset({"omega_ref", "vae"})  # have sentences of their own
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -115,9 +123,13 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         attach_self_subject_attention(model, settings, start_percent, end_percent)
         less_noisy = BranchReferences(subjects=references, time_bias=-time_bias_positive)
         noisier = BranchReferences(subjects=references, time_bias=time_bias_negative)
-        return io.NodeOutput(
-            model, with_references(positive, less_noisy), with_references(negative, noisier)
+        conditionings = (
+            with_references(positive, less_noisy),
+            with_references(negative, noisier),
         )
+        size = layout_size_values(layout_size_of(subjects))
+        sized = [[[text, {**values, **size}] for text, values in one] for one in conditionings]
+        return io.NodeOutput(model, *sized)
 
 
 def _strength_inputs() -> list[io.Input]:
@@ -260,7 +272,7 @@ def _require_settings(
         )
     if noise not in NOISES:
         raise ValueError(
-            f"noise: expected {' or '.join(NOISES)}, got '{noise}'. Choose one of them."
+            f"noise: expected {' or '.join(NOISES)}, got '{shown(noise)}'. Choose one of them."
         )
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import folder_paths
+
+from ...subject_diffusion_core.errors import shown
+from .folder_lists import files_below
+
+MOST_NAMES = 10  # that an error repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +72,12 @@ class ModelFolder:
         others = [path for name in self.others for path in folder_paths.get_folder_paths(name)]
         existing = [path for path in others if os.path.isdir(path)]
         folders = ", ".join([*folder_paths.get_folder_paths(self.name), *existing])
-        names = ", ".join(self.file_names() if found is None else found) or "nothing"
+        listed = self.file_names() if found is None else found
+        names = ", ".join(listed[:MOST_NAMES]) or "nothing"
+        if len(listed) > MOST_NAMES:
+            names += f" and {len(listed) - MOST_NAMES} more"
         return (
-            f"expected a file in {folders}, got '{file_name}'. There is {names}; put "
+            f"expected a file in {folders}, got '{shown(file_name)}'. There is {names}; put "
             f"{self.content} there and reload the page."
         )
 
@@ -86,10 +93,4 @@ def _file_names(kind: str) -> list[str]:
 def files_now(kind: str) -> list[str]:
     """What lies in the folders of a kind at this moment, whatever ComfyUI remembers of them."""
     folders, extensions = folder_paths.folder_names_and_paths[kind]
-    found = {
-        str(path.relative_to(top))
-        for top in folders
-        for path in Path(top).rglob("*")
-        if path.suffix in extensions
-    }
-    return sorted(found)
+    return sorted({name for top in folders for name in files_below(top, tuple(extensions))})

@@ -70,7 +70,7 @@ _SAMPLED: weakref.WeakKeyDictionary[BranchValue, _Sampled] = weakref.WeakKeyDict
 
 
 def warn_of_tiles(
-    values: Iterable[BranchValue], latent_image: torch.Tensor, sigmas: object
+    values: Iterable[BranchValue], latent_image: torch.Tensor, sigmas: object = None
 ) -> None:
     """Tiled upscalers and detailers sample one cut-out after the other, in one node, with the same
     conditionings: runs of one size and schedule, from different latents."""

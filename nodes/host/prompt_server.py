@@ -12,6 +12,8 @@ Handler = TypeVar("Handler", bound=Callable[..., object])
 class Routes(Protocol):
     """The addresses that it answers."""
 
+    def get(self, path: str) -> Callable[[Handler], Handler]: ...
+
     def post(self, path: str) -> Callable[[Handler], Handler]: ...
 
 

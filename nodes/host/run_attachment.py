@@ -20,6 +20,7 @@ import torch
 from ...subject_diffusion_core.errors import require_finite_tensor
 from .batch_rows import RowsCond, parts_of_batch, rows_key
 from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Model, Options, Sampling
+from .layout_size import warn_of_other_proportions
 from .node_warnings import show_warnings
 from .parts_of_a_picture import frame_of_part, warn_of_tiles
 from .sampling_run import (
@@ -167,8 +168,7 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
             branch: [_with_sigmas(entry, sampling) for entry in entries]
             for branch, entries in guider.conds.items()
         }
-        said = _said(settings, conds, sampling)
-        _warn(settings.key, conds, said, latent_image, args)
+        _warn(settings.key, conds, said := _said(settings, conds, sampling), latent_image, args)
         silent = _silence(settings, said)
         guider.conds = {
             branch: [_prepare(entry, settings, silent[branch], run, binder) for entry in entries]
@@ -257,8 +257,9 @@ def _warn(
     latent_image: torch.Tensor,
     more: Sequence[Any],
 ) -> None:
-    """What other nodes did to the texts, or do with parts of the picture; `more` are the sampler's
-    arguments after the latent: the sampler, and the sigmas."""
+    """Of what other nodes did to sizes and texts, or do with parts of the picture; `more` begins
+    with sampler and sigmas."""
+    warn_of_other_proportions(conds, latent_image.shape[-2], latent_image.shape[-1])
     acting = [
         (cond.encoded, entry.get("cross_attn"))
         for entries in conds.values()
@@ -267,7 +268,7 @@ def _warn(
     ]
     warn_of_changed_texts(acting)
     values = [saying.value for sayings in said.values() for saying in sayings]
-    warn_of_tiles(values, latent_image, more[1] if len(more) > 1 else None)
+    warn_of_tiles(values, latent_image, *more[1:2])
 
 
 def _silence(settings: RunSettings, said: dict[str, list[Said]]) -> dict[str, BranchCond]:

@@ -34,7 +34,7 @@ def parse_points(text: str) -> tuple[Point, ...]:
         if rows and not isinstance(rows[0], list):
             rows = [rows]
         return tuple(_point([float(number) for number in row]) for row in rows)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError, RecursionError):
         raise ValueError(
             f"points: expected {FORMATS}, got {text[:80]!r}. Correct the points."
         ) from None

@@ -4,29 +4,21 @@
 from __future__ import annotations
 
 import functools
-import pickle
 from pathlib import Path
 from types import ModuleType
 
 import comfy.model_management
-import comfy.utils
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from ...subject_diffusion_core.errors import CheckpointError
+from ...subject_diffusion_core.files.header import is_pickled, read_header
+from ...subject_diffusion_core.files.pickled_file import read_pickled
+from ...subject_diffusion_core.files.safetensors_file import read_tensors
 from ..host.patchers import wrap_in_patcher
 from .sam_geometry import DECODER_HEADS, SamGeometry, StateDict, read_sam_geometry
 
-LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    SafetensorError,
-    RuntimeError,
-    OSError,
-    ValueError,
-    EOFError,
-)
 # Mean and standard deviation of the colours, 0..255, that all published models were trained with.
 PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -145,21 +137,13 @@ def import_segment_anything() -> ModuleType:
 
 
 def _read_weights(path: str) -> StateDict:
-    """Tensors only: a pickle that holds anything else is refused."""
-    name = Path(path).name
+    """Tensors only: a pickle that would run code is refused."""
+    if not is_pickled(path):
+        return read_tensors(read_header(path), "Download it again.")
     try:
-        state: object = comfy.utils.load_torch_file(path, safe_load=True)
-    except LOAD_ERRORS as error:
-        first_line = (str(error).splitlines() or [""])[0][:160]
+        return read_tensors(read_pickled(Path(path)), "Download it again.")
+    except CheckpointError as error:
         raise CheckpointError(
-            f"{name}: expected an intact .safetensors or .pth file that holds tensors only, got "
-            f"one that does not load ({type(error).__name__}: {first_line}). Download it again."
-        ) from None
-    if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
-    ):
-        raise CheckpointError(
-            f"{name}: expected named tensors, got {type(state).__name__}. Choose another file from "
-            "models/sams."
-        )
-    return state
+            f"{path}: expected an intact .safetensors or .pth file that holds tensors only, got a "
+            "pickled one that is damaged or would run code. It was not opened: download it again."
+        ) from error

@@ -13,10 +13,12 @@ from typing import Literal
 
 import torch
 
-from .layout_constants import CONSTANTS
+from ...subject_diffusion_core.pictures import SUBJECT_THRESHOLD, is_subject, read_masks
+from ...subject_diffusion_core.schema import NUM_SUBJECTS, printed, require_text
 
 CORNER_KEYS = ("x1", "y1", "x2", "y2")
 PIXEL_KEYS = ("x", "y", "width", "height")
+NOTHING = ("", "null", "None")  # ComfyUI turns null in a text input into "None"
 FORMATS = (
     'four numbers in 0..1 "x1,y1,x2,y2" (left, top, right, bottom), or pixels as '
     '{"x": .., "y": .., "width": .., "height": ..}'
@@ -71,22 +73,29 @@ def parse_box(value: object, owner: str) -> Box | None:
         value = parse_text(value, f"{owner}'s box")
     if isinstance(value, torch.Tensor):
         if is_mask(value):
-            return box_around(value.reshape(value.shape[-2:]), owner, "box")
-        value = value.tolist()
+            masks = read_masks(f"{owner}'s box", value)
+            if len(masks) != 1:
+                raise ValueError(
+                    f"{owner}'s box: expected one mask, got {len(masks)}. Pick one of them."
+                )
+            return box_around(masks[0], owner, "box")
+        value = numbers_of(value, f"{owner}'s box")
     while isinstance(value, Sequence) and len(value) == 1 and not isinstance(value, str):
         value = value[0]
     if value is None or (isinstance(value, Sequence) and len(value) == 0):
         return None
     box = _box_from_mapping(value) if isinstance(value, Mapping) else _box_from_numbers(value)
     if box is None:
-        raise ValueError(f"{owner}'s box: expected {FORMATS}, got {value!r}. Write one such box.")
+        raise ValueError(
+            f"{owner}'s box: expected {FORMATS}, got {printed(value)}. Write one such box."
+        )
     _check(box, owner)
     return box
 
 
 def mask_edges(mask: torch.Tensor) -> tuple[int, int, int, int] | None:
     """Left, top, right and bottom edge, in pixels, of what counts in a mask (H, W)."""
-    inside = mask > CONSTANTS.mask_threshold
+    inside = is_subject(mask)
     rows, columns = (torch.nonzero(inside.any(dim=axis))[:, 0] for axis in (1, 0))
     if len(rows) == 0:
         return None
@@ -102,7 +111,7 @@ def box_around(mask: torch.Tensor, owner: str, argument: str) -> Box:
     if edges is None:
         raise ValueError(
             f"{owner}'s {argument}: expected 1 where the subject shall stand, got a mask without "
-            f"any value above {CONSTANTS.mask_threshold:g}. Paint the place white; Load Image "
+            f"any value above {SUBJECT_THRESHOLD:g}. Paint the place white; Load Image "
             "gives 1 where the picture is transparent."
         )
     height, width = mask.shape
@@ -115,23 +124,40 @@ def is_mask(value: torch.Tensor) -> bool:
     return value.ndim >= 2 and value.shape[-1] != 4
 
 
+def numbers_of(value: torch.Tensor, argument: str) -> object:
+    """The boxes in a tensor (..., 4), as lists."""
+    if value.numel() > 4 * NUM_SUBJECTS.high:
+        raise ValueError(
+            f"{argument}: expected at most {NUM_SUBJECTS.high:g} boxes, got a tensor of shape "
+            f"{tuple(value.shape)}. Connect boxes or masks."
+        )
+    numbers: object = value.tolist()
+    return numbers
+
+
 def parse_text(text: str, argument: str) -> object:
     """JSON, or numbers with commas or spaces between them; `argument` is what errors call it."""
+    require_text(argument, text)
     text = text.strip()
-    if not text:
+    if text in NOTHING:
         return None
     if text[0] not in "[{(":
         return [part for part in re.split(r"[,;\s]+", text) if part]
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        # ComfyUI turns a dictionary in a text input into Python's way of writing it
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError):
-            return ast.literal_eval(text)
-        raise ValueError(
-            f"{argument}: expected {FORMATS}, got JSON that does not parse ({error.msg} at "
-            f"character {error.pos}). Correct the JSON."
-        ) from None
+        reason = f"{error.msg} at character {error.pos}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError:
+        reason = "a number has too many digits"
+    # ComfyUI turns a dictionary in a text input into Python's way of writing it
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(text)
+    raise ValueError(
+        f"{argument}: expected {FORMATS}, got JSON that does not parse ({reason}). Correct the "
+        "JSON."
+    )
 
 
 def _box_from_mapping(value: Mapping[str, object]) -> Box | None:
@@ -158,7 +184,7 @@ def _numbers(value: object) -> list[float] | None:
         return None
     try:
         return [float(number) for number in value]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -174,11 +200,16 @@ def _check(box: Box, owner: str) -> None:
         )
     outside = min(box.edges) < 0.0 or (box.unit == "relative" and max(box.edges) > 1.0)
     if outside:
+        hint = (
+            " Numbers from 0 to 1000 have to be divided by 1000."
+            if box.unit == "relative" and 2.0 < max(box.edges) <= 1000.0 and min(box.edges) >= 0.0
+            else ""
+        )
         limits = "0..1" if box.unit == "relative" else "the picture"
         raise ValueError(
             f"{owner}'s box: expected numbers inside {limits}, got {_text(box.edges)}. "
             'Four numbers are fractions of the picture; for pixels write {"x": .., "y": .., '
-            '"width": .., "height": ..}.'
+            f'"width": .., "height": ..}}.{hint}'
         )
 
 

@@ -21,7 +21,7 @@ class LayoutConstants:
         smallest_box_area, largest_box_area: shares of the picture outside which a subject hardly
             comes out.
         largest_overlap: intersection over union of two boxes above which they mix.
-        mask_threshold: above it, in 0..1, a mask counts.
+        mask_threshold: from it on, in 0..1, a mask counts.
         longest_chain: as many subjects as the editor reads.
         colours: "#rrggbb" of the first subject, the second, ...; then from the start again.
     """

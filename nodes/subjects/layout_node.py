@@ -15,13 +15,15 @@ from .layout_report import report_layout
 from .layout_text import apply_layout, parse_layout
 from .placement import MODES, place_subjects
 from .subject import Subject, Subjects
-from .subject_warnings import box_warnings
+from .subject_warnings import box_warnings, canvas_warnings
 
 STRETCH_LIMIT = 1.03
 
 
 class SubjectDiffusionLayout(io.ComfyNode):
     """Subjects and a picture size -> subjects with boxes in 0..1, and a drawing of them."""
+
+    READS_ITSELF = frozenset({"layout"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -98,18 +100,24 @@ class SubjectDiffusionLayout(io.ComfyNode):
         mode: str = MODES[0],
         place_seed: int = 0,
         boxes: object = None,
-        layout: str = "",
+        layout: object = "",
     ) -> io.NodeOutput:
-        in_fractions = tuple(
-            replace(subject, box=subject.box.to_relative(width, height, subject.name))
-            if subject.box is not None
-            else subject
-            for subject in apply_layout(assign_boxes(subjects, boxes), parse_layout(layout))
+        assigned = assign_boxes(subjects, boxes)
+        laid_out = tuple(
+            replace(
+                subject,
+                box=None
+                if subject.box is None
+                else subject.box.to_relative(width, height, subject.name),
+                layout_size=(width, height),
+            )
+            for subject in apply_layout(assigned, parse_layout(layout))
         )
         for subject in subjects:
             _warn_about_stretching(subject, width, height)
-        placed = place_subjects(in_fractions, mode, place_seed, width, height)
-        show_warnings(box_warnings(placed))
+        placed = place_subjects(laid_out, mode, place_seed, width, height)
+        canvas = [] if boxes is None else canvas_warnings(assigned, width, height)
+        show_warnings(canvas + box_warnings(placed))
         preview = draw_layout(placed, width, height)
         return io.NodeOutput(placed, preview, ui=report_layout(placed, width, height))
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from aiohttp import web
 
+from ...subject_diffusion_core.errors import shown
+from ...subject_diffusion_core.schema import printed
 from ..host.prompt_server import prompt_server
 from .layout_constants import CONSTANTS
 from .placement import MODES, Edges, OwnPlace, find_places
@@ -56,14 +58,14 @@ def answer_question(question: Json) -> list[Edges | None]:
         width, height = _sizes(question["width"], question["height"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"places: expected the layout editor's question, got one with {error!r}. Reload the "
-            "page, so that its editor is the one of this server."
+            f"places: expected the layout editor's question, got one with {shown(repr(error))}. "
+            "Reload the page, so that its editor is the one of this server."
         ) from None
     most = CONSTANTS.longest_chain
     if mode not in MODES or len(subjects) > most:
         raise ValueError(
             f"places: expected a mode of {', '.join(MODES)} and at most {most} subjects, got "
-            f"{mode!r} and {len(subjects)}. Choose another mode, or connect fewer subjects."
+            f"{printed(mode)} and {len(subjects)}. Choose another mode, or connect fewer subjects."
         )
     return find_places(given, own, mode, seed, width, height)
 

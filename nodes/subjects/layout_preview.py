@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
+from .boxes import Box
 from .layout_constants import CONSTANTS
+from .placement import content_edges
 from .subject import Subject, Subjects
 
 LONG_SIDE = 512
@@ -31,11 +33,8 @@ def _draw_subject(canvas: Image.Image, subject: Subject, colour: tuple[int, int,
     assert subject.box is not None
     if subject.region is not None:
         _tint_region(canvas, subject.region, colour)
-    x1, y1, x2, y2 = subject.box.edges
-    left, top = round(x1 * canvas.width), round(y1 * canvas.height)
-    right, bottom = round(x2 * canvas.width), round(y2 * canvas.height)
-    thumbnail = cut_out(subject)
-    thumbnail.thumbnail((max(1, right - left), max(1, bottom - top)))
+    left, top, right, bottom = _pixels(subject.box, canvas)
+    thumbnail = ImageOps.contain(cut_out(subject, LONG_SIDE), (right - left, bottom - top))
     corner = (
         left + (right - left - thumbnail.width) // 2,
         top + (bottom - top - thumbnail.height) // 2,
@@ -49,6 +48,15 @@ def _draw_subject(canvas: Image.Image, subject: Subject, colour: tuple[int, int,
     text_left, text_top, text_right, text_bottom = draw.textbbox(position, text, font=font)
     draw.rectangle((text_left - 3, text_top - 2, text_right + 3, text_bottom + 2), fill=BACKGROUND)
     draw.text(position, text, fill=colour, font=font)
+
+
+def _pixels(box: Box, canvas: Image.Image) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom edge in pixels of the canvas: at least one pixel, inside."""
+    left = min(round(box.x1 * canvas.width), canvas.width - 1)
+    top = min(round(box.y1 * canvas.height), canvas.height - 1)
+    right = max(round(box.x2 * canvas.width), left + 1)
+    bottom = max(round(box.y2 * canvas.height), top + 1)
+    return left, top, right, bottom
 
 
 def label_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
@@ -65,9 +73,18 @@ def _tint_region(canvas: Image.Image, region: torch.Tensor, colour: tuple[int, i
     canvas.paste(colour, (0, 0, *canvas.size), alpha)
 
 
-def cut_out(subject: Subject) -> Image.Image:
-    """The first view, transparent outside its mask."""
-    image = subject.images[0]
-    alpha = torch.ones(image.shape[:2]) if subject.masks is None else subject.masks[0]
-    rgba = torch.cat((image.float().cpu(), alpha.float().cpu().unsqueeze(-1)), dim=-1)
-    return Image.fromarray((rgba.clamp(0, 1) * 255).round().byte().numpy(), "RGBA")
+def cut_out(subject: Subject, long_side: int) -> Image.Image:
+    """The subject in its first view, cut at its edges and transparent outside its mask, with at
+    most `long_side` pixels a side."""
+    left, top, right, bottom = content_edges(subject)
+    # a quarter of the pixels of a large picture are enough for the small one
+    step = max(1, max(right - left, bottom - top) // (2 * long_side))
+    part = (slice(top, bottom, step), slice(left, right, step))
+    image = subject.images[0][part].float().cpu()
+    alpha = torch.ones(image.shape[:2])
+    if subject.masks is not None:
+        alpha = subject.masks[0][part].float().cpu()
+    rgba = torch.cat((image, alpha.unsqueeze(-1)), dim=-1)
+    picture = Image.fromarray((rgba.clamp(0, 1) * 255).round().byte().numpy(), "RGBA")
+    picture.thumbnail((long_side, long_side))
+    return picture

@@ -6,7 +6,6 @@ import base64
 import io
 
 from .layout_preview import cut_out
-from .placement import content_edges
 from .subject import Subject, Subjects
 
 KEY = "subject_diffusion_layout"
@@ -43,8 +42,7 @@ def _report_subject(subject: Subject) -> dict[str, object]:
 
 def _data_address(subject: Subject) -> str:
     """The first view, cut out, as a PNG in the text of an address."""
-    picture = cut_out(subject).crop(content_edges(subject))
-    picture.thumbnail((LONG_SIDE, LONG_SIDE))
+    picture = cut_out(subject, LONG_SIDE)
     file = io.BytesIO()
     picture.save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
-from .boxes import Box, parse_box
+from ...subject_diffusion_core.errors import shown
+from ...subject_diffusion_core.schema import printed, require_text
+from .boxes import NOTHING, Box, parse_box
 from .layout_constants import CONSTANTS
 from .subject import Subjects, subject_name
 
@@ -33,21 +37,19 @@ class Place:
     end: float = CONSTANTS.default_end
 
 
-def parse_layout(text: str) -> tuple[Place, ...]:
-    """One place per subject, in order; an empty text says nothing about any.
+def parse_layout(text: object) -> tuple[Place, ...]:
+    """One place per subject, in order; an empty text or None says nothing about any.
+
+    Args:
+        text: JSON; also as an object, and in Python's way of writing one, into which ComfyUI turns
+            an object that comes through its API.
 
     >>> parse_layout('{"version": 1, "subjects": [null, {"strength": 0.5}]}')[1].strength
     0.5
     """
-    if not text.strip():
+    document = _document(text)
+    if document is None:
         return ()
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"layout: expected JSON such as {EXAMPLE}, got text that does not parse ({error}). "
-            "Correct it, or clear `layout`."
-        ) from None
     if not isinstance(document, Mapping) or not isinstance(document.get("subjects"), list):
         raise ValueError(
             f"layout: expected JSON such as {EXAMPLE}, got {_short(document)}. Write an object "
@@ -61,6 +63,25 @@ def parse_layout(text: str) -> tuple[Place, ...]:
             f'"version": {VERSION}, or update the pack if the layout comes from a newer one.'
         )
     return tuple(_place(entry, index) for index, entry in enumerate(document["subjects"]))
+
+
+def _document(text: object) -> object:
+    """The object that a layout is, None for none."""
+    if not isinstance(text, str):
+        return text
+    require_text("layout", text)
+    if text.strip() in NOTHING:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = shown(error)
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(text.strip())
+    raise ValueError(
+        f"layout: expected JSON such as {EXAMPLE}, got text that does not parse ({reason}). "
+        "Correct it, or clear `layout`."
+    )
 
 
 def apply_layout(subjects: Subjects, places: tuple[Place, ...]) -> Subjects:
@@ -136,11 +157,14 @@ def _refuse_other_keys(owner: str, entry: Mapping[str, object], known: tuple[str
     others = [key for key in entry if key not in known]
     if others:
         raise ValueError(
-            f"{owner}: expected only {', '.join(known)}, got {others[0]!r}. Correct its name or "
-            "remove it."
+            f"{owner}: expected only {', '.join(known)}, got {printed(others[0])}. Correct its "
+            "name or remove it."
         )
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):  # of a script, or too long a number
+        text = printed(value)
     return text if len(text) <= 60 else text[:57] + "..."

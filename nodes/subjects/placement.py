@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...subject_diffusion_core.schema import printed
 from ...subject_diffusion_core.tiny.layouts import MAX_IOU, SIZE_RANGES
 from .boxes import Box, mask_edges
 from .subject import Subject, Subjects
@@ -47,7 +48,9 @@ def place_subjects(
         width, height: of the picture to generate, in pixels.
     """
     if mode not in MODES:
-        raise ValueError(f"mode: expected {', '.join(MODES)}, got {mode!r}. Choose one of them.")
+        raise ValueError(
+            f"mode: expected {', '.join(MODES)}, got {printed(mode)}. Choose one of them."
+        )
     if mode == "given":
         return subjects
     own = [_own_place(subject, mode) if subject.box is None else None for subject in subjects]

@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from ...subject_diffusion_core.errors import require_finite_numbers, require_finite_tensor
+from ...subject_diffusion_core.errors import shown
+from ...subject_diffusion_core.pictures import read_masks, read_pictures
+from ...subject_diffusion_core.schema import (
+    LONGEST_LABEL,
+    MOST_VIEWS_OF_A_NODE,
+    NUM_SUBJECTS,
+    PERCENT,
+    STRENGTH,
+    printed,
+    require_text,
+)
 from .boxes import Box
-from .layout_constants import CONSTANTS
+from .view_masks import read_view_masks
 
-PLACEHOLDER_MASK_SIZE = (64, 64)
+EMBEDDING = "embedding:"  # ComfyUI reads a file of this name in its place
 # What an image encoder says of a subject: name -> (V, ...), a row for every view.
 Embeds = Mapping[str, torch.Tensor]
 
@@ -43,10 +53,11 @@ class Subject:
         masks: (V, H, W) in 0..1, 1 = subject; None = the whole picture.
         label: what it is, for example "dog".
         box: where it shall stand, or None if no box was given yet.
-        strength: 0 removes the subject, 1 is the trained strength.
+        strength: 0 removes the subject, 1 is the trained strength; see `STRENGTH`.
         start_percent, end_percent: the part of the sampling, 0..1, in which it takes part.
         region: (H, W) in 0..1 of the whole generated picture: where it acts, in place of the box's
             rectangle in the location mask; None = the box.
+        layout_size: width and height in pixels of the picture that it was laid out for, or None.
         embeds: of the image encoder; None = Encode runs it. With them the pictures are only shown.
     """
 
@@ -59,7 +70,13 @@ class Subject:
     start_percent: float = 0.0
     end_percent: float = 1.0
     region: torch.Tensor | None = None
+    layout_size: tuple[int, int] | None = None
     embeds: SubjectEmbeds | None = None
+
+    def __post_init__(self) -> None:
+        STRENGTH.require(f"{self.name}'s strength", self.strength, "Write a number")
+        PERCENT.require(f"{self.name}'s start_percent", self.start_percent, "Write a number")
+        PERCENT.require(f"{self.name}'s end_percent", self.end_percent, "Write a number")
 
     @property
     def is_active(self) -> bool:
@@ -87,84 +104,102 @@ def make_subject(
     box: Box | None,
     strength: float,
     owner: str,
+    marks: str = "subject",
+    warn: Callable[[str], None] = logging.warning,
 ) -> Subject:
     """Check the inputs of the Subject node and put them together, on the CPU: with --gpu-only some
-    nodes give pictures and masks that lie on the GPU, others do not."""
-    label = " ".join(label.split())
-    if not label:
+    nodes give pictures and masks that lie on the GPU, others do not.
+
+    Args:
+        images: IMAGE in any form that `read_pictures` reads; its alpha is the mask where `masks`
+            gives none.
+        masks: MASK in any form that `read_masks` reads.
+        marks: what the mask marks, see `read_view_masks`.
+        warn: takes a sentence about what was left out or guessed.
+    """
+    label = checked_label(label, owner)
+    pictures = read_pictures(f"{owner}'s image", images)
+    num_views = len(pictures)
+    if num_views > MOST_VIEWS_OF_A_NODE:
+        warn(
+            f"{owner}'s image: {num_views} pictures, of which the first {MOST_VIEWS_OF_A_NODE} are "
+            "used. Connect the best views of it, for example through Image From Batch."
+        )
+    first = slice(MOST_VIEWS_OF_A_NODE)
+    views, alpha = pictures[first, ..., :3].cpu(), pictures[first, ..., 3:].cpu()
+    view_masks = None
+    if masks is not None:
+        given = read_masks(f"{owner}'s mask", masks).cpu()
+        given = given[first] if len(given) == num_views else given
+        view_masks = read_view_masks(given, views, owner, marks, warn)
+    if view_masks is None and alpha.shape[-1] == 1 and bool((alpha < 1.0).any()):
+        view_masks = read_view_masks(alpha[..., 0], views, owner, "subject", warn)
+    return Subject(
+        name=owner, images=views, masks=view_masks, label=label, box=box, strength=strength
+    )
+
+
+def checked_label(label: str, owner: str) -> str:
+    """The words of a label with single spaces between them."""
+    require_text(f"{owner}'s label", label, LONGEST_LABEL)
+    words = label.split()
+    if not words:
         raise ValueError(
             f"{owner} has no label: expected one or a few words such as 'dog', got an empty text. "
             "Write in `label` what the picture shows."
         )
-    if images.shape[0] == 0:
+    if any(word.startswith(EMBEDDING) for word in words):
         raise ValueError(
-            f"{owner}'s image: expected one picture or more, got an empty batch. Connect a picture."
+            f"{owner}'s label: expected words such as 'dog', got the name of an embedding "
+            f"({shown(label)}). Write what the picture shows, and the embedding into the prompt."
         )
-    require_finite_numbers(owner, strength=strength)
-    require_finite_tensor(f"{owner}'s image", images, "the nodes before it")
-    views = images[..., :3].cpu()
-    return Subject(
-        name=owner,
-        images=views,
-        masks=_checked_masks(None if masks is None else masks.cpu(), views, owner),
-        label=label,
-        box=box,
-        strength=strength,
-    )
+    return " ".join(words)
 
 
-def _checked_masks(
-    masks: torch.Tensor | None, images: torch.Tensor, owner: str
-) -> torch.Tensor | None:
-    """The masks as (V, H, W), or None where ComfyUI only handed over its "this picture has no
-    alpha" mask."""
-    if masks is None:
-        return None
-    if masks.ndim == 2:
-        masks = masks.unsqueeze(0)
-    views, height, width = images.shape[:3]
-    size = tuple(masks.shape[-2:])
-    if size != (height, width):
-        if size == PLACEHOLDER_MASK_SIZE and bool(masks.min() == masks.max()):
-            logging.info("%s: the picture has no alpha channel, so its mask is not used.", owner)
-            return None
+def checked_chain(subjects: object, argument: str) -> Subjects:
+    """A list of subjects that another node handed over, None for an empty one."""
+    if subjects is None:
+        return ()
+    if not isinstance(subjects, list | tuple) or not all(
+        isinstance(one, Subject) for one in subjects
+    ):
         raise ValueError(
-            f"{owner}'s mask: expected the size of its picture, {width}x{height}, got "
-            f"{size[1]}x{size[0]}. Connect the mask of the same picture or resize it."
+            f"{argument}: expected subjects of Subject, Layout or Load Subjects nodes, got "
+            f"{printed(subjects)}. Connect one of these."
         )
-    if masks.shape[0] not in (1, views):
+    if len(subjects) > NUM_SUBJECTS.high:
         raise ValueError(
-            f"{owner}'s mask: expected 1 mask or one per view ({views}), got {masks.shape[0]}. "
-            "Connect as many masks as pictures."
+            f"{argument}: expected at most {NUM_SUBJECTS.high:g} subjects, got {len(subjects)}. "
+            "Use fewer."
         )
-    require_finite_tensor(f"{owner}'s mask", masks, "the nodes before it")
-    if bool((masks.amax(dim=(1, 2)) <= CONSTANTS.mask_threshold).any()):
-        raise ValueError(
-            f"{owner}'s mask: expected 1 where the subject is, got a mask that is empty. ComfyUI's "
-            "Load Image gives 1 where the picture is transparent: put Invert Mask between."
-        )
-    return masks.expand(views, -1, -1)
+    return tuple(subjects)
 
 
 def checked_region(region: torch.Tensor, owner: str) -> torch.Tensor:
     """A MASK of the generated picture, (H, W) or (1, H, W) -> (H, W) in 0..1."""
-    masks = region.unsqueeze(0) if region.ndim == 2 else region
+    if isinstance(region, torch.Tensor) and not bool(region.isfinite().all()):
+        raise ValueError(
+            f"{owner}'s region: expected numbers from 0 to 1, got NaN or infinity. Use another "
+            "mask."
+        )
+    masks = read_masks(f"{owner}'s region", region)
     if masks.shape[0] != 1:
         raise ValueError(
             f"{owner}'s region: expected one mask of the generated picture, got {masks.shape[0]}. "
             "Pick one of them."
         )
-    if not bool(masks.isfinite().all()):
-        raise ValueError(
-            f"{owner}'s region: expected numbers from 0 to 1, got NaN or infinity. Use another "
-            "mask."
-        )
-    return masks[0].float().cpu().clamp(0.0, 1.0)
+    return masks[0].float().cpu()
 
 
 def active_subjects(subjects: Subjects) -> Subjects:
     """The subjects that take part: strength 0 or an empty range removes a subject."""
     return tuple(subject for subject in subjects if subject.is_active)
+
+
+def layout_size_of(subjects: Sequence[Subject]) -> tuple[int, int] | None:
+    """Width and height of the picture that they were laid out for; None if they were not."""
+    sizes = [subject.layout_size for subject in subjects if subject.layout_size is not None]
+    return sizes[-1] if sizes else None
 
 
 def require_relative_boxes(subjects: Sequence[Subject]) -> list[Box]:

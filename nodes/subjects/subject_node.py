@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from ..host.comfy_types import SubjectsType
+from ..host.node_warnings import show_warnings
 from ..host.search_words import search_words
 from .boxes import box_around, parse_box
-from .subject import Subjects, checked_region, make_subject, subject_name
+from .subject import Subjects, checked_chain, checked_region, make_subject, subject_name
+from .view_masks import MARKS
 
 
 class SubjectDiffusionSubject(io.ComfyNode):
     """Pictures, label, box and strength of one subject."""
+
+    READS_ITSELF = frozenset({"image", "mask", "region", "box"})
+
+    @classmethod
+    def input_owner(cls, inputs: Mapping[str, Any]) -> str:
+        """How errors call the subject."""
+        return subject_name(len(inputs.get("previous", ())))
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -58,7 +69,7 @@ class SubjectDiffusionSubject(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Where the subject is in its picture, 1 = subject. The rest becomes white. "
-                        "Load Image gives 1 = transparent: put Invert Mask between."
+                        "Load Image gives 1 = transparent or painted: see mask_marks."
                     ),
                 ),
                 SubjectsType.Input(
@@ -85,21 +96,24 @@ class SubjectDiffusionSubject(io.ComfyNode):
         start_percent: float = 0.0,
         end_percent: float = 1.0,
         region: torch.Tensor | None = None,
+        mask_marks: str = MARKS[0],
     ) -> io.NodeOutput:
-        previous = previous or ()
+        previous = checked_chain(previous, "previous")
         owner = subject_name(len(previous))
         place = parse_box(box, owner)
         if region is not None:
             region = checked_region(region, owner)
             around = box_around(region, owner, "region")
             place = place or around
+        warnings: list[str] = []
         subject = replace(
-            make_subject(image, mask, label, place, strength, owner),
+            make_subject(image, mask, label, place, strength, owner, mask_marks, warnings.append),
             start_percent=start_percent,
             end_percent=end_percent,
             region=region,
         )
-        return io.NodeOutput((*previous, subject))
+        show_warnings(warnings)
+        return io.NodeOutput(checked_chain((*previous, subject), "previous"))
 
 
 def _when_and_where() -> list[io.Input]:
@@ -130,5 +144,13 @@ def _when_and_where() -> list[io.Input]:
             tooltip="Where in the generated picture the subject acts, 1 = here, in any "
             "size. It replaces the box's rectangle; without a box, the box is drawn "
             "around it.",
+        ),
+        io.Combo.Input(
+            "mask_marks",
+            options=list(MARKS),
+            default=MARKS[0],
+            optional=True,
+            tooltip="What the mask marks: the subject, as painted in the Mask Editor, or the "
+            "background, as Load Image gives it for a cut-out. guess looks at its edges.",
         ),
     ]

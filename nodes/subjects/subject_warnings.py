@@ -9,6 +9,7 @@ from .placement import overlap
 from .subject import Subjects
 
 MAX_IOU = CONSTANTS.largest_overlap
+CANVAS_SHARE = 0.7  # of the picture that boxes hardly stay within if it is their own canvas
 SMALLEST_AREA, LARGEST_AREA = CONSTANTS.smallest_box_area, CONSTANTS.largest_box_area
 
 
@@ -19,6 +20,25 @@ def label_warnings(subjects: Subjects, prompt: str) -> list[str]:
         "better picture."
         for subject in subjects
         if prompt.strip() and subject.label.lower() not in prompt.lower()
+    ]
+
+
+def canvas_warnings(subjects: Subjects, width: int, height: int) -> list[str]:
+    """Boxes in pixels that were likely drawn on a smaller canvas than the picture of this size."""
+    boxes = [
+        subject.box.edges
+        for subject in subjects
+        if subject.box is not None and subject.box.unit == "pixels"
+    ]
+    if not boxes:
+        return []
+    right, bottom = (max(edges[i] for edges in boxes) for i in (2, 3))
+    if right > CANVAS_SHARE * width or bottom > CANVAS_SHARE * height:
+        return []
+    return [
+        f"boxes: all lie in the upper left {right:g}x{bottom:g} pixels of the {width}x{height} "
+        "picture. If they were drawn on a canvas of another size, give Layout that size as width "
+        "and height."
     ]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from ..gated_attention import GatedSelfAttention
 from ..grounding import GroundingNet
 from ..text_fusion import ImageEmbedProjector
@@ -160,9 +160,14 @@ def expected_shapes(config: AdapterConfig) -> dict[str, tuple[int | None, ...]]:
     return shapes
 
 
-def require_contract(
-    config: AdapterConfig, tensors: Mapping[str, torch.Tensor], source: str
-) -> None:
+class Shaped(Protocol):
+    """A tensor, or what a file's header says of one."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+def require_contract(config: AdapterConfig, tensors: Mapping[str, Shaped], source: str) -> None:
     """Raise CheckpointError unless the tensors are exactly those the configuration asks for."""
     expected = expected_shapes(config)
     text_names = {n for n in tensors if n.startswith("text_encoder.")}
@@ -192,5 +197,5 @@ def require_contract(
 
 
 def _enumerate(names: list[str], limit: int = 3) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    listed = ", ".join(f"'{shown(name, 120)}'" for name in names[:limit])
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"

@@ -11,8 +11,13 @@ from typing import Any, Literal
 
 from ..adapter_options import AdapterOptions
 from ..errors import CheckpointError, shown
+from ..schema import MODULE_WIDTH, MOST_BLOCKS, NUM_SUBJECTS, NumberRange
 
 FORMAT_VERSION = 1
+TOKEN_ID = NumberRange(low=0, high=10**6, is_whole=True)
+TEMPERATURE = NumberRange(low=1e-6, high=1e9)
+LONGEST_WORD = 100  # characters
+_CORRECT = "Correct the configuration"
 METHOD = "subject_diffusion"  # what a configuration without "method" is of; ours have none
 TRAINED_PARTS = (
     "adapters", "grounding", "mlp", "text_encoder", "conv_in", "cross_attention_kv",
@@ -45,6 +50,10 @@ class AdapterBlock:
     query_dim: int
     num_heads: int
     head_dim: int
+
+    def __post_init__(self) -> None:
+        for name in ("query_dim", "num_heads", "head_dim"):
+            MODULE_WIDTH.require(f"adapter_blocks: {name}", getattr(self, name), _CORRECT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +111,15 @@ class AdapterConfig(AdapterOptions):
             value = getattr(self, name)
             whole = isinstance(value, int) and value >= 1
             self._require(name, whole, "a whole number of 1 or more")
+            limits = NUM_SUBJECTS if name == "num_subjects" else MODULE_WIDTH
+            limits.require(name, value, _CORRECT)
+        TOKEN_ID.require("placeholder_token_id", self.placeholder_token_id, _CORRECT)
+        TEMPERATURE.require("temperature", self.temperature, _CORRECT)
+        is_word = isinstance(self.placeholder, str) and 0 < len(self.placeholder) <= LONGEST_WORD
+        self._require("placeholder", is_word, "a word")
         self._require("adapter_blocks", bool(self.adapter_blocks), "at least one block")
+        few = len(self.adapter_blocks) <= MOST_BLOCKS
+        self._require("adapter_blocks", few, f"at most {MOST_BLOCKS} blocks")
         known = set(self.trained_parts) <= set(TRAINED_PARTS)
         self._require("trained_parts", known, f"some of {', '.join(TRAINED_PARTS)}")
         square = math.isqrt(self.num_patches) ** 2 == self.num_patches
@@ -132,7 +149,7 @@ def method_in_json(text: str) -> str:
     what is wrong with it."""
     try:
         return str(json.loads(text).get("method", METHOD))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return METHOD
 
 
@@ -160,7 +177,7 @@ def config_from_json(text: str, source: str) -> AdapterConfig:
         fields = json.loads(text)
         fields.pop("method", None)
         version = fields["format_version"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{source}: expected a JSON configuration with a format_version, got {text[:40]!r}. "
             "Download or export the adapter again."

@@ -6,20 +6,25 @@ Only the JSON at the file's beginning is read, so that a file of any size is rec
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import CheckpointError, shown
+from ..schema import LARGEST_HEADER, MOST_TENSORS
 
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _LENGTH_BYTES = 8
 _HEAD_BYTES = 64
+_ITEM_BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
+    "U16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
 _PICKLE_MAGICS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _KINDS = {
     b"version https://git-lfs": "a Git LFS pointer in its place",
@@ -41,12 +46,16 @@ class FileHeader:
     Attributes:
         tensors: by name.
         metadata: free texts by name.
+        starts: where in the file each tensor begins, in bytes.
+        stamp: time of the last change in ns, and size in bytes: the file that the header is of.
         loaded: the tensors themselves, of a file that tells nothing before it is read; else None.
     """
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
+    starts: Mapping[str, int] = field(default_factory=dict)
+    stamp: tuple[int, int] = (0, 0)
     loaded: Mapping[str, torch.Tensor] | None = None
 
     def require_metadata(self, key: str) -> str:
@@ -71,25 +80,48 @@ def read_header(path: str | os.PathLike[str]) -> FileHeader:
         raise CheckpointError(
             f"{path}: expected a .safetensors file, got nothing there. Check the name and folder."
         )
-    with path.open("rb") as file:
-        head, size = file.read(_HEAD_BYTES), path.stat().st_size
-        _refuse_other_formats(path, head, size)
-        (length,) = struct.unpack("<Q", head[:_LENGTH_BYTES])
-        num_bytes = size - _LENGTH_BYTES - length  # of all tensors
-        if num_bytes < 0 or length > MAX_HEADER_BYTES:
-            raise damaged_file(path, f"{size} bytes, its header alone {length}")
-        file.seek(_LENGTH_BYTES)
-        text = file.read(length)
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            head, size = file.read(_HEAD_BYTES), status.st_size
+            _refuse_other_formats(path, head, size)
+            (length,) = struct.unpack("<Q", head[:_LENGTH_BYTES])
+            first = _LENGTH_BYTES + length  # byte of the tensors
+            if size < first or length > LARGEST_HEADER:
+                raise damaged_file(path, f"{size} bytes, its header alone {length}")
+            file.seek(_LENGTH_BYTES)
+            text = file.read(length)
+    except OSError as error:
+        raise damaged_file(path, error.strerror or error) from error
     try:
         entries = json.loads(text)
         metadata = _texts(entries.pop("__metadata__", {}))
+        if len(entries) > MOST_TENSORS:
+            raise ValueError(f"{len(entries)} tensors, more than any model's")
         tensors = {name: _tensor_info(entry) for name, entry in entries.items()}
-        promised = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        starts = {name: first + entry["data_offsets"][0] for name, entry in entries.items()}
+        promised = _require_gapless(entries)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged_file(path, f"a header that cannot be read: {error}") from error
-    if promised != num_bytes:
-        raise damaged_file(path, f"{num_bytes} bytes of tensors, {promised} by its header")
-    return FileHeader(path=path, tensors=tensors, metadata=metadata)
+        raise damaged_file(path, f"a header that cannot be read: {shown(error)}") from error
+    if promised != size - first:
+        raise damaged_file(path, f"{size - first} bytes of tensors, {promised} by its header")
+    return FileHeader(
+        path=path,
+        tensors=tensors,
+        metadata=metadata,
+        starts=starts,
+        stamp=(status.st_mtime_ns, size),
+    )
+
+
+def _require_gapless(entries: Mapping[str, Any]) -> int:
+    """The bytes of all tensors, which lie behind one another: none stands for two."""
+    end = 0
+    for first, last in sorted(tuple(entry["data_offsets"]) for entry in entries.values()):
+        if first != end or last < first:
+            raise ValueError("tensors that overlap or leave gaps")
+        end = last
+    return end
 
 
 def is_pickled(path: str | os.PathLike[str]) -> bool:
@@ -119,6 +151,10 @@ def _tensor_info(entry: Any) -> TensorInfo:
     sizes = (*info.shape, *entry["data_offsets"])
     if not isinstance(info.dtype, str) or not all(isinstance(n, int) and n >= 0 for n in sizes):
         raise ValueError("a tensor without a type or shape")
+    first, last = entry["data_offsets"]
+    size = _ITEM_BYTES.get(info.dtype)
+    if size is not None and math.prod(info.shape) * size != last - first:
+        raise ValueError("a tensor that takes more or fewer bytes than its numbers do")
     return info
 
 

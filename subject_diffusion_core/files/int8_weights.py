@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from ..errors import CheckpointError
+from .header import TensorInfo
 
 SCALE_SUFFIX = ".scale"
 MIN_ELEMENTS = 1024
@@ -46,6 +47,12 @@ def dequantize(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, to
         elif not _is_scale(name, tensors):
             restored[name] = tensor
     return restored
+
+
+def plain_infos(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """What a header says of the tensors that `dequantize` will give."""
+    scales = {name + SCALE_SUFFIX for name, info in tensors.items() if info.dtype == "I8"}
+    return {name: info for name, info in tensors.items() if name not in scales}
 
 
 def _is_scale(name: str, tensors: Mapping[str, torch.Tensor]) -> bool:

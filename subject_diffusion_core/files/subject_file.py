@@ -18,9 +18,11 @@ from typing import Any
 import torch
 
 from ..area_resize import area_resize
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
+from ..schema import printed
 from .header import read_header
 from .safetensors_file import read_tensors, require_finite, write_safetensors
+from .subject_limits import require_limits
 
 METADATA_KEY = "subject_diffusion_subjects"
 FORMAT_VERSIONS = (1, 2)
@@ -83,24 +85,32 @@ def load(path: str | os.PathLike[str]) -> SubjectFile:
     try:
         description = json.loads(text)
         version = description["format_version"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         version, description = None, {}
-    if version not in FORMAT_VERSIONS:
+    if not isinstance(version, int) or version not in FORMAT_VERSIONS:
         raise CheckpointError(
             f"{path}: expected a file of subjects of format version 1 or 2, got version "
-            f"{version!r}. Update this node pack, or encode and save the subjects again."
+            f"{printed(version)}. Update this node pack, or encode and save the subjects again."
         )
+    shapes = {name: info.shape for name, info in header.tensors.items()}
+    require_limits(str(path), description, shapes, _ADVICE.removesuffix("."))
     return _from_parts(path, description, read_tensors(header, _ADVICE))
 
 
-def save(path: str | os.PathLike[str], file: SubjectFile) -> None:
-    """Check and write a file atomically."""
+def save(path: str | os.PathLike[str], file: SubjectFile, exclusive: bool = False) -> None:
+    """Check and write a file atomically.
+
+    Args:
+        exclusive: raise FileExistsError where there is a file of this name already.
+    """
     description, tensors = _describe(file), _tensors(file)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    require_limits(str(path), description, shapes, "Correct the subjects")
     require_finite(str(path), tensors, "Look at the subjects' pictures, and encode them again.")
     _from_parts(path, description, dict(tensors))
     if _is_plain(description):
         description = _to_plain(description)
-    write_safetensors(path, tensors, {METADATA_KEY: json.dumps(description)})
+    write_safetensors(path, tensors, {METADATA_KEY: json.dumps(description)}, exclusive)
 
 
 def hash_weights(state_dict: Mapping[str, torch.Tensor]) -> str:
@@ -231,7 +241,7 @@ def _from_parts(
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: expected the tensors and settings of its subjects, got a file that lacks "
-            f"some of them or has others ({error}). {_ADVICE}"
+            f"some of them or has others ({shown(error)}). {_ADVICE}"
         ) from error
 
 

@@ -117,6 +117,22 @@ def test_a_deleted_subject_comes_back(editor: LayoutPage, subject: int) -> None:
     assert editor.front_end.export() == exported
 
 
+def test_a_box_that_is_typed_afterwards_takes_over(editor: LayoutPage) -> None:
+    """Only that subject's box goes from the board, and one undo there brings it back."""
+    editor.load(with_layout("two_subjects", TWO))
+    page = editor.page
+    widget = "window.app.graph.getNodeById(6).widgets.find(one => one.name === 'box')"
+    for text in ("0.2,0.3,", "0.2,0.3,0.6,0.8"):  # unfinished, it says nothing
+        page.evaluate(f"{widget}.value = '{text}'")
+        page.wait_for_function(f"{EDITOR}.scene.subjects[1].typed === '{text}'")
+    page.wait_for_function(f"{EDITOR}.entries[1].box === null")
+    assert editor.shown() == [BOXES[0], [0.2, 0.3, 0.6, 0.8]]
+    assert editor.entries()[1] == {"strength": 0.8}
+    assert editor.sources()[0] != editor.sources()[1]
+    editor.press(0, "Control+z")
+    assert editor.text() == TWO
+
+
 def test_a_subgraph_is_saved_and_opened(editor: LayoutPage) -> None:
     """The editor knows the subjects outside, and what is drawn inside is kept."""
     editor.load(with_layout("two_subjects", TWO))

@@ -32,6 +32,13 @@ def test_a_node_that_fails() -> None:
     assert execution_sentence(silent) == "AssertionError (node X)"
 
 
+def test_megabytes_are_not_repeated() -> None:
+    long = {"message": "Failed to convert", "details": "x" * 10**7}
+    answer = {"node_errors": {"1": {"class_type": "KSampler", "errors": [long]}}}
+    assert len(validation_sentence(answer)) < 600
+    assert len(execution_sentence({"exception_message": "x" * 10**7})) < 600
+
+
 def test_an_upload_keeps_every_byte() -> None:
     content = bytes(range(256))
     body, content_type = multipart_body({"type": "input"}, "image", "a.png", content)

@@ -53,6 +53,14 @@ def test_a_subject_with_everything(make_png: MakePng) -> None:
         ("image={image},label=cat,box=0,0,1,1,mask=absent.png", "mask: expected a picture file"),
         ("image={image},label=cat,box=0,0,1,1,strength=much", "strength: expected a number"),
         ("image={image},label=cat,box=0,0,1,1,strength=-1", "strength: expected a number from 0"),
+        (
+            "image={image},label=cat,box=0,0,1,1,strength=3",
+            "strength: expected a number from 0 to 2",
+        ),
+        ("image={image},label=cat,box=0,0,1,1,strength=nan", "strength: expected a number from 0"),
+        ("image={image},box=0,0,1,1,label=" + "x" * 10**6, "expected at most 1000 characters"),
+        ("label=cat,box=0,0,1,1,image=" + "x" * 10**6, "image: expected a picture file, got xxx"),
+        ("image={image},label=cat,box=" + "x" * 10**6, "box: expected four numbers x1,y1,x2,y2"),
     ],
 )
 def test_a_bad_subject_is_one_sentence(make_png: MakePng, text: str, sentence: str) -> None:
@@ -62,6 +70,7 @@ def test_a_bad_subject_is_one_sentence(make_png: MakePng, text: str, sentence: s
     assert message.startswith("--subject: ")
     assert sentence in message
     assert "\n" not in message
+    assert len(message) < 800
 
 
 def test_sizes_and_boxes() -> None:

@@ -30,6 +30,7 @@ INTERFACE = {
             "start_percent",
             "end_percent",
             "region",
+            "mask_marks",
         ],
         ["SUBJECTS"],
     ),

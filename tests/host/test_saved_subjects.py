@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,69 @@ def test_what_cannot_be_saved(host: Host, encoder: Encoder, output_folder: Path)
     with pytest.raises(ValueError, match="subjects: expected at least one"):
         save_and_load(host, ())
     assert list(output_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", ["mine", "a/mine", "./mine", "subject_diffusion_embeds/a/mine"])
+def test_wherever_it_is_saved_it_is_found(host: Host, encoder: Encoder, prefix: str) -> None:
+    """A prefix without the folder is meant below it."""
+    subjects = encoded(encoder, make_subject(host))
+    result = host.save_subjects_node.SubjectDiffusionSaveSubjects.execute(subjects, prefix)
+    shown = Path(result.ui.as_dict()["text"][0])
+    name = str(shown.relative_to("subject_diffusion_embeds"))
+    assert name.endswith("mine_00001_.safetensors")
+    assert host.subject_files.list_files() == [name]
+    (loaded,) = host.load_subjects_node.SubjectDiffusionLoadSubjects.execute(name).args[0]
+    assert loaded.label == "dog"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["../mine", "a/../../../mine", "subject_diffusion_embeds/../../mine", "..", "a\0b"]
+)
+def test_prefixes_that_lead_elsewhere(host: Host, encoder: Encoder, prefix: str) -> None:
+    subjects = encoded(encoder, make_subject(host))
+    with pytest.raises(ValueError, match=r"^filename_prefix: expected a name ") as error:
+        host.save_subjects_node.SubjectDiffusionSaveSubjects.execute(subjects, prefix)
+    assert "\n" not in str(error.value)
+    assert host.subject_files.list_files() == []
+
+
+def test_a_name_that_is_too_long(host: Host, encoder: Encoder) -> None:
+    subjects = encoded(encoder, make_subject(host))
+    with pytest.raises(ValueError, match=r"filename_prefix: expected a name that can be saved in"):
+        host.save_subjects_node.SubjectDiffusionSaveSubjects.execute(subjects, "x" * 300)
+
+
+def test_two_servers_save_at_once(
+    host: Host, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were told the same number: each file is there in the end."""
+    subjects = encoded(encoder, make_subject(host))
+    place = host.save_subjects_node._place("mine")
+    monkeypatch.setattr(host.save_subjects_node, "_place", lambda prefix: place)
+    start = threading.Barrier(6)
+
+    def save(_: int) -> str:
+        start.wait()
+        node_class = host.save_subjects_node.SubjectDiffusionSaveSubjects
+        return str(node_class.execute(subjects, "mine").ui.as_dict()["text"][0])
+
+    with ThreadPoolExecutor(6) as pool:
+        said = sorted(Path(name).name for name in pool.map(save, range(6)))
+    assert said == [f"mine_{number:05}_.safetensors" for number in range(1, 7)]
+    assert host.subject_files.list_files() == said
+
+
+def test_a_file_with_a_box_of_words_names_itself(
+    host: Host, encoder: Encoder, output_folder: Path
+) -> None:
+    box = host.boxes.Box(x1=0.5, y1=0.5, x2=0.1, y2=0.9)
+    save_and_load(host, encoded(encoder, make_subject(host)))
+    (path,) = output_folder.glob("*")
+    subject = replace(encoded(encoder, make_subject(host))[0], box=box)
+    path.unlink()
+    host.subject_files.write_subjects(str(path), (subject,))
+    with pytest.raises(ValueError, match=r"mine_00001_\.safetensors: Subject 1's box: expected x1"):
+        host.load_subjects_node.SubjectDiffusionLoadSubjects.execute(path.name)
 
 
 def test_a_missing_file_names_the_folders(host: Host) -> None:

@@ -141,11 +141,15 @@ def test_a_part_of_another_file_is_refused(host: Host, sams_folder: Path) -> Non
     torch.save({"something": torch.ones(1)}, sams_folder / "other.pth")
     torch.save({**state, "extra.weight": torch.ones(1)}, sams_folder / "extra.pth")
     torch.save({"run": print}, sams_folder / "code.pth")
+    (sams_folder / "pointer.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    (sams_folder / "page.pth").write_bytes(b"<!DOCTYPE html><html>404</html>")
     (sams_folder / "short.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     for name, sentence in {
         "other.pth": r"other\.pth: expected a checkpoint of segment-anything",
         "extra.pth": r"extra\.pth: expected the weights of segment-anything .* got others",
         "code.pth": r"code\.pth: expected an intact .* that holds tensors only, got",
+        "pointer.safetensors": r"sams.pointer\.safetensors: expected .*, a Git LFS pointer",
+        "page.pth": r"sams.page\.pth: expected .* got something else .* a web page\.",
         "short.safetensors": r"short\.safetensors: expected an intact",
         "absent.pth": r"expected a file in .*sams, got 'absent\.pth'",
     }.items():

@@ -73,6 +73,7 @@ export class LayoutEditor {
     this.isReadOnly = comesFromElsewhere(this.node, "layout");
     scene.hasBoxes ||= this.isReadOnly;
     if (!sameList(ids, this.ids)) this.#follow(scene, ids, mayPlace);
+    else this.#giveWay(scene);
     const pictures = scene.subjects.map((subject) => this.#pictureOf(subject));
     const state = JSON.stringify([scene, this.text, this.isReadOnly, this.lastRun, this.selected]);
     const isSame = state === this.shown?.state && sameList(pictures, this.shown.pictures);
@@ -102,6 +103,22 @@ export class LayoutEditor {
     const text = layout.layoutText(entries);
     if (text === this.text) return;
     this.#take(text);
+    this.host.onChange(true);
+  }
+
+  /** A box that is typed in a Subject node takes the place of what was drawn here before. */
+  #giveWay({ subjects }) {
+    if (this.isReadOnly || this.problem) return;
+    let { entries } = this;
+    subjects.forEach(({ box, typed }, index) => {
+      const isTyped = Array.isArray(box) && typed !== this.scene?.subjects[index]?.typed;
+      if (isTyped && this.scene && entries[index]?.box) {
+        entries = layout.changed(entries, index, { box: null });
+      }
+    });
+    if (entries === this.entries) return;
+    this.history.add(this.text, "typed", performance.now());
+    this.#take(layout.layoutText(entries));
     this.host.onChange(true);
   }
 

@@ -38,6 +38,7 @@ function readSubject(node, width, height) {
   return {
     id: `${node.graph?.id ?? ""}:${node.id}`,
     label: String(valueOf(node, "label") ?? "").trim(),
+    typed: text,
     box: text || !isLinked(node, "region") ? ownBox(text, width, height) : undefined,
     picture: pictureOf(node),
   };
@@ -47,7 +48,9 @@ function readSubject(node, width, height) {
 function pictureOf(node) {
   const image = fileOf(sourceOf(node, "image"), 0);
   if (!image) return null;
-  return { image, mask: isLinked(node, "mask") ? maskOf(sourceOf(node, "mask"), image) : null };
+  const marks = valueOf(node, "mask_marks");
+  const mask = isLinked(node, "mask") ? maskOf(sourceOf(node, "mask"), image, marks) : null;
+  return { image, mask };
 }
 
 function fileOf(source, slot) {
@@ -59,13 +62,13 @@ function fileOf(source, slot) {
 }
 
 /** Which part of the picture the mask is: "transparent", "opaque", or "other". */
-function maskOf(source, image) {
-  let isInverted = false;
+function maskOf(source, image, marks) {
+  let isInverted = marks === "background";
   while (nameOf(source?.node) === "InvertMask") {
     isInverted = !isInverted;
     source = sourceOf(source.node, "mask");
   }
-  const isOwn = JSON.stringify(fileOf(source, 1)) === JSON.stringify(image);
+  const isOwn = marks !== "guess" && JSON.stringify(fileOf(source, 1)) === JSON.stringify(image);
   return isOwn ? (isInverted ? "opaque" : "transparent") : "other";
 }
 

@@ -5,7 +5,7 @@ import { sides } from "./geometry.js";
 
 const LARGEST = 4096; // larger pictures are left alone
 const THUMBNAIL = 192;
-const OPAQUE = 255 * constants.mask_threshold; // above it
+const OPAQUE = 255 * constants.mask_threshold; // from it on
 const NOTHING = { thumbnail: null, content: null };
 
 /**
@@ -91,7 +91,7 @@ function cutOut(pixels, masked) {
 function alphaEdges({ data, width, height }) {
   let [x1, y1, x2, y2] = [width, height, -1, -1];
   for (let pixel = 0; pixel < width * height; pixel++) {
-    if (data[4 * pixel + 3] <= OPAQUE) continue;
+    if (data[4 * pixel + 3] < OPAQUE) continue;
     const x = pixel % width;
     y2 = Math.floor(pixel / width);
     x1 = Math.min(x1, x);

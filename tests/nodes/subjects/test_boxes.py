@@ -33,7 +33,7 @@ def test_box_formats(value: Any, edges: tuple[float, ...], unit: str) -> None:
     assert box.unit == unit
 
 
-@pytest.mark.parametrize("value", ["", "  ", None, "[]", []])
+@pytest.mark.parametrize("value", ["", "  ", None, "[]", [], "None", "null"])
 def test_no_box(value: Any) -> None:
     assert parse_box(value, "Subject 1") is None
 

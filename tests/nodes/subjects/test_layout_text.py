@@ -10,8 +10,11 @@ import pytest
 import torch
 from placing import edges
 from subject_diffusion_pack.nodes.subjects.boxes import parse_box
+from subject_diffusion_pack.nodes.subjects.layout_constants import CONSTANTS
 from subject_diffusion_pack.nodes.subjects.layout_text import apply_layout, parse_layout
 from subject_diffusion_pack.nodes.subjects.subject import Subjects, make_subject, subject_name
+from subject_diffusion_pack.subject_diffusion_core.pictures import SUBJECT_THRESHOLD
+from subject_diffusion_pack.subject_diffusion_core.schema import NUM_SUBJECTS, STRENGTH
 
 LAYOUT = {"version": 1, "subjects": [{"box": [0.1, 0.2, 0.5, 0.9], "strength": 0.5}, None]}
 
@@ -60,6 +63,18 @@ def test_more_entries_than_subjects_warn(caplog: pytest.LogCaptureFixture) -> No
     assert "layout: expected at most 1 entries, one per subject, got 2." in caplog.text
 
 
+@pytest.mark.parametrize("text", ["", " ", "null", "None", None])
+def test_nothing_said(text: str | None) -> None:
+    assert parse_layout(text) == ()
+
+
+def test_an_object_is_read_as_its_text() -> None:
+    """Through the API ComfyUI makes Python's text of an object."""
+    wanted = parse_layout(json.dumps(LAYOUT))
+    assert parse_layout(LAYOUT) == parse_layout(str(LAYOUT)) == wanted
+    assert wanted[0].box is not None
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -87,9 +102,25 @@ def test_more_entries_than_subjects_warn(caplog: pytest.LogCaptureFixture) -> No
         ),
         ('{"subjects": [{"strength": 3}]}', r"Subject 1: expected `strength` in 0\.\.2, got 3\."),
         ('{"subjects": [{"end": 1.5}]}', r"Subject 1: expected `end` in 0\.\.1, got 1\.5\."),
+        (
+            '{"subjects": [{"' + "b" * 50_000 + '": 1}]}',
+            r"Subject 1: expected only box, .*b\.\.\.'",
+        ),
+        ('{"subjects": [{"strength": 1e999}]}', r"Subject 1: expected `strength` in 0\.\.2, got"),
+        ('{"subjects": [{"strength": 1' + "0" * 400 + "}]}", r"expected `strength` in 0\.\.2, got"),
+        ("x" * 10**7, r"^layout: expected at most 100000 characters, got 10000000\."),
+        ("{1, 2}", r"^layout: expected JSON such as .* got \{1, 2\}|got set"),
         ('{"subjects": [{"strength": "1"}]}', r"Subject 1: expected `strength` in 0\.\.2, got"),
     ],
+    ids=lambda value: value[:40],
 )
 def test_bad_text_gets_a_sentence(text: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
         layout(subjects("", ""), text)
+    assert len(str(error.value)) < 500
+
+
+def test_the_editor_and_the_schema_have_the_same_limits() -> None:
+    assert CONSTANTS.mask_threshold == SUBJECT_THRESHOLD
+    assert CONSTANTS.longest_chain == NUM_SUBJECTS.high
+    assert CONSTANTS.largest_strength <= STRENGTH.high

@@ -1,0 +1,168 @@
+"""One wrong input after another, and what comes of each."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from devtools.api_client import ComfyClient, Graph, PromptError
+from devtools.console import DevError
+
+from .graphs import Attempt, good_graph, needed_for, node, wrong_graph
+from .values import broken_file
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_SENTENCE = 1000
+LOOK_EVERY = 25  # tries, at the good picture
+# What ComfyUI itself says of a graph before any node runs.
+HOSTS = re.compile(
+    r"^(Value .* (bigger|smaller) than|Required input is missing|Failed to convert an input"
+    r"|Return type mismatch|Bad linked input|Value not in list|Invalid image file|Prompt has no"
+    r"|Cannot execute because|Exception when validating|Prompt outputs failed"
+    r"|Custom validation failed for node: (image|file) )"
+)
+# What a sentence of the pack has.
+OURS = re.compile(r"expected|has no (box|label|mask)|is in pixels|have no effect")
+RAW = re.compile(r"Traceback|Error:|object has no attribute|NoneType|must match the size|tensor\(")
+
+
+class Fuzzer:
+    """Tries on one server.
+
+    Attributes:
+        faults: what fell short, one line each.
+        counts: how many tries ended in which way.
+    """
+
+    def __init__(
+        self, address: str, port: int, base: Path, is_running: Callable[[], bool], seed: int
+    ) -> None:
+        self._client = ComfyClient(address, port, is_running)
+        self._base = base
+        self._is_running = is_running
+        self._chance = random.Random(seed)
+        self.faults: list[str] = []
+        self.counts: Counter[str] = Counter()
+        make_pictures(base / "input")
+        self._good = {seed: self._picture(seed) for seed in (1, 2)}
+        self._files = self._good_files()
+
+    def run(self, seconds: float, tries: int) -> None:
+        end = time.monotonic() + seconds
+        number = 0
+        with self._client:
+            while number < tries and time.monotonic() < end and self._is_running():
+                number += 1
+                attempt = (
+                    self._wrong_file(number)
+                    if self._chance.random() < 0.25
+                    else wrong_graph(self._chance)
+                )
+                self._try(attempt)
+                if number % LOOK_EVERY == 0:
+                    self._look_at_the_good_picture(number)
+            if self._is_running():
+                self._look_at_the_good_picture(number)
+            else:
+                self.faults.append("the server has ended")
+
+    def report(self) -> str:
+        lines = [f"{kind}: {count}" for kind, count in sorted(self.counts.items())]
+        lines += [f"FAULT {fault}" for fault in self.faults]
+        return "\n".join([*lines, f"{sum(self.counts.values())} tries, {len(self.faults)} faults"])
+
+    def _try(self, attempt: Attempt) -> None:
+        try:
+            self._client.run(attempt.graph)
+            self.counts["runs"] += 1
+        except PromptError as error:
+            self._judge(attempt, str(error))
+        except DevError as error:
+            self.counts["no answer"] += 1
+            self.faults.append(f"{attempt.what}: {str(error)[:300]}")
+
+    def _judge(self, attempt: Attempt, sentence: str) -> None:
+        if HOSTS.search(sentence):
+            self.counts["ComfyUI's own sentence"] += 1
+            return
+        is_fine = len(sentence) <= LONGEST_SENTENCE and OURS.search(sentence)
+        if is_fine and not RAW.search(sentence):
+            self.counts["one sentence"] += 1
+            return
+        self.counts["raw"] += 1
+        self.faults.append(f"{attempt.what}: {sentence[:400]} ({len(sentence)} characters)")
+
+    def _picture(self, seed: int) -> bytes:
+        (image,) = self._client.run(needed_for(good_graph(seed), "save"))
+        return self._client.fetch_image(image)
+
+    def _look_at_the_good_picture(self, number: int) -> None:
+        for seed in (2, 1):
+            try:
+                if self._picture(seed) != self._good[seed]:
+                    self.faults.append(f"after {number} tries the good picture is another one")
+            except DevError as error:
+                self.faults.append(f"after {number} tries no good picture: {str(error)[:300]}")
+
+    def _good_files(self) -> dict[str, bytes]:
+        """A file of each kind that the pack reads, by the folder that it belongs into."""
+        self._client.run(needed_for(good_graph(1), "keep_file"))
+        folder = self._base / "output" / "subject_diffusion_embeds"
+        (subjects,) = folder.glob("fuzz*.safetensors")
+        adapter = ROOT / "weights" / "tiny_adapter.safetensors"
+        return {
+            "models/subject_diffusion": adapter.read_bytes(),
+            "models/subject_diffusion_embeds": subjects.read_bytes(),
+        }
+
+    def _wrong_file(self, number: int) -> Attempt:
+        """A broken file where the pack looks for one, and the graph that uses it; the broken file
+        of the try before is gone then."""
+        kind = self._chance.choice(sorted(self._files))
+        folder = self._base / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("broken*"):
+            file.unlink()
+        name = f"broken{number}.safetensors"
+        (folder / name).write_bytes(broken_file(self._chance, self._files[kind]))
+        return Attempt(what=f"{kind}/{name}", graph=_graph_with_file(kind, name))
+
+
+def _graph_with_file(kind: str, name: str) -> Graph:
+    graph = good_graph(1)
+    if kind.endswith("embeds"):
+        graph["file"] = node("SubjectDiffusionLoadSubjects", file_name=name)
+        graph["layout"]["inputs"]["subjects"] = ["file", 0]
+        return needed_for(graph, "save")
+    graph["file"] = node("SubjectDiffusionAdapterLoader", adapter_name=name)
+    for one in graph.values():
+        if "adapter" in one["inputs"]:
+            one["inputs"]["adapter"] = ["file", 0]
+    return needed_for(graph, "save")
+
+
+def make_pictures(folder: Path) -> None:
+    """A cut-out, an opaque picture of another size, and odd ones."""
+    random_numbers = np.random.default_rng(0)
+    pixels = random_numbers.integers(0, 255, (48, 40, 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    pixels[8:40, 6:30, 3] = 255
+    whole = Image.fromarray(pixels[:30, :, :3], "RGB")
+    Image.fromarray(pixels, "RGBA").save(folder / "cutout.png")
+    whole.save(folder / "opaque.png")
+    whole.convert("L").save(folder / "grey.png")
+    whole.crop((0, 0, 1, 1)).save(folder / "one_pixel.png")
+    whole.resize((4000, 2)).save(folder / "wide.png")
+    whole.convert("P").save(folder / "palette.png", transparency=0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    whole.save(folder / "sideways.jpg", exif=turned)
+    frames = [whole.rotate(angle) for angle in range(0, 360, 15)]
+    whole.save(folder / "animated.gif", save_all=True, append_images=frames)
