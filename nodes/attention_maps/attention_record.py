@@ -1,5 +1,5 @@
-# Shapes: R ranges, S subjects, B pictures, h, w a layer's map, H, W the latent's.
-"""Cross-attention of the subjects' words, summed up during one sampling run."""
+# Shapes: R ranges, S subjects, B pictures, T kinds, h, w a layer's map, H, W the latent's.
+"""Attention to the subjects' words, or to their own pictures, summed up during one sampling run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from ...subject_diffusion_core.attention_maps import resize_maps
+from ..host.picture_attention import PicturedSubject
 from ..host.sampling_run import Frame, WatchedSubject
 
 Range = tuple[float, float]
+MappedSubject = WatchedSubject | PicturedSubject
+# What a record has maps of: of the label's last token and of the placeholder, or of the pictures.
+WORDS, PICTURES = ("label", "placeholder"), ("pictures",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,13 +26,14 @@ class AttentionRecord:
     Attributes:
         ranges: start and end in percent 0..1 of the sampling, R of them.
         subjects: S of them, in the order of the list that was encoded.
-        maps: (R, S, B, 2, H, W) mean probability in 0..1 of the label's last token and of the
-            placeholder.
+        kinds: T of them, `WORDS` or `PICTURES`.
+        maps: (R, S, B, T, H, W) mean probability in 0..1 of each kind.
         present: (R, S) bool, False where no step of the range had the subject; its maps are 0.
     """
 
     ranges: tuple[Range, ...]
-    subjects: tuple[WatchedSubject, ...]
+    subjects: tuple[MappedSubject, ...]
+    kinds: tuple[str, ...]
     maps: torch.Tensor
     present: torch.Tensor
 
@@ -38,14 +43,21 @@ class AttentionHandle:
 
     def __init__(self) -> None:
         self._record: AttentionRecord | None = None
+        self._pictures: AttentionRecord | None = None
 
-    def keep(self, record: AttentionRecord | None) -> None:
-        self._record = record
+    def keep(self, record: AttentionRecord | None, pictures: AttentionRecord | None = None) -> None:
+        self._record, self._pictures = record, pictures
 
     @property
     def record(self) -> AttentionRecord | None:
-        """None before the first run, during a run and after a cancelled one."""
+        """Of the words; None before the first run, during a run, after a cancelled one, and where
+        no subject has words in the prompt."""
         return self._record
+
+    @property
+    def pictures(self) -> AttentionRecord | None:
+        """Of the subjects' pictures, likewise."""
+        return self._pictures
 
 
 @dataclass(eq=False)
@@ -62,16 +74,17 @@ class AttentionRecorder:
     Safe between threads, as newer versions of ComfyUI run the branches in several.
     """
 
-    def __init__(self, ranges: Sequence[Range]) -> None:
+    def __init__(self, ranges: Sequence[Range], kinds: tuple[str, ...] = WORDS) -> None:
         self._ranges = tuple(ranges)
+        self._kinds = kinds
         self._lock = threading.Lock()
-        self._subjects: dict[int, WatchedSubject] = {}
+        self._subjects: dict[int, MappedSubject] = {}
         self._sums: dict[tuple[int, int, Frame], dict[torch.Size, _Sum]] = {}
 
     def add(
-        self, ranges: Sequence[int], subject: WatchedSubject, frame: Frame, maps: torch.Tensor
+        self, ranges: Sequence[int], subject: MappedSubject, frame: Frame, maps: torch.Tensor
     ) -> None:
-        """Maps (B, 2, h, w) of one layer at one step, which belongs to these ranges."""
+        """Maps (B, T, h, w) of one layer at one step, which belongs to these ranges."""
         with self._lock:
             self._subjects[subject.index] = subject
             for number in ranges:
@@ -90,7 +103,8 @@ class AttentionRecorder:
                 return None
             subjects = [subject for _, subject in sorted(self._subjects.items())]
             batch = max(shape[0] for sums in self._sums.values() for shape in sums)
-            maps = torch.zeros(len(self._ranges), len(subjects), batch, 2, height, width)
+            counted = (len(self._ranges), len(subjects), batch, len(self._kinds))
+            maps = torch.zeros(*counted, height, width)
             counts = torch.zeros_like(maps)
             for (number, index, frame), sums in self._sums.items():
                 slot = [subject.index for subject in subjects].index(index)
@@ -104,6 +118,7 @@ class AttentionRecorder:
             return AttentionRecord(
                 ranges=self._ranges,
                 subjects=tuple(subjects),
+                kinds=self._kinds,
                 maps=maps / counts.clamp(min=1.0),
                 present=counts.flatten(2).amax(-1) > 0,
             )

@@ -14,6 +14,7 @@ from ..host.node_warnings import show_warnings
 from ..host.unet_geometry import Location, transformer_block_locations
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
 from ..subjects.subject_warnings import box_warnings
+from .key_store import KeyStore
 from .reference_pass import PassSettings
 from .reference_pictures import LABEL, caption_of, preview_warnings, read_references
 from .references import BranchReferences, with_references
@@ -81,6 +82,8 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         noise: Noise,
         noise_seed: int,
         caption: str = f"a photo of a {LABEL}",
+        report_attention: bool = False,
+        reuse_mb: int = 0,
     ) -> io.NodeOutput:
         locations = _checked_model(model, layers)
         _require_settings(omega_ref, start_percent, end_percent, noise)
@@ -99,6 +102,7 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         references = tuple(
             read_references(
                 subject,
+                index,
                 vae,
                 texts.encode(caption_of(subject, caption)),
                 omega_ref=omega_ref,
@@ -106,14 +110,21 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
                 reference_size=reference_size,
                 latent_channels=channels,
             )
-            for subject in subjects
+            for index, subject in enumerate(subjects)
         )
 
         # on clones of what came in
         model = model.clone()
-        settings = PassSettings(locations=locations, noise=noise, noise_seed=noise_seed)
-        attach_self_subject_attention(model, settings, start_percent, end_percent)
-        less_noisy = BranchReferences(subjects=references, time_bias=-time_bias_positive)
+        store = KeyStore(reuse_mb * 2**20) if reuse_mb > 0 else None
+        settings = PassSettings(
+            locations=locations, noise=noise, noise_seed=noise_seed, store=store
+        )
+        attach_self_subject_attention(
+            model, settings, start_percent, end_percent, tells=report_attention
+        )
+        less_noisy = BranchReferences(
+            subjects=references, time_bias=-time_bias_positive, is_watched=report_attention
+        )
         noisier = BranchReferences(subjects=references, time_bias=time_bias_negative)
         return io.NodeOutput(
             model, with_references(positive, less_noisy), with_references(negative, noisier)
@@ -212,6 +223,23 @@ def _reference_inputs() -> list[io.Input]:
             default=f"a photo of a {LABEL}",
             optional=True,
             tooltip=f"What the subjects' pictures show; {LABEL} is each subject's label.",
+        ),
+        io.Boolean.Input(
+            "report_attention",
+            default=False,
+            optional=True,
+            tooltip="After the sampling, tell on the sampler how much of the attention went to "
+            "each subject's pictures; Record Attention and Attention Maps then show where. Looks "
+            "at every fourth step.",
+        ),
+        io.Int.Input(
+            "reuse_mb",
+            default=0,
+            min=0,
+            max=1048576,
+            optional=True,
+            tooltip="Megabytes of main memory for what the model says of the subjects' pictures: "
+            "the next seeds then need not ask again. 0 = keep nothing.",
         ),
     ]
 
