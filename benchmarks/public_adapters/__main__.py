@@ -1,7 +1,9 @@
-"""One step of an example for a public adapter at full geometry, with random weights.
+"""One step of an example at full geometry, with random weights.
 
-    python -m benchmarks.public_adapters sd15 FOLDER      IP-Adapter plus, 3.5 GB on disk
-    python -m benchmarks.public_adapters sdxl FOLDER      MS-Diffusion, 12 GB on disk
+    python -m benchmarks.public_adapters sd15 FOLDER         IP-Adapter plus, 3.5 GB on disk
+    python -m benchmarks.public_adapters sdxl FOLDER         MS-Diffusion, 12 GB on disk
+    python -m benchmarks.public_adapters seeing_sd15 FOLDER  Self-Subject Attention, 2.1 GB
+    python -m benchmarks.public_adapters seeing_sdxl FOLDER  Self-Subject Attention, 6.9 GB
 
 Writes the files into FOLDER if they are not there, loads them with ComfyUI's own loaders in the
 real server of COMFYUI_PATH (or .dev/comfyui), and runs one step at 64 x 64 latent cells twice: with
@@ -34,7 +36,12 @@ from devtools.server import LOOPBACK, ComfyServer, temporary_base
 from ..comfyui import ROOT, find_comfyui
 from .full_size_files import FILES
 
-EXAMPLES = {"sd15": "sd15_ip_adapter", "sdxl": "sdxl_ms_diffusion"}
+EXAMPLES = {
+    "sd15": "sd15_ip_adapter",
+    "sdxl": "sdxl_ms_diffusion",
+    "seeing_sd15": "self_subject_attention_sd15",
+    "seeing_sdxl": "self_subject_attention_sd15",
+}
 WRITER = Path(__file__).with_name("full_size_files.py")
 SIDE = 512
 
@@ -49,6 +56,8 @@ def one_step(base: str, strength: float) -> Graph:
     graph[sampler]["inputs"] |= {"steps": 1, "cfg": 1.0, "sampler_name": "euler"}
     graph[layout]["inputs"] |= {"width": SIDE, "height": SIDE, "subjects": [first, 0]}
     graph[first]["inputs"]["strength"] = strength
+    for name in names_of(graph, "CheckpointLoaderSimple"):
+        graph[name]["inputs"]["ckpt_name"] = FILES[base]["checkpoints"]
     for name in names_of(graph, "EmptyLatentImage"):
         graph[name]["inputs"] |= {"width": SIDE, "height": SIDE}
     for kind in ("SaveImage", "VAEDecode", "PreviewImage"):

@@ -6,14 +6,11 @@ noise level, from which all branches and samples take keys and values."""
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import comfy.gligen
-import comfy.sampler_helpers
-import comfy.samplers
 import torch
 
 from ...subject_diffusion_core.area_resize import area_resize
@@ -23,6 +20,7 @@ from ..host.sampling_run import BranchCall
 from ..host.unet_geometry import Location, latent_size_of_block
 from .attention_share import REPORT_KEY, is_reported_step
 from .key_store import KeyStore, LayerKeys
+from .pass_inputs import PassInputs, caption_at, make_pass_inputs
 from .references import REFERENCES_KEY, BranchReferences, Reference, ReferencedSubject
 
 WRITE_KEY = "subject_diffusion_reference_pass"
@@ -114,15 +112,6 @@ def layer_size(attention: AttentionCall) -> tuple[int, int]:
     return latent_size_of_block(attention.options, num_keys)
 
 
-class _Inputs(NamedTuple):
-    """A reference as the model takes it: latent (1, C, h, w), further inputs of its calls, and the
-    name that its calls go by."""
-
-    latent: torch.Tensor
-    conds: dict[str, Any]
-    uuid: uuid.UUID
-
-
 class ReferencePasses:
     """The passes of one sampling run; keeps the keys of the latest noise level only.
 
@@ -136,7 +125,7 @@ class ReferencePasses:
         self._lock = threading.Lock()
         self._sigma: float | None = None
         self._keys: dict[tuple[Reference, float], ReferenceKeys] = {}
-        self._inputs: dict[Reference, _Inputs] = {}
+        self._inputs: dict[tuple[Reference, int], PassInputs] = {}
 
     def seen_in(
         self, call: BranchCall, executor: Executor, sigma: torch.Tensor, options: Options
@@ -209,10 +198,12 @@ class ReferencePasses:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(reference.latent.shape, generator=generator)
 
-    def _inputs_of(self, reference: Reference, model: Any, sigma: torch.Tensor) -> _Inputs:
-        if reference not in self._inputs:
-            self._inputs[reference] = _prepare(reference, model, sigma)
-        return self._inputs[reference]
+    def _inputs_of(self, reference: Reference, model: Any, sigma: torch.Tensor) -> PassInputs:
+        entry = caption_at(reference.caption, model.model_sampling, float(sigma))
+        if (reference, entry) not in self._inputs:
+            made = make_pass_inputs(reference, entry, model, sigma)
+            self._inputs[reference, entry] = made
+        return self._inputs[reference, entry]
 
 
 def _store_for(settings: PassSettings, model: Any) -> KeyStore | None:
@@ -227,30 +218,6 @@ def _store_for(settings: PassSettings, model: Any) -> KeyStore | None:
 def _has_weight_hooks(model: Any) -> bool:
     """Whether weights change in mid-run, so that a noise level does not tell them."""
     return getattr(model.current_patcher, "current_hooks", None) is not None
-
-
-def _prepare(reference: Reference, model: Any, like: torch.Tensor) -> _Inputs:
-    """What ComfyUI makes of a conditioning for the model, for a picture of the reference's size."""
-    latent = model.process_latent_in(reference.latent).to(like)
-    entry = comfy.sampler_helpers.convert_cond(reference.caption)[0]
-    height, width = (8 * side for side in latent.shape[-2:])
-    entry |= {"width": width, "height": height, "concat_latent_image": reference.latent}
-    (encoded,) = comfy.samplers.encode_model_conds(
-        model.extra_conds,
-        [entry],
-        torch.zeros_like(latent),
-        latent.device,
-        "positive",
-        latent_image=latent,
-        denoise_mask=torch.zeros_like(latent[:, :1]),  # inpainting models: nothing to fill in
-        seed=0,
-        latent_shapes=[latent.shape],
-    )
-    conds = {
-        name: cond.process_cond(batch_size=1, area=None).concat([])
-        for name, cond in encoded["model_conds"].items()
-    }
-    return _Inputs(latent=latent, conds=conds, uuid=entry["uuid"])
 
 
 def without_gligen(patches: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+import comfy.model_base
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers
@@ -99,6 +100,8 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
             return io.NodeOutput(model, positive, negative)
 
         vae, channels, texts = _checked_vae(vae), _latent_channels(model), TextEncoder(clip)
+        first_caption = texts.encode(caption_of(subjects[0], caption))
+        _require_pooled_outputs(model, first_caption, positive, negative)
         references = tuple(
             read_references(
                 subject,
@@ -268,6 +271,22 @@ def _checked_vae(vae: Any) -> Any:
             "Load VAE node."
         )
     return vae
+
+
+def _require_pooled_outputs(
+    model: Model, caption: Conditioning, positive: Conditioning, negative: Conditioning
+) -> None:
+    """Stable Diffusion XL takes one from every text."""
+    if not isinstance(model.model, comfy.model_base.SDXL | comfy.model_base.SDXLRefiner):
+        return
+    for name, texts in (("clip", caption), ("positive", positive), ("negative", negative)):
+        for _, values in texts:
+            if values.get("pooled_output") is None and "unclip_conditioning" not in values:
+                raise ValueError(
+                    f"{name}: expected texts with a pooled output, as Stable Diffusion XL takes "
+                    "one, got one without. Use the CLIP of the XL checkpoint, or a Dual CLIP "
+                    "Loader of type sdxl, also for the prompts."
+                )
 
 
 def _latent_channels(model: Model) -> int:
