@@ -14,6 +14,7 @@ import torch
 from host_models import Host, cfg_guider, sample
 from reference_models import ReferenceBench, bench_of
 from test_coexistence import make_lora
+from test_nodes import make_subject
 from test_self_subject_attention_node import Setup
 
 MUCH = 2**30
@@ -162,12 +163,14 @@ def test_nothing_is_left_after_unloading(bench: ReferenceBench) -> None:
 
 
 def test_the_nodes_input(host: Host) -> None:
-    setup = Setup(host)
-    seeing = setup.apply(reuse_mb=64)
+    setup, subject = Setup(host), make_subject(host, box="")
+    seeing = setup.apply(subject, reuse_mb=64)
     first = setup.sample(*seeing)
     store = seeing[0].get_attachment("subject_diffusion_self_subject_attention").store
     assert 0 < store.num_bytes <= 64 * 2**20
     assert torch.equal(setup.sample(*seeing), first)
-    assert torch.equal(setup.sample(*setup.apply()), first)
-    off = setup.apply(reuse_mb=0)[0].get_attachment("subject_diffusion_self_subject_attention")
+    assert torch.equal(setup.sample(*setup.apply(subject)), first)
+    off = setup.apply(subject, reuse_mb=0)[0].get_attachment(
+        "subject_diffusion_self_subject_attention"
+    )
     assert off.store is None

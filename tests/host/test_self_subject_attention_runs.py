@@ -40,7 +40,8 @@ def test_windows_over_a_batch_are_the_batch(bench: ReferenceBench, comfy_nodes: 
         pytest.skip("this ComfyUI has no context windows")
     subject = bench.subject(bench.reference((12, 20)), box_xyxy=(0.0, 0.0, 0.6, 1.0))
     both = [bench.seeing(text, subject) for text in (bench.text(), bench.text(4))]
-    noise = bench.noise(5)
+    # as many as noise levels: else 0.3.75 cannot tell which step it is at
+    noise = bench.noise(3)
     whole = sample(cfg_guider(bench.attached(), *both, 3.0), noise, steps=2)
     settings = (2, 0, "batched", 1, False, "flat", 0)
     windowed = stock_node(comfy_nodes, "ContextWindowsManual", bench.attached(), *settings)
