@@ -23,8 +23,14 @@ import torch
 from PIL import Image
 
 from training.data.library import Library, load_library
-from training.evaluation.gallery import build_gallery
-from training.evaluation.metric_encoder import load_metric_encoder
+from training.evaluation.gallery import (
+    Gallery,
+    chunk_features,
+    gallery_entries,
+    gallery_fingerprint,
+    view_vectors,
+)
+from training.evaluation.metric_encoder import MetricEncoder, load_metric_encoder
 from training.evaluation.pictures import PictureMaker, cached_pictures
 from training.evaluation.queries import Query, draw_queries
 from training.evaluation.scoring import RowScores, crop_features, score_row
@@ -35,6 +41,7 @@ from .report import write_report
 from .rows import SETTINGS, SweepRow, all_rows, picture_graph
 
 BATCH = 8
+POOL = 48  # queries whose subjects are looked up, whatever the number of pictures
 
 
 class NodePictures:
@@ -74,12 +81,40 @@ def fingerprint(row: SweepRow, queries: Sequence[Query], weights: str) -> str:
     return hashlib.sha256(json.dumps(parts, default=dict).encode()).hexdigest()[:12]
 
 
+def gallery_of(
+    library: Library, queries: Sequence[Query], encoder: MetricEncoder, out: Path
+) -> Gallery:
+    """TinyBench's gallery, of the subjects that the queries speak of alone."""
+    spoken_of = {
+        library.records[row]["identity"]
+        for query in queries
+        for subject in query.subjects
+        for row in (subject.reference_row, subject.shuffled_row)
+    }
+    entries = [
+        entry
+        for entry in gallery_entries(library)
+        if library.records[entry.row]["identity"] in spoken_of
+    ]
+    folder = out / f"gallery-{gallery_fingerprint(len(entries))}"
+    rows = np.array([entry.row for entry in entries])
+    names = [library.records[row]["identity"] for row in rows]
+    identities, identity_of = np.unique(names, return_inverse=True)
+    return Gallery(
+        features=np.concatenate(list(chunk_features(library, entries, encoder, folder))),
+        rows=rows,
+        views=view_vectors(library, rows),
+        identities=identities.tolist(),
+        identity_of=identity_of,
+    )
+
+
 def measure(options: argparse.Namespace, host: InProcessHost) -> None:
     """Every row's pictures and scores; the report grows with them."""
     library = load_library(options.work, "heldout", "heldout")
-    queries = draw_queries(library, "one", options.count)
-    encoder = load_metric_encoder()
-    gallery = build_gallery(library, encoder, options.work)
+    pool = draw_queries(library, "one", max(POOL, options.count))
+    queries, encoder = pool[: options.count], load_metric_encoder()
+    gallery = gallery_of(library, pool, encoder, options.out)
     weights = PictureMaker(library, ROOT / "weights", SETTINGS).weights_sha256
     maker = NodePictures(host, library)
     scores: dict[str, RowScores] = {}
@@ -93,7 +128,7 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> None:
         )[: len(queries)]
         features = crop_features(pictures, queries, encoder)
         scores[row.name] = score_row(features, queries, gallery, library)
-        write_report(options.out, scores, weights)
+        write_report(options.out, scores, len(gallery.identities), weights)
         host.forget()
 
 

@@ -23,7 +23,9 @@ def difference(own: np.ndarray, control: np.ndarray) -> Interval:
     return bootstrap(lambda mean: mean, own - control)
 
 
-def write_report(out: Path, scores: Mapping[str, RowScores], weights_sha256: str) -> None:
+def write_report(
+    out: Path, scores: Mapping[str, RowScores], num_identities: int, weights_sha256: str
+) -> None:
     """`self_subject_attention.md` in `out`, of the rows measured so far."""
     count = len(next(iter(scores.values())).rank)
     lines = [
@@ -32,8 +34,9 @@ def write_report(out: Path, scores: Mapping[str, RowScores], weights_sha256: str
         f"cfg {SETTINGS.text_only_guidance_scale:g}, adapter: text "
         f"{SETTINGS.text_guidance_scale:g}, image {SETTINGS.image_guidance_scale:g}. Cosine of the "
         "metric encoder between the box's "
-        "crop and the right subject, seen from elsewhere; top-1 among all subjects. Brackets: 95 % "
-        f"bootstrap intervals, differences paired by query. Weights {weights_sha256[:12]}.",
+        "crop and the right subject, seen from elsewhere; top-1 among "
+        f"{num_identities} subjects. Brackets: 95 % bootstrap intervals, "
+        f"differences paired by query. Weights {weights_sha256[:12]}.",
         "",
         "| | cosine | to its control | top-1 | to its control |",
         "|---|---|---|---|---|",
