@@ -40,7 +40,7 @@ from ..structure.in_process import InProcessHost, in_process_host
 from .report import write_report
 from .rows import SETTINGS, SweepRow, all_rows, picture_graph
 
-BATCH = 8
+BATCH = 4
 POOL = 48  # queries whose subjects are looked up, whatever the number of pictures
 
 
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.omega_sweep", description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / ".dev" / "tiny")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=48, help="pictures of a row")
+    parser.add_argument("--count", type=int, default=24, help="pictures of a row")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, in_process_host(Path(folder)) as host:

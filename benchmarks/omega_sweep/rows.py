@@ -16,7 +16,7 @@ from training.evaluation.queries import Query
 OMEGAS = (1.0, 3.0, 5.0, 8.0, 10.0)
 VARIANT_OMEGA = 8.0
 TEXT, ADAPTED = "text", "adapter"
-SETTINGS = SamplingSettings()
+SETTINGS = SamplingSettings(steps=12)
 NODE = "SubjectDiffusionSelfSubjectAttention"
 # Inputs of the node besides its links.
 DEFAULTS: Mapping[str, Any] = {
