@@ -8,10 +8,11 @@ import comfy.hooks
 import comfy.samplers
 import numpy as np
 import pytest
+import torch
 from bad_references import seeing_graph
 from graphs import GraphRunner, node
 from host_models import Host, cfg_guider, relative_error, sample
-from reference_models import ReferenceBench, bench_of
+from reference_models import WRAPPERS, ReferenceBench, bench_of
 from test_coexistence import make_lora
 from test_graphs import runner  # noqa: F401
 from test_self_subject_attention_beside import run, stock_node
@@ -77,6 +78,70 @@ def test_an_image_to_image_run_is_the_rest_of_a_whole_one(bench: ReferenceBench)
     assert max(bench.passes) == pytest.approx(float(sigmas[0]))
     stock = cfg_guider(bench.model, bench.text(), bench.text(4), 3.0)
     assert relative_error(latent, stock.sample(noise, image, sampler, sigmas, seed=0)) > 1e-3
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral"])
+def test_an_empty_mask_is_stock_bit_for_bit(bench: ReferenceBench, sampler: str) -> None:
+    """All keys are dropped, so no subject is seen; the passes leave the random numbers alone."""
+    latents = []
+    for model, *subjects in (
+        (bench.model,),
+        (bench.attached(), bench.subject(bench.reference(mask=torch.zeros(128, 128)))),
+    ):
+        torch.manual_seed(0)
+        latents.append(run(bench, model, *subjects, sampler=sampler))
+    assert torch.equal(*latents)
+    assert len(bench.passes) == 2
+
+
+def test_branches_in_calls_of_their_own(
+    bench: ReferenceBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory is short, ComfyUI computes one branch after the other."""
+    subject, calls = bench.subject(bench.reference((12, 20))), []
+    wanted = run(bench, bench.attached(), subject)
+    monkeypatch.setattr(bench.model.model, "memory_required", lambda *_, **__: 1e30)
+    model = bench.attached()
+
+    def watch(executor: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(x.shape[0])
+        return executor(x, *args, **kwargs)
+
+    model.add_wrapper_with_key(WRAPPERS.DIFFUSION_MODEL, "watch", watch)
+    bench.passes.clear()
+    assert relative_error(run(bench, model, subject), wanted) < 1e-5
+    assert len(bench.passes) == 2
+    assert calls == [1] * 6  # two steps of a pass and two branches
+
+
+def test_a_small_reference_in_a_picture_of_odd_size(bench: ReferenceBench) -> None:
+    """256 x 256 pixels in 520 x 776."""
+    latent = run(bench, bench.attached(), bench.subject(bench.reference((32, 32))), size=(65, 97))
+    assert latent.shape[-2:] == (65, 97) and bool(latent.isfinite().all())
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_replaced_cross_attention_acts_in_the_pass(
+    bench: ReferenceBench, ours_first: bool
+) -> None:
+    """As older image adapters have it, which count the rows of a branch: also in the pass."""
+    rows = []
+
+    def replaced(q: torch.Tensor, k: Any, v: torch.Tensor, options: Any) -> torch.Tensor:
+        rows.append(q.shape[0] // len(options["cond_or_uncond"]))
+        return q + v.mean(dim=1, keepdim=True)[..., :1]
+
+    kind, number, index = min(
+        bench.host.unet_geometry.transformer_block_locations(bench.model).values()
+    )
+    subject = bench.subject()
+    model = bench.attached() if ours_first else bench.model.clone()
+    model.set_model_attn2_replace(replaced, kind, number, index)
+    both = run(bench, model if ours_first else bench.attached(model), subject)
+    assert rows == [1] * 4  # a pass and a call with both branches, twice
+    only_ours = run(bench, bench.attached(), subject)
+    assert relative_error(both, only_ours) > 1e-3
+    assert relative_error(both, run(bench, model)) > 1e-3
 
 
 def test_a_scheduled_text_encoder_captions_each_part(host: Host) -> None:
