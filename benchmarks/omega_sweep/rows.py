@@ -60,17 +60,20 @@ class SweepRow:
 
 
 def all_rows() -> list[SweepRow]:
-    """The controls, then the weights on either, then other settings at one weight."""
-    rows = [SweepRow(name=TEXT), SweepRow(name=ADAPTED, adapter=True)]
-    for omega in OMEGAS:
+    """Text alone and with all weights, the adapter alone and with them, then other settings at one
+    weight."""
+    rows = []
+    for control in (TEXT, ADAPTED):
+        adapter = control == ADAPTED
+        rows.append(SweepRow(name=control, adapter=adapter))
         rows += [
             SweepRow(
                 name=f"{control} + omega {omega:g}",
-                adapter=control == ADAPTED,
+                adapter=adapter,
                 seeing={"omega_ref": omega},
                 control=control,
             )
-            for control in (TEXT, ADAPTED)
+            for omega in OMEGAS
         ]
     return rows + [
         SweepRow(
