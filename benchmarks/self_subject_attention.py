@@ -147,8 +147,9 @@ class Counter(Bench):
             )
         return float(counter.get_total_flops())
 
-    def pass_and_seen(self, foreground: float, rows: int) -> tuple[float, dict[str, Any]]:
-        """The cost of the pass over a reference, and the options of calls that see its keys."""
+    def pass_and_seen(self, foreground: float, rows: int) -> tuple[float, dict[str, Any], int]:
+        """The cost of the pass over a reference, the options of calls that see its keys, and the
+        bytes that these keys and their values take in half precision."""
         reference_pass, sampling_run = pack_module("reference_pass"), pack_module("sampling_run")
         subject = self.subject(foreground)
         locations = frozenset(
@@ -163,7 +164,8 @@ class Counter(Bench):
             call=part.concat([]),
             subjects={references: (reference_pass.SeenSubject(subject, (keys,)),)},
         )
-        return cost, {reference_pass.READ_KEY: seen}
+        numbers = sum(layer.key.numel() + layer.value.numel() for layer in keys.layers.values())
+        return cost, {reference_pass.READ_KEY: seen}, 2 * numbers
 
 
 def pack_module(name: str) -> ModuleType:
@@ -181,7 +183,7 @@ def counted(family: str, config: dict[str, Any], side: int) -> list[Cost]:
     plain_row = counter.call(counter.plain, 1)
     costs = []
     for title, foreground in (("all keys", 1.0), (f"{FOREGROUND:.0%} foreground", FOREGROUND)):
-        reference, one = counter.pass_and_seen(foreground, 1)
+        reference, one, _ = counter.pass_and_seen(foreground, 1)
         seeing_row = counter.call(counter.seeing, 1, **one)
         step = 2 * plain_row
         cases = {
@@ -197,6 +199,11 @@ def counted(family: str, config: dict[str, Any], side: int) -> list[Cost]:
         batch = reference + 8 * seeing_row
         costs.append(Cost(case=f"batch of 4, {title}", plain=8 * plain_row, ours=batch))
     return costs
+
+
+def kept_bytes(family: str, config: dict[str, Any], side: int, foreground: float) -> int:
+    """Of one picture's keys and values at one noise level, in half precision."""
+    return Counter(family, config, side, "meta").pass_and_seen(foreground, 1)[2]
 
 
 class Timer(Bench):
@@ -279,8 +286,16 @@ def main(arguments: Sequence[str]) -> None:
             costs = timed(options.size // 8, options.rounds)
             show(f"Stable Diffusion 1.5, {size}", costs, "s", 1.0)
         else:
-            show("Stable Diffusion 1.5, 512 x 512", counted("SD15", SD15, 64), "TFLOP", 1e-12)
-            show("Stable Diffusion XL, 1024 x 1024", counted("SDXL", SDXL, 128), "TFLOP", 1e-12)
+            for title, family, config, side in (
+                ("Stable Diffusion 1.5, 512 x 512", "SD15", SD15, 64),
+                ("Stable Diffusion XL, 1024 x 1024", "SDXL", SDXL, 128),
+            ):
+                show(title, counted(family, config, side), "TFLOP", 1e-12)
+                for foreground in (1.0, FOREGROUND):
+                    megabytes = kept_bytes(family, config, side, foreground) / 1e6
+                    print(
+                        f"  {megabytes:5.1f} MB a picture and noise level, {foreground:.0%} of it"
+                    )
 
 
 if __name__ == "__main__":

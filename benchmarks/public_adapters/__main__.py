@@ -1,13 +1,16 @@
-"""One step of an example for a public adapter at full geometry, with random weights.
+"""One step of an example at full geometry, with random weights.
 
-    python -m benchmarks.public_adapters sd15 FOLDER      IP-Adapter plus, 3.5 GB on disk
-    python -m benchmarks.public_adapters sdxl FOLDER      MS-Diffusion, 12 GB on disk
+    python -m benchmarks.public_adapters sd15 FOLDER         IP-Adapter plus, 3.5 GB on disk
+    python -m benchmarks.public_adapters sdxl FOLDER         MS-Diffusion, 12 GB on disk
+    python -m benchmarks.public_adapters seeing_sd15 FOLDER  Self-Subject Attention, 2.1 GB
+    python -m benchmarks.public_adapters seeing_sdxl FOLDER  Self-Subject Attention, 6.9 GB
 
 Writes the files into FOLDER if they are not there, loads them with ComfyUI's own loaders in the
-real server of COMFYUI_PATH (or .dev/comfyui), and runs one step at 64 x 64 latent cells twice: with
+real server of COMFYUI_PATH (or .dev/comfyui), and runs one step at 512 x 512 pixels twice: with
 the first subject of the example in its box, and with its strength at 0. Says how much more the
 latent changes inside the box than outside, in seconds what it took, and the server's peak memory
 (on Linux). `--option=...` goes to ComfyUI: `--option=--bf16-unet` takes half the memory.
+`--size 128` takes a sixteenth of the time.
 """
 
 from __future__ import annotations
@@ -34,12 +37,16 @@ from devtools.server import LOOPBACK, ComfyServer, temporary_base
 from ..comfyui import ROOT, find_comfyui
 from .full_size_files import FILES
 
-EXAMPLES = {"sd15": "sd15_ip_adapter", "sdxl": "sdxl_ms_diffusion"}
+EXAMPLES = {
+    "sd15": "sd15_ip_adapter",
+    "sdxl": "sdxl_ms_diffusion",
+    "seeing_sd15": "self_subject_attention_sd15",
+    "seeing_sdxl": "self_subject_attention_sd15",
+}
 WRITER = Path(__file__).with_name("full_size_files.py")
-SIDE = 512
 
 
-def one_step(base: str, strength: float) -> Graph:
+def one_step(base: str, strength: float, size: int) -> Graph:
     """The example with its first subject alone, the latent saved instead of the picture."""
     path = ROOT / "tests" / "golden" / f"{EXAMPLES[base]}.json"
     graph: Graph = copy.deepcopy(json.loads(path.read_text(encoding="utf-8")))
@@ -47,10 +54,12 @@ def one_step(base: str, strength: float) -> Graph:
     (layout,) = names_of(graph, "SubjectDiffusionLayout")
     first = names_of(graph, "SubjectDiffusionSubject")[0]
     graph[sampler]["inputs"] |= {"steps": 1, "cfg": 1.0, "sampler_name": "euler"}
-    graph[layout]["inputs"] |= {"width": SIDE, "height": SIDE, "subjects": [first, 0]}
+    graph[layout]["inputs"] |= {"width": size, "height": size, "subjects": [first, 0]}
     graph[first]["inputs"]["strength"] = strength
+    for name in names_of(graph, "CheckpointLoaderSimple"):
+        graph[name]["inputs"]["ckpt_name"] = FILES[base]["checkpoints"]
     for name in names_of(graph, "EmptyLatentImage"):
-        graph[name]["inputs"] |= {"width": SIDE, "height": SIDE}
+        graph[name]["inputs"] |= {"width": size, "height": size}
     for kind in ("SaveImage", "VAEDecode", "PreviewImage"):
         for name in names_of(graph, kind):
             del graph[name]
@@ -86,7 +95,7 @@ def peak_memory(process_id: int) -> float:
     return int(line.split()[1]) / 2**20
 
 
-def measure(base: str, folder: Path, options: Sequence[str]) -> None:
+def measure(base: str, folder: Path, size: int, options: Sequence[str]) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="subject-diffusion-public-") as temporary,
         temporary_base(Path(temporary) / "runs", ROOT) as place,
@@ -108,13 +117,13 @@ def measure(base: str, folder: Path, options: Sequence[str]) -> None:
         with server, ComfyClient(LOOPBACK, server.port, server.is_running) as client:
             for strength in (1.0, 0.0):
                 started = time.monotonic()
-                client.run(one_step(base, strength))
+                client.run(one_step(base, strength, size))
                 print(f"strength {strength:g}: {time.monotonic() - started:.0f} s", flush=True)
                 (file,) = (place / "output").rglob(f"strength_{strength:g}_*.latent")
                 latents.append(load_file(file)["latent_tensor"].float())
             assert server.process_id is not None
             memory = peak_memory(server.process_id)
-        inside, outside = change_inside_and_outside(latents, box_of(one_step(base, 1.0)))
+        inside, outside = change_inside_and_outside(latents, box_of(one_step(base, 1.0, size)))
     print(
         f"{base}: change inside the box {inside:.4f}, outside {outside:.4f}, "
         f"{inside / outside:.1f} times; peak memory {memory:.1f} GiB"
@@ -131,13 +140,14 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("base", choices=sorted(FILES))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", type=int, default=512, help="of the picture, in pixels")
     parser.add_argument("--option", action="append", default=[])
     options = parser.parse_args(arguments)
     # in a process that ends and gives its memory back
     command = [sys.executable, str(WRITER), options.base, str(options.folder)]
     paths = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
-    measure(options.base, options.folder, options.option)
+    measure(options.base, options.folder, options.size, options.option)
 
 
 if __name__ == "__main__":

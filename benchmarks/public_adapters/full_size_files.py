@@ -38,6 +38,8 @@ FILES = {
         "clip_vision": "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors",
         "ipadapter": "ms_adapter.bin",
     },
+    "seeing_sd15": {"checkpoints": "v1-5-pruned-emaonly.safetensors"},
+    "seeing_sdxl": {"checkpoints": "sd_xl_base_1.0.safetensors"},
 }
 
 
@@ -54,7 +56,7 @@ def write_files(base: str, models: Path) -> None:
         path = models / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            write_random(path, makers[folder](base))
+            write_random(path, makers[folder](base.removeprefix("seeing_")))
 
 
 def meta_unet(base: str) -> Any:

@@ -1,5 +1,5 @@
 # Shapes: R ranges, S subjects, B pictures, P panels, H, W size of a picture, h, w of the latent.
-"""Attention Maps: where the model looked for each subject's words."""
+"""Attention Maps: where the model looked for each subject's words, or at its pictures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from ...subject_diffusion_core.attention_maps import map_box_iou, normalize_maps
 from ...subject_diffusion_core.schema import printed
 from ..host.comfy_types import AttentionType
 from ..host.prompt_graph import fingerprints_before
-from ..host.sampling_run import WatchedSubject
-from .attention_record import AttentionHandle, AttentionRecord, Range
+from ..host.sampling_run import WHOLE_PICTURE
+from .attention_record import WORDS, AttentionHandle, AttentionRecord, MappedSubject, Range
 from .heat_overlay import draw_heat
 
 TOKENS = ("average", "label", "placeholder", "separate")
-KINDS = ("label", "placeholder")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,14 +26,14 @@ class Panel:
 
     Attributes:
         picture: index in the batch.
-        tokens: "label", "placeholder" or "average".
+        tokens: "label", "placeholder", "average" or "pictures".
         heat: (h, w) mean probability.
     """
 
     picture: int
     range: Range
     slot: int
-    subject: WatchedSubject
+    subject: MappedSubject
     tokens: str
     heat: torch.Tensor
 
@@ -48,8 +47,8 @@ class SubjectDiffusionAttentionMaps(io.ComfyNode):
             node_id="SubjectDiffusionAttentionMaps",
             display_name="Subject-Diffusion Attention Maps",
             category="Subject-Diffusion",
-            description="Shows where the model looked for each subject's words while it sampled, "
-            "and how well that fits the subject's box.",
+            description="Shows where the model looked for each subject's words, or at its "
+            "pictures, while it sampled, and how well that fits the subject's box.",
             inputs=[
                 AttentionType.Input(
                     "attention", tooltip="From Record Attention, whose MODEL made the picture."
@@ -116,36 +115,37 @@ class SubjectDiffusionAttentionMaps(io.ComfyNode):
             )
         hidden = getattr(cls, "hidden", None)  # none in a script
         graph, node_id = getattr(hidden, "prompt", None), getattr(hidden, "unique_id", None)
-        record = attention.record_of(fingerprints_before(graph, node_id, "image"))
-        if record is None and attention.record is not None:
+        records = attention.records_of(fingerprints_before(graph, node_id, "image"))
+        if not records and attention.has_records:
             raise ValueError(
                 "attention: expected the maps of the sampling that made `image`, got those of "
                 "others. Connect the MODEL of Record Attention to the sampler that makes this "
                 "picture; if it is, change its seed, so that it samples again."
             )
-        if record is None:
+        if not records:
             raise ValueError(
                 "attention: expected a finished sampling with subjects, got none. Connect the "
                 "MODEL of Record Attention to the sampler or the guider and the picture that it "
                 "makes to `image`, leave the adapter switched on, name the subjects by their "
-                "labels in the prompt, and run again."
+                "labels in the prompt, or turn `report_attention` of Self-Subject Attention on, "
+                "and run again."
             )
-        if record.maps.shape[2] != image.shape[0]:
+        num_pictures = records[0].maps.shape[2]
+        if num_pictures != image.shape[0]:
             raise ValueError(
-                f"image: expected the {record.maps.shape[2]} pictures of the recorded sampling, "
-                f"got {image.shape[0]}. Connect the pictures that were decoded from it."
+                f"image: expected the {num_pictures} pictures of the recorded sampling, got "
+                f"{image.shape[0]}. Connect the pictures that were decoded from it."
             )
         size = image.shape[1:3]
         drawn, heats, ious, lines = [], [], [], []
-        for panel in panels_of(record, tokens):
+        panels = [panel for record in records for panel in panels_of(record, tokens)]
+        for panel in panels:
             heat = resize_maps(panel.heat, *size)
-            box = torch.tensor(panel.subject.box_xyxy)
-            iou = float(map_box_iou(heat, box, threshold))
+            box_xyxy = panel.subject.box_xyxy or WHOLE_PICTURE
+            iou = float(map_box_iou(heat, torch.tensor(box_xyxy), threshold))
             picture = image[panel.picture, ..., :3]
             line = describe(panel, iou)
-            drawn.append(
-                draw_heat(picture, heat, panel.subject.box_xyxy, line, panel.slot, opacity)
-            )
+            drawn.append(draw_heat(picture, heat, box_xyxy, line, panel.slot, opacity))
             heats.append(normalize_maps(heat))
             ious.append(iou)
             lines.append(f"picture {panel.picture + 1}: {line}")
@@ -164,8 +164,8 @@ def panels_of(record: AttentionRecord, tokens: str) -> Iterator[Panel]:
             for slot, subject in enumerate(record.subjects):
                 if not record.present[number, slot]:
                     continue
-                maps = record.maps[number, slot, picture]  # (2, h, w)
-                for kind, heat in _choose(maps, tokens):
+                maps = record.maps[number, slot, picture]  # (T, h, w)
+                for kind, heat in _choose(maps, record.kinds, tokens):
                     yield Panel(
                         picture=picture,
                         range=bounds,
@@ -176,15 +176,20 @@ def panels_of(record: AttentionRecord, tokens: str) -> Iterator[Panel]:
                     )
 
 
-def _choose(maps: torch.Tensor, tokens: str) -> list[tuple[str, torch.Tensor]]:
-    """(2, h, w) of label and placeholder -> the maps to show, each with its name."""
+def _choose(
+    maps: torch.Tensor, kinds: tuple[str, ...], tokens: str
+) -> list[tuple[str, torch.Tensor]]:
+    """(T, h, w) -> the maps to show, each with its name; pictures are always shown."""
+    named = list(zip(kinds, maps, strict=True))
+    if kinds != WORDS:
+        return named
     if tokens == "average":
         return [(tokens, maps.mean(dim=0))]
-    named = list(zip(KINDS, maps, strict=True))
     return [pair for pair in named if tokens in (pair[0], "separate")]
 
 
 def describe(panel: Panel, iou: float) -> str:
     """For example "dog (label), 0-50 %: IoU 0.61"."""
     start, end = (round(100 * bound) for bound in panel.range)
-    return f"{panel.subject.label} ({panel.tokens}), {start}-{end} %: IoU {iou:.2f}"
+    share = f"{float(panel.heat.mean()):.1%}, " if panel.tokens == "pictures" else ""
+    return f"{panel.subject.label} ({panel.tokens}), {start}-{end} %: {share}IoU {iou:.2f}"

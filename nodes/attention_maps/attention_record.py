@@ -1,19 +1,23 @@
-# Shapes: R ranges, S subjects, B pictures, h, w a layer's map, H, W the latent's.
-"""Cross-attention of the subjects' words, summed up during one sampling run."""
+# Shapes: R ranges, S subjects, B pictures, T kinds, h, w a layer's map, H, W the latent's.
+"""Attention to the subjects' words, or to their own pictures, summed up during one sampling run."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ...subject_diffusion_core.attention_maps import resize_maps
 from ...subject_diffusion_core.schema import printed
+from ..host.picture_attention import PicturedSubject
 from ..host.sampling_run import Frame, WatchedSubject
 
 Range = tuple[float, float]
+MappedSubject = WatchedSubject | PicturedSubject
+# What a record has maps of: of the label's last token and of the placeholder, or of the pictures.
+WORDS, PICTURES = ("label", "placeholder"), ("pictures",)
 MOST_RUNS = 8  # whose maps are kept
 
 
@@ -24,13 +28,14 @@ class AttentionRecord:
     Attributes:
         ranges: start and end in percent 0..1 of the sampling, R of them.
         subjects: S of them, in the order of the list that was encoded.
-        maps: (R, S, B, 2, H, W) mean probability in 0..1 of the label's last token and of the
-            placeholder.
+        kinds: T of them, `WORDS` or `PICTURES`.
+        maps: (R, S, B, T, H, W) mean probability in 0..1 of each kind.
         present: (R, S) bool, False where no step of the range had the subject; its maps are 0.
     """
 
     ranges: tuple[Range, ...]
-    subjects: tuple[WatchedSubject, ...]
+    subjects: tuple[MappedSubject, ...]
+    kinds: tuple[str, ...]
     maps: torch.Tensor
     present: torch.Tensor
 
@@ -40,33 +45,46 @@ class AttentionHandle:
     one, and some before it, as ComfyUI may take a picture of theirs out of its cache."""
 
     def __init__(self) -> None:
-        self._record: AttentionRecord | None = None
-        self._earlier: dict[str, AttentionRecord] = {}
+        self._records: tuple[AttentionRecord, ...] = ()
+        self._earlier: dict[str, tuple[AttentionRecord, ...]] = {}
 
     def begin(self, run: str | None) -> None:
         """A run begins; `run` is the fingerprint of the node that samples, None if unknown."""
-        self._record = None
+        self._records = ()
         self._earlier.pop(run or "", None)
 
-    def keep(self, record: AttentionRecord | None, run: str | None = None) -> None:
-        """The run is over."""
-        self._record = record
-        if record is not None and run is not None:
-            self._earlier[run] = record
+    def keep(self, records: Iterable[AttentionRecord | None], run: str | None = None) -> None:
+        """The run is over; None where it has nothing of a kind."""
+        self._records = tuple(record for record in records if record is not None)
+        if self._records and run is not None:
+            self._earlier[run] = self._records
             for oldest in list(self._earlier)[:-MOST_RUNS]:
                 del self._earlier[oldest]
 
     @property
-    def record(self) -> AttentionRecord | None:
-        """Of the latest run: None before the first one, during a run and after a cancelled one."""
-        return self._record
+    def has_records(self) -> bool:
+        return bool(self._records)
 
-    def record_of(self, runs: Collection[str]) -> AttentionRecord | None:
+    @property
+    def record(self) -> AttentionRecord | None:
+        """Of the words in the latest run; None before the first one, during a run, after a
+        cancelled one, and where no subject has words in the prompt."""
+        return self._of_kinds(WORDS)
+
+    @property
+    def pictures(self) -> AttentionRecord | None:
+        """Of the subjects' pictures, likewise."""
+        return self._of_kinds(PICTURES)
+
+    def records_of(self, runs: Collection[str]) -> tuple[AttentionRecord, ...]:
         """Of the latest of these runs; of the latest at all where it is not known which made a
         picture."""
         if not runs or not self._earlier:
-            return self._record
-        return next((self._earlier[run] for run in reversed(self._earlier) if run in runs), None)
+            return self._records
+        return next((self._earlier[run] for run in reversed(self._earlier) if run in runs), ())
+
+    def _of_kinds(self, kinds: tuple[str, ...]) -> AttentionRecord | None:
+        return next((record for record in self._records if record.kinds == kinds), None)
 
 
 @dataclass(eq=False)
@@ -83,16 +101,17 @@ class AttentionRecorder:
     Safe between threads, as newer versions of ComfyUI run the branches in several.
     """
 
-    def __init__(self, ranges: Sequence[Range]) -> None:
+    def __init__(self, ranges: Sequence[Range], kinds: tuple[str, ...] = WORDS) -> None:
         self._ranges = tuple(ranges)
+        self._kinds = kinds
         self._lock = threading.Lock()
-        self._subjects: dict[int, WatchedSubject] = {}
+        self._subjects: dict[int, MappedSubject] = {}
         self._sums: dict[tuple[int, int, Frame], dict[torch.Size, _Sum]] = {}
 
     def add(
-        self, ranges: Sequence[int], subject: WatchedSubject, frame: Frame, maps: torch.Tensor
+        self, ranges: Sequence[int], subject: MappedSubject, frame: Frame, maps: torch.Tensor
     ) -> None:
-        """Maps (B, 2, h, w) of one layer at one step, which belongs to these ranges."""
+        """Maps (B, T, h, w) of one layer at one step, which belongs to these ranges."""
         with self._lock:
             self._subjects[subject.index] = subject
             for number in ranges:
@@ -111,7 +130,8 @@ class AttentionRecorder:
                 return None
             subjects = [subject for _, subject in sorted(self._subjects.items())]
             batch = max(shape[0] for sums in self._sums.values() for shape in sums)
-            maps = torch.zeros(len(self._ranges), len(subjects), batch, 2, height, width)
+            counted = (len(self._ranges), len(subjects), batch, len(self._kinds))
+            maps = torch.zeros(*counted, height, width)
             counts = torch.zeros_like(maps)
             for (number, index, frame), sums in self._sums.items():
                 slot = [subject.index for subject in subjects].index(index)
@@ -125,6 +145,7 @@ class AttentionRecorder:
             return AttentionRecord(
                 ranges=self._ranges,
                 subjects=tuple(subjects),
+                kinds=self._kinds,
                 maps=maps / counts.clamp(min=1.0),
                 present=counts.flatten(2).amax(-1) > 0,
             )

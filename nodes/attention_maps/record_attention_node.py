@@ -15,11 +15,12 @@ from ...subject_diffusion_core.attention_maps import token_column_probabilities
 from ..adapters.family import ATTACHMENT_KEY, require_adapter
 from ..host.attention_terms import AttentionCall, attach_attention_term
 from ..host.comfy_types import AttentionType, Control, Executor, Guider, Model, Options
+from ..host.picture_attention import SEEING_KEY, WATCH_KEY, PicturedSubject
 from ..host.prompt_graph import fingerprint_of_running_node
 from ..host.run_attachment import BranchCall
-from ..host.sampling_run import WatchedText
+from ..host.sampling_run import Frame, WatchedText
 from ..host.unet_geometry import latent_size_of_block
-from .attention_record import AttentionHandle, AttentionRecorder, Range, parse_ranges
+from .attention_record import PICTURES, AttentionHandle, AttentionRecorder, Range, parse_ranges
 
 NODE_NAME = "Subject-Diffusion Record Attention"
 RECORD_KEY = "subject_diffusion_attention"
@@ -35,10 +36,14 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
             node_id="SubjectDiffusionRecordAttention",
             display_name=NODE_NAME,
             category="Subject-Diffusion",
-            description="Looks at the model's cross-attention while it samples, for Attention "
-            "Maps. The picture stays the same, bit for bit.",
+            description="Looks at the model's attention while it samples, for Attention Maps. The "
+            "picture stays the same, bit for bit.",
             inputs=[
-                io.Model.Input("model", tooltip="The MODEL output of Subject-Diffusion Apply."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The MODEL output of Subject-Diffusion Apply, or of Self-Subject "
+                    "Attention with report_attention on.",
+                ),
                 io.String.Input(
                     "ranges",
                     default="0-1",
@@ -57,7 +62,8 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Model, ranges: str) -> io.NodeOutput:
-        require_adapter(model, "MODEL", NODE_NAME)
+        if model.get_attachment(SEEING_KEY) is None:
+            require_adapter(model, "MODEL", NODE_NAME)
         if model.get_attachment(RECORD_KEY) is not None:
             raise ValueError(
                 "model: expected a MODEL whose attention is not yet recorded, got one that "
@@ -83,9 +89,11 @@ def attach_recorder(model: Model, handle: AttentionHandle, ranges: Sequence[Rang
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedRun:
-    """A sampling run: its recorder, and start and end sigma of every range."""
+    """A sampling run: its recorders, of words and of pictures, and start and end sigma of every
+    range."""
 
     recorder: AttentionRecorder
+    pictures: AttentionRecorder
     sigma_ranges: tuple[Range, ...]
 
     def ranges_at(self, sigma: float) -> tuple[int, ...]:
@@ -97,10 +105,13 @@ class RecordedRun:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedCall:
-    """One UNet call of a run, and the ranges that it counts for."""
+    """One UNet call of a run, and the ranges that it counts for; a `PictureWatch`."""
 
     recorder: AttentionRecorder
     ranges: tuple[int, ...]
+
+    def add(self, subject: PicturedSubject, frame: Frame, maps: torch.Tensor) -> None:
+        self.recorder.add(self.ranges, subject, frame, maps)
 
 
 def make_sampler_wrapper(
@@ -119,9 +130,10 @@ def make_sampler_wrapper(
         **kwargs: object,
     ) -> torch.Tensor:
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        recorder = AttentionRecorder(ranges)
+        recorder, pictures = AttentionRecorder(ranges), AttentionRecorder(ranges, PICTURES)
         run = RecordedRun(
             recorder=recorder,
+            pictures=pictures,
             sigma_ranges=tuple(
                 (sampling.percent_to_sigma(start), sampling.percent_to_sigma(end))
                 for start, end in ranges
@@ -140,7 +152,8 @@ def make_sampler_wrapper(
             *args,
             **kwargs,
         )
-        handle.keep(recorder.finish(noise.shape[-2], noise.shape[-1]), node)
+        size = (noise.shape[-2], noise.shape[-1])
+        handle.keep((recorder.finish(*size), pictures.finish(*size)), node)
         return samples
 
     return sampler_sample
@@ -164,6 +177,7 @@ def watch_model_call(
         ranges = run.ranges_at(float(sigmas.flatten()[0]))
         if ranges:
             options[RECORD_KEY] = RecordedCall(recorder=run.recorder, ranges=ranges)
+            options[WATCH_KEY] = RecordedCall(recorder=run.pictures, ranges=ranges)
     return executor(x, timesteps, context, y, control, options, **kwargs)
 
 

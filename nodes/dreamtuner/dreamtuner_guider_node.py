@@ -17,6 +17,7 @@ from ..host.comfy_types import Conditioning, Model, Options
 from ..host.node_warnings import show_warnings
 from ..host.plain_guidance import plain_guidance
 from .references import has_references, without_references
+from .steps import level_of_step
 from .subject_attention import ATTACHMENT_KEY
 
 NODE_NAME = "Subject-Diffusion DreamTuner Guider"
@@ -35,6 +36,7 @@ class DreamTunerGuider(comfy.samplers.CFGGuider):
     reference_guidance_scale = 1.0
     text_guidance_scale = 1.0
     reference_probability = 0.0
+    draw_seed = -1
 
     def set_branches(self, positive: Conditioning, negative: Conditioning) -> None:
         plain = without_references(positive)
@@ -46,11 +48,14 @@ class DreamTunerGuider(comfy.samplers.CFGGuider):
         reference_guidance_scale: float,
         text_guidance_scale: float,
         reference_probability: float,
+        draw_seed: int = -1,
     ) -> None:
+        """`draw_seed` below 0: the sampler's seed decides which steps follow the references."""
         self.mode = mode
         self.reference_guidance_scale = reference_guidance_scale
         self.text_guidance_scale = text_guidance_scale
         self.reference_probability = reference_probability
+        self.draw_seed = draw_seed
 
     def sample(
         self, noise: torch.Tensor, latent_image: torch.Tensor, sampler: Any, *args: Any, **kw: Any
@@ -77,7 +82,7 @@ class DreamTunerGuider(comfy.samplers.CFGGuider):
         options = model_options or {}
         if self.mode == "expected" and self._is_mixed:
             return self._expected(x, timestep, options)
-        if use_reference(self.reference_probability, seed or 0, step_of(timestep, options)):
+        if self._follows_reference(timestep, options, seed or 0):
             other, scale = self.conds["plain"], self.reference_guidance_scale
         else:
             other, scale = self.conds["negative"], self.text_guidance_scale
@@ -92,6 +97,12 @@ class DreamTunerGuider(comfy.samplers.CFGGuider):
             seed=seed,
         )
         return guided
+
+    def _follows_reference(self, timestep: torch.Tensor, options: Options, seed: int) -> bool:
+        sigmas = options.get("transformer_options", {}).get("sample_sigmas")
+        level = level_of_step(timestep, sigmas)
+        draw_seed = seed if self.draw_seed < 0 else self.draw_seed
+        return use_reference(self.reference_probability, draw_seed, level)
 
     @property
     def _is_mixed(self) -> bool:
@@ -135,25 +146,19 @@ class DreamTunerGuider(comfy.samplers.CFGGuider):
         )
 
 
-def step_of(timestep: torch.Tensor, options: Options) -> int:
-    """The step that a model call belongs to: the last one that begins at its noise level or above.
-
-    A step of several calls, as Heun's, begins at its first call's level. So its second call, at
-    the level where the next step begins, belongs to that one.
-    """
-    sigmas = options.get("transformer_options", {}).get("sample_sigmas")
-    if sigmas is None:
-        return 0
-    return max(0, int((sigmas >= timestep.flatten()[0]).sum()) - 1)
-
-
-def use_reference(reference_probability: float, seed: int, step: int) -> bool:
+def use_reference(reference_probability: float, seed: int, level: float) -> bool:
     """lambda < p_r of DreamTuner eq. 6: one draw for a step and all its samples.
 
-    >>> [use_reference(0.5, 3, step) for step in range(4)]
-    [False, True, False, False]
+    Args:
+        level: sigma at which the step begins. A schedule that is sampled in two stages has the same
+            draws as in one. Heun's second call, at the level where the next step begins, has the
+            next step's, so that the guidance is a function of the noise level.
+
+    >>> [use_reference(0.5, 3, level) for level in (14.6, 10.0, 1.5, 0.3)]
+    [False, True, False, True]
     """
-    return random.Random(f"{seed} {step}").random() < reference_probability
+    # four digits, as schedules differ in the last ones from device to device
+    return random.Random(f"{seed} {level:.4g}").random() < reference_probability
 
 
 class SubjectDiffusionDreamTunerGuider(io.ComfyNode):
@@ -207,6 +212,17 @@ class SubjectDiffusionDreamTunerGuider(io.ComfyNode):
                     tooltip="The share of the steps that follow the subjects (0.9 in the paper); "
                     "the sampler's seed decides which.",
                 ),
+                io.Int.Input(
+                    "draw_seed",
+                    default=-1,
+                    min=-1,
+                    max=2147483647,
+                    control_after_generate=False,
+                    optional=True,
+                    tooltip="For mode interleaved: decides which steps follow the subjects. -1 = "
+                    "the sampler's seed; give a number where a schedule is sampled in two stages, "
+                    "as the second one has no noise and so no seed of its own.",
+                ),
             ],
             outputs=[io.Guider.Output(display_name="GUIDER", tooltip="For the sampler.")],
         )
@@ -221,6 +237,7 @@ class SubjectDiffusionDreamTunerGuider(io.ComfyNode):
         reference_guidance_scale: float,
         text_guidance_scale: float,
         reference_probability: float,
+        draw_seed: int = -1,
     ) -> io.NodeOutput:
         require_finite_numbers(
             NODE_NAME,
@@ -236,7 +253,11 @@ class SubjectDiffusionDreamTunerGuider(io.ComfyNode):
         guider = DreamTunerGuider(model)
         guider.set_branches(positive, negative)
         guider.set_guidance(
-            mode, reference_guidance_scale, text_guidance_scale, reference_probability
+            mode,
+            reference_guidance_scale,
+            text_guidance_scale,
+            reference_probability,
+            draw_seed,
         )
         return io.NodeOutput(guider)
 

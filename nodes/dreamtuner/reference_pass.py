@@ -6,14 +6,11 @@ noise level, from which all branches and samples take keys and values."""
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import comfy.gligen
-import comfy.sampler_helpers
-import comfy.samplers
 import torch
 
 from ...subject_diffusion_core.area_resize import area_resize
@@ -21,6 +18,9 @@ from ..host.attention_terms import AttentionCall
 from ..host.comfy_types import Entry, Executor, Model, Options
 from ..host.run_attachment import BranchCall
 from ..host.unet_geometry import Location, latent_size_of_block
+from .attention_share import REPORT_KEY, is_reported_step
+from .key_store import KeyStore, LayerKeys
+from .pass_inputs import PassInputs, caption_at, make_pass_inputs
 from .references import REFERENCES_KEY, BranchReferences, Reference, ReferencedSubject
 
 WRITE_KEY = "subject_diffusion_reference_pass"
@@ -29,34 +29,29 @@ READ_KEY = "subject_diffusion_reference_keys"
 
 @dataclass(frozen=True, kw_only=True)
 class PassSettings:
-    """How the references are noised, and in which layers their keys are kept."""
+    """How the references are noised, and in which layers their keys are kept.
+
+    Attributes:
+        store: for keys that outlive their run; None = none do.
+    """
 
     locations: frozenset[Location]
     noise: Literal["fixed", "per step"]
     noise_seed: int
-
-
-class LayerKeys(NamedTuple):
-    """What one layer said of a reference.
-
-    Attributes:
-        key, value: (1, R, H*K), without the positions outside of the mask.
-        weights: (R,) in 0..1 on the CPU, how much of each position is the subject.
-        size: h, w of the layer in the pass.
-    """
-
-    key: torch.Tensor
-    value: torch.Tensor
-    weights: torch.Tensor
-    size: tuple[int, int]
+    store: KeyStore | None = None
 
 
 class ReferenceKeys:
     """The keys and values of one pass, layer by layer."""
 
-    def __init__(self, reference: Reference, locations: frozenset[Location]) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        locations: frozenset[Location],
+        layers: dict[Location, LayerKeys] | None = None,
+    ) -> None:
         self.reference = reference
-        self.layers: dict[Location, LayerKeys] = {}
+        self.layers: dict[Location, LayerKeys] = {} if layers is None else layers
         self._locations = locations
         self._weights: dict[tuple[int, int], torch.Tensor] = {}
 
@@ -117,24 +112,20 @@ def layer_size(attention: AttentionCall) -> tuple[int, int]:
     return latent_size_of_block(attention.options, num_keys)
 
 
-class _Inputs(NamedTuple):
-    """A reference as the model takes it: latent (1, C, h, w), further inputs of its calls, and the
-    name that its calls go by."""
-
-    latent: torch.Tensor
-    conds: dict[str, Any]
-    uuid: uuid.UUID
-
-
 class ReferencePasses:
-    """The passes of one sampling run; keeps the keys of the latest noise level only."""
+    """The passes of one sampling run; keeps the keys of the latest noise level only.
 
-    def __init__(self, settings: PassSettings) -> None:
+    Args:
+        model: the ComfyUI model of the run.
+    """
+
+    def __init__(self, settings: PassSettings, model: Any) -> None:
         self._settings = settings
+        self._store = _store_for(settings, model)
         self._lock = threading.Lock()
         self._sigma: float | None = None
         self._keys: dict[tuple[Reference, float], ReferenceKeys] = {}
-        self._inputs: dict[Reference, _Inputs] = {}
+        self._inputs: dict[tuple[Reference, int], PassInputs] = {}
 
     def seen_in(
         self, call: BranchCall, executor: Executor, sigma: torch.Tensor, options: Options
@@ -146,7 +137,7 @@ class ReferencePasses:
             shifted = shift_sigma(sampling, sigma, time_bias)
             key = (reference, float(shifted))
             if key not in self._keys:
-                self._keys[key] = self._run(executor, reference, shifted, options)
+                self._keys[key] = self._keys_at(executor, reference, shifted, options)
             return self._keys[key]
 
         with self._lock:
@@ -163,6 +154,20 @@ class ReferencePasses:
                 for value in {part.value for part in call.parts}
             }
         return SeenReferences(call=call, subjects={k: seen for k, seen in found.items() if seen})
+
+    def _keys_at(
+        self, executor: Executor, reference: Reference, sigma: torch.Tensor, options: Options
+    ) -> ReferenceKeys:
+        """Those of an earlier run where they were kept, else of a pass now."""
+        if self._store is None or _has_weight_hooks(executor.class_obj):
+            return self._run(executor, reference, sigma, options)
+        name = (reference, float(sigma), sigma.dtype)
+        layers = self._store.find(name, sigma.device)
+        if layers is not None:
+            return ReferenceKeys(reference, self._settings.locations, layers)
+        keys = self._run(executor, reference, sigma, options)
+        self._store.keep(name, keys.layers)
+        return keys
 
     def _run(
         self, executor: Executor, reference: Reference, sigma: torch.Tensor, options: Options
@@ -193,34 +198,26 @@ class ReferencePasses:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(reference.latent.shape, generator=generator)
 
-    def _inputs_of(self, reference: Reference, model: Any, sigma: torch.Tensor) -> _Inputs:
-        if reference not in self._inputs:
-            self._inputs[reference] = _prepare(reference, model, sigma)
-        return self._inputs[reference]
+    def _inputs_of(self, reference: Reference, model: Any, sigma: torch.Tensor) -> PassInputs:
+        entry = caption_at(reference.caption, model.model_sampling, float(sigma))
+        if (reference, entry) not in self._inputs:
+            made = make_pass_inputs(reference, entry, model, sigma)
+            self._inputs[reference, entry] = made
+        return self._inputs[reference, entry]
 
 
-def _prepare(reference: Reference, model: Any, like: torch.Tensor) -> _Inputs:
-    """What ComfyUI makes of a conditioning for the model, for a picture of the reference's size."""
-    latent = model.process_latent_in(reference.latent).to(like)
-    entry = comfy.sampler_helpers.convert_cond(reference.caption)[0]
-    height, width = (8 * side for side in latent.shape[-2:])
-    entry |= {"width": width, "height": height, "concat_latent_image": reference.latent}
-    (encoded,) = comfy.samplers.encode_model_conds(
-        model.extra_conds,
-        [entry],
-        torch.zeros_like(latent),
-        latent.device,
-        "positive",
-        latent_image=latent,
-        denoise_mask=torch.zeros_like(latent[:, :1]),  # inpainting models: nothing to fill in
-        seed=0,
-        latent_shapes=[latent.shape],
-    )
-    conds = {
-        name: cond.process_cond(batch_size=1, area=None).concat([])
-        for name, cond in encoded["model_conds"].items()
-    }
-    return _Inputs(latent=latent, conds=conds, uuid=entry["uuid"])
+def _store_for(settings: PassSettings, model: Any) -> KeyStore | None:
+    """The store of the MODEL that samples; none in calls that no sampling prepared."""
+    patcher = getattr(model, "current_patcher", None)
+    if settings.store is None or patcher is None:
+        return None
+    settings.store.begin_run(patcher)
+    return settings.store
+
+
+def _has_weight_hooks(model: Any) -> bool:
+    """Whether weights change in mid-run, so that a noise level does not tell them."""
+    return getattr(model.current_patcher, "current_hooks", None) is not None
 
 
 def without_gligen(patches: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -290,9 +287,14 @@ def make_apply_model_wrapper(settings: PassSettings) -> Callable[..., Any]:
         options = transformer_options or {}
         call: BranchCall | None = kwargs.get(REFERENCES_KEY)
         if call is not None and call.run is not None and call.run.is_active(t):
-            passes = call.run.once("reference passes", lambda: ReferencePasses(settings))
+            passes = call.run.once(
+                "reference passes",
+                lambda: ReferencePasses(settings, executor.class_obj),
+            )
             seen = passes.seen_in(call, executor, t[:1], options)
             options = {**options, READ_KEY: seen} if seen.subjects else options
+            if REPORT_KEY in options and not is_reported_step(t, options):
+                options = {key: kept for key, kept in options.items() if key != REPORT_KEY}
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     return apply_model

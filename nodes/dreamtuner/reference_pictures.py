@@ -10,6 +10,7 @@ import torch
 from ...subject_diffusion_core.area_resize import area_resize
 from ...subject_diffusion_core.files.subject_file import THUMBNAIL_SIZE
 from ..host.comfy_types import Conditioning
+from ..host.picture_attention import PicturedSubject
 from ..subjects.boxes import mask_edges
 from ..subjects.subject import Subject, Subjects
 from .references import Reference, ReferencedSubject
@@ -21,6 +22,7 @@ LABEL = "<label>"
 
 def read_references(
     subject: Subject,
+    index: int,
     vae: Any,
     caption: Conditioning,
     *,
@@ -32,6 +34,7 @@ def read_references(
     """A subject with strength 1 has weight `omega_ref`, which its pictures share.
 
     Args:
+        index: of the subject, for reports.
         vae: ComfyUI's VAE of the model.
         caption: what every picture of the subject shows.
         reference_size: longest side of a picture in pixels; 0 = its own.
@@ -45,13 +48,15 @@ def read_references(
         latent = vae.encode(image[None])
         _require_latent(latent, latent_channels)
         pictures.append(Reference(latent=latent, mask=mask, caption=caption))
+    box_xyxy = None if subject.box is None else subject.place.edges
     return ReferencedSubject(
         omega=omega_ref * subject.strength / len(pictures),
         pictures=tuple(pictures),
-        box_xyxy=None if subject.box is None else subject.place.edges,
+        box_xyxy=box_xyxy,
         region=subject.region,
         start_percent=subject.start_percent,
         end_percent=subject.end_percent,
+        told_as=PicturedSubject(index=index, label=subject.label, box_xyxy=box_xyxy),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..host.comfy_types import Conditioning
+from ..host.picture_attention import PicturedSubject
 from ..host.run_attachment import BranchCond
 from ..host.sampling_run import Frame
 
@@ -40,6 +41,7 @@ class ReferencedSubject:
         box_xyxy: in 0..1 of the generated picture, where it acts; None = everywhere.
         region: (H, W) in 0..1 of the generated picture, how much it acts, in place of the box.
         start_percent, end_percent: the part of the sampling, 0..1, in which it acts.
+        told_as: how reports call it; None: they leave it out.
     """
 
     omega: float
@@ -48,6 +50,7 @@ class ReferencedSubject:
     region: torch.Tensor | None
     start_percent: float
     end_percent: float
+    told_as: PicturedSubject | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,10 +60,12 @@ class BranchReferences:
     Attributes:
         time_bias: timesteps by which the references are noisier than the picture; below 0, less
             noisy.
+        is_watched: whether it is told how much of this branch's attention goes to them.
     """
 
     subjects: tuple[ReferencedSubject, ...] = ()
     time_bias: int = 0
+    is_watched: bool = False
 
     @property
     def acts(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+import comfy.model_base
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.errors import require_finite_numbers, shown
@@ -20,6 +21,7 @@ from ..subjects.subject import (
     require_relative_boxes,
 )
 from ..subjects.subject_warnings import box_warnings
+from .key_store import KeyStore
 from .reference_pass import PassSettings
 from .reference_pictures import LABEL, caption_of, preview_warnings, read_references
 from .references import BranchReferences, with_references
@@ -89,6 +91,8 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         noise: Noise,
         noise_seed: int,
         caption: str = f"a photo of a {LABEL}",
+        report_attention: bool = False,
+        reuse_mb: int = 0,
     ) -> io.NodeOutput:
         locations = _checked_model(model, layers)
         _require_settings(omega_ref, start_percent, end_percent, noise)
@@ -104,9 +108,12 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
             return io.NodeOutput(model, positive, negative)
 
         vae, channels, texts = _checked_vae(vae), _latent_channels(model), TextEncoder(clip)
+        first_caption = texts.encode(caption_of(subjects[0], caption))
+        _require_pooled_outputs(model, first_caption, positive, negative)
         references = tuple(
             read_references(
                 subject,
+                index,
                 vae,
                 texts.encode(caption_of(subject, caption)),
                 omega_ref=omega_ref,
@@ -114,14 +121,21 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
                 reference_size=reference_size,
                 latent_channels=channels,
             )
-            for subject in subjects
+            for index, subject in enumerate(subjects)
         )
 
         # on clones of what came in
         model = model.clone()
-        settings = PassSettings(locations=locations, noise=noise, noise_seed=noise_seed)
-        attach_self_subject_attention(model, settings, start_percent, end_percent)
-        less_noisy = BranchReferences(subjects=references, time_bias=-time_bias_positive)
+        store = KeyStore(reuse_mb * 2**20) if reuse_mb > 0 else None
+        settings = PassSettings(
+            locations=locations, noise=noise, noise_seed=noise_seed, store=store
+        )
+        attach_self_subject_attention(
+            model, settings, start_percent, end_percent, tells=report_attention
+        )
+        less_noisy = BranchReferences(
+            subjects=references, time_bias=-time_bias_positive, is_watched=report_attention
+        )
         noisier = BranchReferences(subjects=references, time_bias=time_bias_negative)
         conditionings = (
             with_references(positive, less_noisy),
@@ -225,6 +239,23 @@ def _reference_inputs() -> list[io.Input]:
             optional=True,
             tooltip=f"What the subjects' pictures show; {LABEL} is each subject's label.",
         ),
+        io.Boolean.Input(
+            "report_attention",
+            default=False,
+            optional=True,
+            tooltip="After the sampling, tell on the sampler how much of the attention went to "
+            "each subject's pictures; Record Attention and Attention Maps then show where. Looks "
+            "at every fourth step.",
+        ),
+        io.Int.Input(
+            "reuse_mb",
+            default=0,
+            min=0,
+            max=1048576,
+            optional=True,
+            tooltip="Megabytes of main memory for what the model says of the subjects' pictures: "
+            "the next seeds then need not ask again. 0 = keep nothing.",
+        ),
     ]
 
 
@@ -252,6 +283,22 @@ def _checked_vae(vae: Any) -> Any:
             "Load VAE node."
         )
     return vae
+
+
+def _require_pooled_outputs(
+    model: Model, caption: Conditioning, positive: Conditioning, negative: Conditioning
+) -> None:
+    """Stable Diffusion XL takes one from every text."""
+    if not isinstance(model.model, comfy.model_base.SDXL | comfy.model_base.SDXLRefiner):
+        return
+    for name, texts in (("clip", caption), ("positive", positive), ("negative", negative)):
+        for _, values in texts:
+            if values.get("pooled_output") is None and "unclip_conditioning" not in values:
+                raise ValueError(
+                    f"{name}: expected texts with a pooled output, as Stable Diffusion XL takes "
+                    "one, got one without. Use the CLIP of the XL checkpoint, or a Dual CLIP "
+                    "Loader of type sdxl, also for the prompts."
+                )
 
 
 def _latent_channels(model: Model) -> int:

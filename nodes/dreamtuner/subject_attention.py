@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,16 +12,23 @@ import comfy.patcher_extension
 import torch
 
 from ...subject_diffusion_core.area_resize import area_resize
-from ...subject_diffusion_core.dreamtuner import QueryGroup, attend_in_groups, group_queries
+from ...subject_diffusion_core.dreamtuner import (
+    QueryGroup,
+    attend_in_groups,
+    group_queries,
+    reference_attention_share,
+)
 from ...subject_diffusion_core.location_mask import box_coverage
 from ..host.attention_terms import AttentionCall, Proceed, attach_attention_around
 from ..host.comfy_types import Model
+from ..host.picture_attention import SEEING_KEY, WATCH_KEY, PictureWatch
 from ..host.run_attachment import BranchCall, attach_run
 from ..host.sampling_run import Frame, RunSettings, SamplingRun
+from .attention_share import REPORT_KEY, ShareReport, make_sampler_wrapper
+from .key_store import KeyStore, LayerKeys
 from .reference_pass import (
     READ_KEY,
     WRITE_KEY,
-    LayerKeys,
     PassSettings,
     ReferenceKeys,
     SeenReferences,
@@ -32,13 +39,22 @@ from .reference_pass import (
 )
 from .references import NO_REFERENCES, REFERENCES_KEY, ReferencedSubject
 
-ATTACHMENT_KEY = "subject_diffusion_self_subject_attention"
+ATTACHMENT_KEY = SEEING_KEY
 
 
 def attach_self_subject_attention(
-    model: Model, settings: PassSettings, start_percent: float, end_percent: float
+    model: Model,
+    settings: PassSettings,
+    start_percent: float,
+    end_percent: float,
+    *,
+    tells: bool = False,
 ) -> None:
-    """Let the self-attention of a MODEL see the references of its conditionings."""
+    """Let the self-attention of a MODEL see the references of its conditionings.
+
+    Args:
+        tells: after each run, how much of the watched branches' attention they got.
+    """
     run = RunSettings(
         key=REFERENCES_KEY,
         null=NO_REFERENCES,
@@ -52,7 +68,23 @@ def attach_self_subject_attention(
     model.add_wrapper_with_key(
         wrappers.APPLY_MODEL, REFERENCES_KEY, make_apply_model_wrapper(settings)
     )
+    if settings.store is not None:
+        # when ComfyUI unloads the model's weights
+        detached = comfy.patcher_extension.CallbacksMP.ON_DETACH
+        model.add_callback_with_key(detached, REFERENCES_KEY, _clear_when_unloaded(settings.store))
+    if tells:
+        model.add_wrapper_with_key(wrappers.SAMPLER_SAMPLE, REFERENCES_KEY, make_sampler_wrapper())
     attach_attention_around(model, ATTACHMENT_KEY, "attn1", attend_with_references)
+
+
+def _clear_when_unloaded(store: KeyStore) -> Callable[[Model, bool], None]:
+    """ComfyUI also detaches a model that it is about to load; its weights stay then."""
+
+    def detached(_model: Model, unpatch_all: bool) -> None:
+        if unpatch_all:
+            store.clear()
+
+    return detached
 
 
 def attend_with_references(attention: AttentionCall, proceed: Proceed) -> torch.Tensor:
@@ -63,6 +95,9 @@ def attend_with_references(attention: AttentionCall, proceed: Proceed) -> torch.
         keys.keep(attention)
     if keys is not None or seen is None:
         return proceed(attention.query, attention.key, attention.value)
+    report: ShareReport | None = attention.options.get(REPORT_KEY)
+    if report is not None:
+        _tell_shares(attention, seen, report)
     views = _rows_of_views(seen)
     if len(views) == 1:
         ((view, _),) = views
@@ -108,6 +143,53 @@ class _Visible(NamedTuple):
 
     subject: ReferencedSubject
     layer: LayerKeys
+
+
+def _tell_shares(attention: AttentionCall, seen: SeenReferences, report: ShareReport) -> None:
+    """How much of the attention of the branches that are watched goes to each subject's keys."""
+    watch: PictureWatch | None = attention.options.get(WATCH_KEY)
+    start = 0
+    for part in seen.call.parts:
+        rows = torch.arange(start, start + part.batch_size, device=attention.query.device)
+        start += part.batch_size
+        visible = _visible(seen.subjects.get(part.value, ()), attention)
+        if not part.value.is_watched or not visible:
+            continue
+        samples, size = _of_samples(attention, rows), layer_size(attention)
+        shares = _shares(samples, visible, part.frame, seen.call)
+        for index, subject in enumerate(_subjects_of(visible)):
+            if subject.told_as is None:
+                continue
+            report.add(subject.told_as, shares[..., index])
+            # with Token Merging, queries have no places
+            if watch is not None and shares.shape[1] == size[0] * size[1]:
+                maps = shares[..., index].unflatten(1, size)
+                watch.add(subject.told_as, part.frame, maps[:, None])
+
+
+def _shares(
+    attention: AttentionCall, visible: list[_Visible], frame: Frame, call: BranchCall
+) -> torch.Tensor:
+    """(b, Q, S) in 0..1 of samples with the same view, for each of its subjects."""
+    assert call.run is not None
+    groups = _groups(call.run, frame, visible, layer_size(attention), attention.query)
+    subjects = _subjects_of(visible)
+    owners = [subjects.index(picture.subject) for picture in visible]
+    counts = torch.tensor([picture.layer.key.shape[1] for picture in visible])
+    subject_of_key = torch.repeat_interleave(torch.tensor(owners), counts)
+    reference_key = torch.cat([picture.layer.key for picture in visible], dim=1)
+    return reference_attention_share(
+        attention.split_heads(attention.query),
+        attention.split_heads(attention.key),
+        attention.split_heads(reference_key),
+        groups,
+        subject_of_key.to(attention.query.device),
+        len(subjects),
+    )
+
+
+def _subjects_of(visible: list[_Visible]) -> list[ReferencedSubject]:
+    return list(dict.fromkeys(picture.subject for picture in visible))
 
 
 def _attend(

@@ -149,8 +149,8 @@ def attach_run(model: Model, settings: RunSettings) -> None:
 
 
 def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tensor]:
-    """Every conditioning of the run gets the value of its branch (null, if it has none), so that
-    all branches fit into one UNet call, and the run that all steps share."""
+    """Every conditioning of a run gets the value of its branch, or null, so that all branches fit
+    into one UNet call, and the run that all steps share."""
 
     def outer_sample(
         executor: Executor,
@@ -168,7 +168,8 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
             branch: [_with_sigmas(entry, sampling) for entry in entries]
             for branch, entries in guider.conds.items()
         }
-        _warn(settings.key, conds, said := _said(settings, conds, sampling), latent_image, args)
+        said = _said(settings, conds, sampling)
+        _warn(settings.key, conds, said, latent_image, args)
         silent = _silence(settings, said)
         guider.conds = {
             branch: [_prepare(entry, settings, silent[branch], run, binder) for entry in entries]

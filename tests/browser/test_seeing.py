@@ -80,15 +80,21 @@ def test_nodes_speak_chinese(front_end: FrontEnd, screenshots: Path) -> None:
     assert widgets == names[-4:]
 
 
-def test_the_blueprint_makes_a_picture(front_end: FrontEnd) -> None:
-    """From the node search: Personalise with a Load Image and a Save Image around it."""
+def put_blueprint(front_end: FrontEnd, name: str) -> None:
+    """Alone on the canvas, from the node search."""
     page = front_end.page
     page.evaluate("() => window.app.graph.clear()")
     page.mouse.dblclick(800, 500)
     page.locator(".comfy-vue-node-search-container input").first.wait_for()
-    page.keyboard.type("Personalise")
-    page.locator(".p-autocomplete-option", has_text="Personalise").first.click()
+    page.keyboard.type(name)
+    page.locator(".p-autocomplete-option", has_text=name).first.click()
     page.wait_for_function("() => window.app.graph.nodes.length === 1")
+
+
+def test_the_blueprint_makes_a_picture(front_end: FrontEnd) -> None:
+    """Personalise with a Load Image and a Save Image around it."""
+    page = front_end.page
+    put_blueprint(front_end, "Personalise")
     save = page.evaluate(
         """() => {
             const graph = window.app.graph
@@ -120,3 +126,45 @@ def test_the_blueprint_makes_a_picture(front_end: FrontEnd) -> None:
     front_end.run()
     assert len(front_end.images_of(save)) == 1
     front_end.screenshot("blueprint")
+
+
+def test_the_blueprint_for_checkpoints_makes_a_picture(front_end: FrontEnd) -> None:
+    """Look at a Subject, with the small model in the place of a checkpoint."""
+    put_blueprint(front_end, "Look at a Subject")
+    save = front_end.page.evaluate(
+        """() => {
+            const graph = window.app.graph
+            const [look] = graph.nodes
+            const add = (type, x) => {
+                const node = window.LiteGraph.createNode(type)
+                node.pos = [x, 0]
+                graph.add(node)
+                return node
+            }
+            const model = add('SubjectDiffusionTinyLoader', -800)
+            const load = add('LoadImage', -400), save = add('SaveImage', 700)
+            load.widgets.find(w => w.name === 'image').value = 'owl.png'
+            for (const slot of [0, 1, 2]) model.connect(slot, look, slot)
+            load.connect(0, look, 3)
+            load.connect(1, look, 4)
+            look.connect(0, save, 0)
+            const values = {
+                label: 'owl', prompt: 'an owl in a forest', omega_ref: 2.5, width: 64, height: 72,
+            }
+            for (const [name, value] of Object.entries(values)) {
+                look.widgets.find(w => w.name === name).value = value
+            }
+            return save.id
+        }"""
+    )
+    exported = {node["class_type"]: node["inputs"] for node in front_end.export().values()}
+    seeing = exported["SubjectDiffusionSelfSubjectAttention"]
+    assert (seeing["omega_ref"], seeing["layers"], seeing["reuse_mb"]) == (2.5, "all", 0)
+    assert exported["SubjectDiffusionSubject"]["label"] == "owl"
+    assert (exported["EmptyLatentImage"]["width"], exported["EmptyLatentImage"]["height"]) == (
+        64,
+        72,
+    )
+    front_end.run()
+    assert len(front_end.images_of(save)) == 1
+    front_end.screenshot("blueprint look at a subject")

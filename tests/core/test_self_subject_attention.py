@@ -4,9 +4,11 @@ from torch.nn import functional as F
 
 from subject_diffusion_core.dreamtuner import (
     attend_in_groups,
+    attention_share,
     expected_guidance,
     group_queries,
     interleaved_guidance,
+    reference_attention_share,
     self_subject_attention,
 )
 from subject_diffusion_core.errors import ShapeError
@@ -167,3 +169,38 @@ def test_guidance_by_hand():
     assert torch.allclose(mean, with_reference + correction)
     with pytest.raises(ValueError, match="pred_uncond_ref: expected the prediction"):
         interleaved_guidance(with_reference, text, None, 3.0, 5.0, use_reference=False)
+
+
+@pytest.mark.parametrize("most", [2**24, 64, 1])
+@pytest.mark.parametrize("per_query", [False, True])
+def test_shares_are_columns_of_the_softmax(per_query, most, monkeypatch):
+    """Also where only a few queries at a time are looked at."""
+    monkeypatch.setattr(attention_share, "MOST_NUMBERS", most)
+    query, key, _, reference_key, _ = states(reference_batch=1)
+    generator = torch.Generator().manual_seed(2)
+    weights = 3 * torch.rand(R, generator=generator, dtype=torch.float64)
+    weights[1] = 0
+    owner = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    regions = torch.ones(Q, 2, dtype=torch.float64)
+    if per_query:
+        regions = torch.rand(Q, 2, generator=generator, dtype=torch.float64)
+        regions[:4, 0], regions[2:6, 1] = 0, 0
+    groups = group_queries(weights, regions, owner) if per_query else group_queries(weights)
+    shares = reference_attention_share(query, key, reference_key, groups, owner, 2)
+    keys = torch.cat([key, reference_key.expand(B, -1, -1, -1)], dim=2)
+    bias = F.pad((regions[:, owner] * weights).log(), (Q, 0))
+    probabilities = (query @ keys.transpose(-2, -1) * K**-0.5 + bias).softmax(-1)[..., Q:]
+    wanted = torch.stack([probabilities[..., owner == s].sum(-1).mean(1) for s in (0, 1)], -1)
+    assert torch.allclose(shares, wanted, atol=1e-12)
+
+
+def test_equal_logits_share_by_weight():
+    """omega * R / (Q + omega * R), in each half precision."""
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        zeros = torch.zeros(B, H, Q, K, dtype=dtype)
+        shares = reference_attention_share(
+            zeros, zeros, zeros[:1], group_queries(torch.full((Q,), 3.0)), torch.zeros(Q).long(), 1
+        )
+        assert torch.allclose(shares, torch.full((B, Q, 1), 0.75))
+    with pytest.raises(ShapeError, match="subject_of_key"):
+        reference_attention_share(zeros, zeros, zeros, [], torch.zeros(2).long(), 1)

@@ -70,16 +70,21 @@ class ReferenceBench:
         noise: str = "fixed",
         start: float = 0.0,
         end: float = 1.0,
+        tells: bool = False,
+        max_bytes: int | None = None,
     ) -> Any:
         """A clone that sees references, and notes the sigma of every pass in `passes`."""
         attached = (model or self.model).clone()
         locations = self.host.unet_geometry.transformer_block_locations(attached)
         chosen = self.host.block_selection.select_blocks(layers, list(locations), "layers")
         settings = self.host.reference_pass.PassSettings(
-            locations=frozenset(locations[name] for name in chosen), noise=noise, noise_seed=5
+            locations=frozenset(locations[name] for name in chosen),
+            noise=noise,
+            noise_seed=5,
+            store=None if max_bytes is None else self.host.key_store.KeyStore(max_bytes),
         )
         attach = self.host.subject_attention.attach_self_subject_attention
-        attach(attached, settings, start, end)
+        attach(attached, settings, start, end, tells=tells)
         attached.add_wrapper_with_key(WRAPPERS.APPLY_MODEL, "count", self._count)
         return attached
 

@@ -207,7 +207,8 @@ def test_every_run_starts_afresh(setup: Setup, monkeypatch: pytest.MonkeyPatch) 
     assert handle.record is not first
     assert torch.equal(handle.record.maps, first.maps)
     gc.collect()
-    assert [reference() for reference in recorders] == [None, None]
+    # of words and of pictures, for two runs
+    assert [reference() for reference in recorders] == [None] * 4
     assert model.get_attachment(module.RECORD_KEY) is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import comfy.samplers
 import pytest
 import torch
 from host_models import Host, cfg_guider, denoise_once, relative_error, sample
@@ -33,11 +34,12 @@ class Setup:
         reference: float = OMEGA_R,
         text: float = OMEGA_C,
         model: Any = None,
+        draw_seed: int = -1,
     ) -> Any:
         node = self.host.dreamtuner_guider_node.SubjectDiffusionDreamTunerGuider
-        return node.execute(
-            model or self.model, self.positive, self.negative, mode, reference, text, probability
-        ).args[0]
+        model = model or self.model
+        settings = (mode, reference, text, probability, draw_seed)
+        return node.execute(model, self.positive, self.negative, *settings).args[0]
 
     def plain_guidance(self, positive: Any, negative: Any, scale: float) -> Any:
         return cfg_guider(self.model, positive, negative, scale)
@@ -66,19 +68,49 @@ def test_reference_steps_alone_by_hand(setup: Setup, mode: str) -> None:
 
 
 def test_steps_follow_the_draws(setup: Setup) -> None:
-    """Seed and step decide, so a batch's rows and Heun's two calls of a noise level agree."""
-    draws = [
-        setup.host.dreamtuner_guider_node.use_reference(0.5, seed, step)
-        for seed in range(40)
-        for step in range(25)
-    ]
+    """Seed and the noise level where a step begins decide, so a batch's rows, and Heun's two calls
+    of a noise level, agree."""
+    use_reference = setup.host.dreamtuner_guider_node.use_reference
+    draws = [use_reference(0.5, seed, 0.1 + step) for seed in range(40) for step in range(25)]
     assert 0.45 < sum(draws) / len(draws) < 0.55
-    node = setup.host.dreamtuner_guider_node
+    assert use_reference(0.5, 3, 10.0) != use_reference(0.5, 3, 5.0)
+    assert use_reference(0.5, 3, 5.0) == use_reference(0.5, 3, 5.00001)
+    steps = setup.host.steps
     sigmas = torch.tensor([10.0, 5.0, 1.0, 0.0])
-    options = {"transformer_options": {"sample_sigmas": sigmas}}
-    levels = [10.0, 7.0, 5.0, 5.0, 2.0, 1.0, 0.5]
-    steps = [node.step_of(torch.tensor([level]), options) for level in levels]
-    assert steps == [0, 0, 1, 1, 1, 2, 2]
+    levels = [torch.tensor([level]) for level in (10.0, 7.0, 5.0, 5.0, 2.0, 1.0, 0.5)]
+    assert [steps.step_of(level, sigmas) for level in levels] == [0, 0, 1, 1, 1, 2, 2]
+    begins = [steps.level_of_step(level, sigmas) for level in levels]
+    assert begins == [10.0, 10.0, 5.0, 5.0, 5.0, 1.0, 1.0]
+    assert steps.level_of_step(levels[1], None) == 7.0
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpm_2"])
+def test_two_stages_are_one_run(setup: Setup, sampler: str, cut: int) -> None:
+    """As Split Sigmas and Disable Noise make them: the second one has no seed of its own."""
+
+    def run(noise: torch.Tensor, latent: torch.Tensor, sigmas: torch.Tensor, seed: int) -> Any:
+        guider = setup.guider(0.5, draw_seed=7)
+        chosen = comfy.samplers.sampler_object(sampler)
+        return guider.sample(noise, latent, chosen, sigmas, seed=seed)
+
+    sampling = setup.model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", 6)
+    nothing = torch.zeros_like(setup.noise)
+    whole = run(setup.noise, nothing, sigmas, 5)
+    first = run(setup.noise, nothing, sigmas[: cut + 1], 5)
+    second = run(nothing, first, sigmas[cut:], 0)
+    assert relative_error(second, whole) < 1e-4
+    draws = setup.host.dreamtuner_guider_node.use_reference
+    followed = [draws(0.5, 7, float(level)) for level in sigmas[:-1]]
+    assert len(set(followed)) == 2
+
+
+def test_the_draws_seed_is_the_samplers_unless_given(setup: Setup) -> None:
+    wanted = sample(setup.guider(0.5), setup.noise)
+    runs = [sample(setup.guider(0.5, draw_seed=seed), setup.noise) for seed in range(4)]
+    assert torch.equal(runs[0], wanted)  # the seed of `sample`
+    assert any(relative_error(each, wanted) > 1e-4 for each in runs[1:])
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun"])
@@ -96,7 +128,7 @@ def test_expected_is_the_mean_of_interleaved(setup: Setup) -> None:
         denoise_once(setup.guider(probability), setup.noise, 500) for probability in (1.0, 0.0)
     )
     assert relative_error(ours, 0.9 * reference + 0.1 * text) < 1e-5
-    draws = [setup.host.dreamtuner_guider_node.use_reference(0.9, seed, 0) for seed in range(1000)]
+    draws = [setup.host.dreamtuner_guider_node.use_reference(0.9, seed, 9) for seed in range(1000)]
     mean = sum(draws) / 1000 * reference + (1 - sum(draws) / 1000) * text
     assert relative_error(mean, ours) < 0.05
 

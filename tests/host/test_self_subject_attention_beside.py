@@ -238,8 +238,8 @@ def test_inpainting_models(host: Host) -> None:
     assert torch.allclose(seen[0][:, 5:], wanted)
 
 
-def leftovers(bench: ReferenceBench, model: Any, fail: bool) -> list[Any]:
-    """Weak references to what a run keeps, after the run."""
+def leftovers(bench: ReferenceBench, model: Any, error: Exception | None) -> list[Any]:
+    """Weak references to what a run keeps, after the run; it ends in the error, if there is one."""
     watched: list[Any] = []
 
     def watch(executor: Any, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
@@ -250,8 +250,8 @@ def leftovers(bench: ReferenceBench, model: Any, fail: bool) -> list[Any]:
             for keys in subjects[0].pictures:
                 watched.append(weakref.ref(keys))
                 watched.extend(weakref.ref(layer.key) for layer in keys.layers.values())
-        if fail:
-            raise comfy.model_management.InterruptProcessingException
+        if error is not None:
+            raise error
         return executor(x, t, *args, **kwargs)
 
     model.add_wrapper_with_key(WRAPPERS.APPLY_MODEL, "leftovers", watch)
@@ -260,18 +260,32 @@ def leftovers(bench: ReferenceBench, model: Any, fail: bool) -> list[Any]:
     guider = cfg_guider(model, *both, 3.0)
     try:
         sample(guider, bench.noise(), steps=2)
-    except comfy.model_management.InterruptProcessingException:
-        assert fail
+    except type(error or AssertionError()) as came:
+        assert came is error
+        came.__traceback__ = None
     watched.append(guider)  # a guider that lives on keeps nothing either
     return watched
 
 
-@pytest.mark.parametrize("fail", [False, True])
-def test_nothing_is_left_after_a_run(bench: ReferenceBench, fail: bool) -> None:
-    *watched, _guider = leftovers(bench, bench.attached(), fail)
+ERRORS: tuple[type[BaseException] | None, ...] = (
+    None,
+    comfy.model_management.InterruptProcessingException,
+    torch.OutOfMemoryError,
+    RuntimeError,
+)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_nothing_is_left_after_a_run(bench: ReferenceBench, error: Any) -> None:
+    """The next run of the same MODEL is the one that it would have been."""
+    model, subject = bench.attached(), bench.subject()
+    wanted = run(bench, model, subject)
+    failing = model.clone()
+    *watched, _guider = leftovers(bench, failing, None if error is None else error("stopped"))
     gc.collect()
     assert len(watched) > 3
     assert [each() for each in watched if each() is not None] == []
+    assert torch.equal(run(bench, model, subject), wanted)
     # the originals were never touched
     assert not bench.model.wrappers or not any(bench.model.wrappers.values())
     assert "patches" not in bench.model.model_options.get("transformer_options", {})

@@ -269,6 +269,8 @@ def test_bad_inputs_get_a_sentence_each(setup: Setup) -> None:
         assert str(error.value).endswith((".", "0"))
     with pytest.raises(ValueError, match="Subject 1's mask: expected 1 where the subject is"):
         make_subject(host, mask=torch.zeros(1, 20, 30))
+    with pytest.raises(ValueError, match="Subject 1's mask: expected 1 mask or one per view"):
+        make_subject(host, mask=torch.ones(3, 20, 30))
     with pytest.raises(ValueError, match="Subject 1's image: expected finite numbers, got NaN"):
         host.subject_node.SubjectDiffusionSubject.execute(
             torch.full((1, 8, 8, 3), nan), "dog", "0,0,1,1", 1.0

@@ -1,0 +1,1 @@
+"""What self-subject-attention does to pictures of the small model, measured as TinyBench does."""
