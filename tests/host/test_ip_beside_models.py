@@ -205,9 +205,9 @@ def predictions(
 def require_as_near(whole: list[torch.Tensor], quantised: list[torch.Tensor]) -> None:
     """With the adapter as without it: no weight is read wrongly, and the adapter acts."""
     lost = relative_error(quantised[0], whole[0])
-    assert 0 < lost < 0.1
+    assert 0 < lost < 0.15
     assert relative_error(quantised[1], whole[1]) < 2 * lost
-    assert relative_error(whole[1], whole[0]) > 4 * lost
+    assert relative_error(whole[1], whole[0]) > 2 * lost
 
 
 @pytest.mark.parametrize("kind", ["plus", "grounded"])
