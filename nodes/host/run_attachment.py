@@ -33,7 +33,7 @@ from .sampling_run import (
     SamplingRun,
     WatchedText,
 )
-from .schedule import PERCENTS, RANGE_MARK, HookBinder, sigma_bounds
+from .schedule import PERCENTS, RANGE_MARK, HookBinder, sigma_bounds, sigmas_in_force
 from .text_changes import warn_of_changed_texts
 
 
@@ -239,7 +239,7 @@ def _said(
     """What each guidance branch says, all of this method and MODEL."""
     said = {
         branch: [
-            Said(cond.value, *_sigmas_of(entry, sampling))
+            Said(cond.value, *sigmas_in_force(entry, sampling))
             for entry in entries
             if (cond := _cond_of(entry, settings.key))
         ]
@@ -332,13 +332,6 @@ def _with_sigmas(entry: Entry, sampling: Sampling) -> Entry:
     percents = {name: entry[name] for name in PERCENTS if name in entry}
     others = {name: value for name, value in entry.items() if name not in (RANGE_MARK, *PERCENTS)}
     return {**others, **sigma_bounds(percents, sampling)}
-
-
-def _sigmas_of(entry: Entry, sampling: Sampling) -> tuple[float, float]:
-    """Between which sigmas an entry is in force, as ComfyUI reads it."""
-    start = sampling.percent_to_sigma(entry.get("start_percent", 0.0))
-    end = sampling.percent_to_sigma(entry.get("end_percent", 1.0))
-    return entry.get("timestep_start", start), entry.get("timestep_end", end)
 
 
 def _share_controlnet_text(conds: dict[str, list[Entry]]) -> None:

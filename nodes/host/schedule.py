@@ -122,6 +122,13 @@ def sigma_bounds(percents: Mapping[str, float], model_sampling: Sampling) -> dic
     }
 
 
+def sigmas_in_force(entry: Mapping[str, Any], model_sampling: Sampling) -> tuple[float, float]:
+    """Between which sigmas an entry is in force, as ComfyUI reads it."""
+    start = model_sampling.percent_to_sigma(entry.get("start_percent", 0.0))
+    end = model_sampling.percent_to_sigma(entry.get("end_percent", 1.0))
+    return entry.get("timestep_start", start), entry.get("timestep_end", end)
+
+
 def next_sigma_above(sigma: float) -> float:
     """The next float32: ComfyUI compares sigmas as float32, and its ranges include both ends."""
     return float(np.nextafter(np.float32(sigma), np.float32(np.inf)))
