@@ -137,13 +137,12 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
             subjects=references, time_bias=-time_bias_positive, is_watched=report_attention
         )
         noisier = BranchReferences(subjects=references, time_bias=time_bias_negative)
-        conditionings = (
-            with_references(positive, less_noisy),
-            with_references(negative, noisier),
-        )
         size = layout_size_values(layout_size_of(subjects))
-        sized = [[[text, {**values, **size}] for text, values in one] for one in conditionings]
-        return io.NodeOutput(model, *sized)
+        return io.NodeOutput(
+            model,
+            [[text, {**values, **size}] for text, values in with_references(positive, less_noisy)],
+            [[text, {**values, **size}] for text, values in with_references(negative, noisier)],
+        )
 
 
 def _strength_inputs() -> list[io.Input]:
