@@ -64,7 +64,7 @@ def linked(name: str, entry: str, value: Any) -> Graph:
             "encode",
             "prompt",
             "(" * 5000,
-            r"Encode's prompt: expected at most 100 parentheses in one",
+            r"prompt: expected at most 100 parentheses in one",
         ),
         ("guider", "text_guidance_scale", 99.0, r"Guider's text_guidance_scale: expected a number"),
     ],
