@@ -14,7 +14,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..subject_diffusion_core.pictures import read_masks, read_pictures
-from ..subject_diffusion_core.schema import NumberRange, printed, require_text
+from ..subject_diffusion_core.schema import NumberRange, printed, require_parentheses, require_text
 from .subjects.subject import checked_chain
 
 LARGEST = 1e9  # of a number for which a schema has no limit
@@ -81,6 +81,8 @@ def _checked(entry: Any, argument: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise ValueError(f"{argument}: expected text, got {printed(value)}. Connect a text.")
         require_text(argument, value)
+        if entry.multiline:
+            require_parentheses(argument, value)
     if kind == "IMAGE":
         return read_pictures(argument, value)
     if kind == "MASK":

@@ -56,7 +56,8 @@ MOST_VIEWS_OF_A_NODE = 8  # of a batch: an animation has hundreds, each encoded 
 LONGEST_LABEL = 1000  # characters
 
 # texts and pictures
-LONGEST_TEXT = 100_000  # characters of any input
+LONGEST_TEXT = 50_000  # characters of any input
+DEEPEST_PARENTHESES = 100  # of a prompt: ComfyUI reads each in a call of its own
 PICTURE_SIDE = NumberRange(low=1, high=16384, is_whole=True)
 THUMBNAIL_SIDE = NumberRange(low=1, high=512, is_whole=True)
 COLOUR = NumberRange(low=-0.5, high=4.0)  # sharpened or wide-gamut pictures leave 0..1
@@ -90,6 +91,22 @@ def printed(value: object) -> str:
 
 def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, int | float | str | list | tuple | dict)
+
+
+def require_parentheses(argument: str, text: str) -> None:
+    """One sentence about `argument` if a prompt's parentheses are nested too deeply to be read.
+
+    >>> require_parentheses("prompt", "a (red (small)) dog")
+    """
+    depth = deepest = 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST_PARENTHESES:
+        raise ValueError(
+            f"{argument}: expected at most {DEEPEST_PARENTHESES} parentheses in one another, got "
+            f"{deepest}. Write \\( for one that means nothing."
+        )
 
 
 def _items(value: object) -> list[object]:

@@ -23,7 +23,7 @@ from .trying import Fuzzer
 
 
 def main() -> int:
-    options = parse_options()
+    options, progress = parse_options(), Progress()
     with (
         tempfile.TemporaryDirectory() as folder,
         temporary_base(Path(folder) / "runs", ROOT) as base,
@@ -32,10 +32,12 @@ def main() -> int:
             python=Path(sys.executable),
             base=base,
             log=Path(folder) / "server.log",
-            progress=Progress(),
+            progress=progress,
         ) as server,
     ):
-        fuzzer = Fuzzer(LOOPBACK, server.port, server.base, server.is_running, options.seed)
+        fuzzer = Fuzzer(
+            LOOPBACK, server.port, server.base, server.is_running, options.seed, progress.say
+        )
         fuzzer.run(seconds=60 * options.minutes, tries=options.tries)
         print(fuzzer.report())
     return 1 if fuzzer.faults else 0

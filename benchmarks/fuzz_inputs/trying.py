@@ -42,11 +42,18 @@ class Fuzzer:
     """
 
     def __init__(
-        self, address: str, port: int, base: Path, is_running: Callable[[], bool], seed: int
+        self,
+        address: str,
+        port: int,
+        base: Path,
+        is_running: Callable[[], bool],
+        seed: int,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._client = ComfyClient(address, port, is_running)
         self._base = base
         self._is_running = is_running
+        self._say = say
         self._chance = random.Random(seed)
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -68,15 +75,20 @@ class Fuzzer:
                 self._try(attempt)
                 if number % LOOK_EVERY == 0:
                     self._look_at_the_good_picture(number)
+                    self._say(f"{number} tries, {len(self.faults)} faults")
             if self._is_running():
                 self._look_at_the_good_picture(number)
             else:
-                self.faults.append("the server has ended")
+                self._fault("the server has ended")
 
     def report(self) -> str:
         lines = [f"{kind}: {count}" for kind, count in sorted(self.counts.items())]
         lines += [f"FAULT {fault}" for fault in self.faults]
         return "\n".join([*lines, f"{sum(self.counts.values())} tries, {len(self.faults)} faults"])
+
+    def _fault(self, line: str) -> None:
+        self.faults.append(line)
+        self._say(f"FAULT {line}")
 
     def _try(self, attempt: Attempt) -> None:
         try:
@@ -86,7 +98,7 @@ class Fuzzer:
             self._judge(attempt, str(error))
         except DevError as error:
             self.counts["no answer"] += 1
-            self.faults.append(f"{attempt.what}: {str(error)[:300]}")
+            self._fault(f"{attempt.what}: {str(error)[:300]}")
 
     def _judge(self, attempt: Attempt, sentence: str) -> None:
         if HOSTS.search(sentence):
@@ -97,7 +109,7 @@ class Fuzzer:
             self.counts["one sentence"] += 1
             return
         self.counts["raw"] += 1
-        self.faults.append(f"{attempt.what}: {sentence[:400]} ({len(sentence)} characters)")
+        self._fault(f"{attempt.what}: {sentence[:400]} ({len(sentence)} characters)")
 
     def _picture(self, seed: int) -> bytes:
         (image,) = self._client.run(needed_for(good_graph(seed), "save"))
@@ -107,9 +119,9 @@ class Fuzzer:
         for seed in (2, 1):
             try:
                 if self._picture(seed) != self._good[seed]:
-                    self.faults.append(f"after {number} tries the good picture is another one")
+                    self._fault(f"after {number} tries the good picture is another one")
             except DevError as error:
-                self.faults.append(f"after {number} tries no good picture: {str(error)[:300]}")
+                self._fault(f"after {number} tries no good picture: {str(error)[:300]}")
 
     def _good_files(self) -> dict[str, bytes]:
         """A file of each kind that the pack reads, by the folder that it belongs into."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from graphs import Graph, good_graph, make_pictures, node
 from host_models import Host
+from PIL import Image
 
 from devtools.api_client import ComfyClient, PromptError
 from devtools.server import ComfyServer
@@ -48,11 +50,12 @@ def watched(*seeds: int, threshold: float = 0.5, model: str = "record") -> Graph
 
 
 def maps_by_seed(client: ComfyClient, graph: Graph) -> dict[str, list[bytes]]:
-    """The saved maps, by the name that their seed gives them."""
+    """The pixels of the saved maps, by the name that their seed gives them."""
     found: dict[str, list[bytes]] = {}
     for image in client.run(graph):
         name = image.filename.partition("_")[0]
-        found.setdefault(name, []).append(client.fetch_image(image))
+        with Image.open(io.BytesIO(client.fetch_image(image))) as picture:
+            found.setdefault(name, []).append(picture.tobytes())
     return found
 
 
