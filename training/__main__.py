@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .ablation.command import add_ablation
-from .dataset.command import add_precompute
-from .exporting import add_export, add_import_reference
-from .loop.command import add_train
-from .recipes.command import add_recipes
-from .tiny.command import add_tiny
+from .commands.ablation import add_ablation
+from .commands.export import add_export, add_import_reference
+from .commands.precompute import add_precompute
+from .commands.recipes import add_recipes
+from .commands.tiny import add_tiny
+from .commands.train import add_train
 
 EVALUATE_EPILOG = """\
 Example
@@ -48,7 +48,7 @@ def add_dreambench(commands: argparse._SubParsersAction, asked: bool) -> None:
         description="First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.",
     )
     if asked:
-        from .evaluation.dreambench import command
+        from .commands import dreambench as command
 
         command.add_arguments(parser)
         parser.set_defaults(run=command.main)

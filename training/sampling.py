@@ -18,9 +18,14 @@ from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import TinyVision, normalise_pixels
 
-from .model import Conditioning, ContextAdapter, PreparedConditioning, SubjectDiffusionModel
-from .text import CompactVocabulary
-from .tiny.batches import plain_chunk, template_chunk
+from .methods.subject_diffusion.model import (
+    Conditioning,
+    ContextAdapter,
+    PreparedConditioning,
+    SubjectDiffusionModel,
+)
+from .networks.text import CompactVocabulary
+from .toy.batches import plain_chunk, template_chunk
 
 LATENT_DOWNSCALE = 8
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tiny_tables import composite_table
 
-from training.data.raycast import view_direction
-from training.data.split import load_identities
+from training.toy.data.raycast import view_direction
+from training.toy.data.split import load_identities
 
 SIDE = 128
 VIEWS = tuple((30.0 * k, 12.0) for k in range(0, 12, 3))

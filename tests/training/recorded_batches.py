@@ -46,7 +46,9 @@ def set_numbered_weights(model: nn.Module) -> None:
         values = normal(np.random.default_rng(zlib.crc32(name.encode())), *parameter.shape)
         if parameter.ndim > 1:
             values /= parameter[0].numel() ** 0.5
-            values *= 5 if name.endswith("attn2.to_q.weight") else 1  # attention that looks somewhere
+            values *= (
+                5 if name.endswith("attn2.to_q.weight") else 1
+            )  # attention that looks somewhere
         elif name.endswith("weight"):
             values = 1 + 0.1 * values
         elif ".alpha_" in name:

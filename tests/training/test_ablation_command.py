@@ -15,14 +15,14 @@ from tiny_tables import write_weights
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
 from training.__main__ import main
-from training.ablation.variant_training import VariantTraining, stage_for
-from training.ablation.variants import VARIANTS
-from training.adapter_files import is_adapter_tensor
+from training.evaluation.ablation.variant_training import VariantTraining, stage_for
+from training.evaluation.ablation.variants import VARIANTS
 from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
 from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
 from training.evaluation.text_match import head_samples_path
+from training.methods.subject_diffusion.adapter_files import is_adapter_tensor
 from training.runs import save_state
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME
+from training.toy.loading import ADAPTER_NAME, BASE_NAME
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="metric encoder's packages missing")
 

@@ -12,21 +12,21 @@ from tiny_tables import batch_maker, small_recipe
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
-from training.ablation.variant_training import cut_grounding
-from training.ablation.variants import BY_NAME, VARIANTS, Variant
-from training.model import Conditioning, SubjectDiffusionModel
-from training.tiny.autoencoder import build_autoencoder
-from training.tiny.build import build_model
-from training.tiny.diffusion import DiffusionStep, noise_scheduler, use_plain_attention
-from training.tiny.export import (
+from training.evaluation.ablation.variant_training import cut_grounding
+from training.evaluation.ablation.variants import BY_NAME, VARIANTS, Variant
+from training.methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
+from training.toy.autoencoder import build_autoencoder
+from training.toy.build import build_model
+from training.toy.diffusion import DiffusionStep, noise_scheduler, use_plain_attention
+from training.toy.export import (
     adapter_from_model,
     base_from_model,
     freeze_base,
     load_adapter_into,
     load_base_into,
 )
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME, load_sampler, recipe_of_files
-from training.tiny.recipe import TinyRecipe
+from training.toy.loading import ADAPTER_NAME, BASE_NAME, load_sampler, recipe_of_files
+from training.toy.recipe import TinyRecipe
 
 KEPT = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0, "base_only": 0.0, "same_view": 1.0}
 STEPS = torch.tensor([10, 200, 500, 900])

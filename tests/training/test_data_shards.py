@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.data.library import load_library, make_sample
-from training.data.pictures import encode_png
-from training.data.shards import read_shards, write_shard
-from training.data.split import SplitError, load_identities
+from training.toy.data.library import load_library, make_sample
+from training.toy.data.pictures import encode_png
+from training.toy.data.shards import read_shards, write_shard
+from training.toy.data.split import SplitError, load_identities
 
 
 def write_work_folder(folder, split="train", claimed=None):

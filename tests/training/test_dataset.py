@@ -14,7 +14,8 @@ from own_pictures import write_pictures
 from PIL import Image
 
 from training.__main__ import main
-from training.base_models import random_base
+from training.bases.loading import random_base
+from training.bases.vision import load_vision, vision_shape
 from training.dataset.batches import stack
 from training.dataset.catalogue import Catalogue, index_shard, open_catalogue
 from training.dataset.framing import frame, mask_box
@@ -22,9 +23,8 @@ from training.dataset.layout import BadSample, Entity
 from training.dataset.order import SampleOrder
 from training.dataset.references import Augmentation, augment, reference_picture
 from training.dataset.samples import SubjectDataset
-from training.loop.objective import FrozenEncoders
+from training.methods.subject_diffusion.objective import FrozenEncoders
 from training.recipes import TrainingRecipe, recipe_named
-from training.vision import load_vision, vision_shape
 
 COUNT = 10
 

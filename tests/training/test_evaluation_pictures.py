@@ -10,11 +10,11 @@ from bench_work import write_work
 from tiny_tables import write_weights
 
 from subject_diffusion_core import checkpoint
-from training.data.library import Library, load_library
 from training.evaluation.pictures import PictureMaker, SamplingSettings
 from training.evaluation.queries import Query, draw_queries
 from training.evaluation.rows import ROWS, Row
-from training.tiny.loading import ADAPTER_NAME
+from training.toy.data.library import Library, load_library
+from training.toy.loading import ADAPTER_NAME
 
 SETTINGS = SamplingSettings()
 

@@ -10,9 +10,9 @@ from tiny_tables import batch_maker, small_recipe
 
 from subject_diffusion_core import checkpoint
 from training.evaluation.record import record_scores
-from training.tiny.build import build_model
-from training.tiny.export import adapter_from_model
-from training.tiny.loading import ADAPTER_NAME
+from training.toy.build import build_model
+from training.toy.export import adapter_from_model
+from training.toy.loading import ADAPTER_NAME
 
 
 def test_scores_join_the_provenance_and_weights_stay(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tiny_tables import batch_maker, cutout_records, small_recipe
 
-from training.tiny.batches import PLACEHOLDER_TOKEN_ID, UNKNOWN_TOKEN_ID, template_chunk
+from training.toy.batches import PLACEHOLDER_TOKEN_ID, UNKNOWN_TOKEN_ID, template_chunk
 
 
 def test_batch_is_a_function_of_the_step() -> None:

@@ -12,20 +12,20 @@ from tiny_tables import batch_maker, small_recipe
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
-from training.attention import use_plain_attention
-from training.model import SubjectDiffusionModel
-from training.tiny.autoencoder import build_autoencoder
-from training.tiny.build import build_model
-from training.tiny.diffusion import DiffusionStep, noise_scheduler, train_diffusion, weighted_mse
-from training.tiny.export import (
+from training.methods.subject_diffusion.model import SubjectDiffusionModel
+from training.networks.attention import use_plain_attention
+from training.toy.autoencoder import build_autoencoder
+from training.toy.build import build_model
+from training.toy.diffusion import DiffusionStep, noise_scheduler, train_diffusion, weighted_mse
+from training.toy.export import (
     adapter_from_model,
     base_from_model,
     freeze_base,
     load_adapter_into,
     load_base_into,
 )
-from training.tiny.recipe import TinyRecipe
-from training.tiny.stages import load_frozen_base
+from training.toy.recipe import TinyRecipe
+from training.toy.stages import load_frozen_base
 
 
 def build(recipe: TinyRecipe) -> SubjectDiffusionModel:

@@ -9,15 +9,15 @@ import torch
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
-from training.model import SubjectDiffusionModel
+from training.methods.subject_diffusion.model import SubjectDiffusionModel
+from training.networks.text import CompactVocabulary, encode_words
 from training.sampling import GenerationRequest, SubjectRequest
-from training.text import CompactVocabulary, encode_words
-from training.tiny.autoencoder import build_autoencoder
-from training.tiny.batches import PLACEHOLDER_TOKEN_ID
-from training.tiny.build import build_model
-from training.tiny.export import adapter_from_model, base_from_model
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME, load_sampler
-from training.tiny.recipe import TinyRecipe
+from training.toy.autoencoder import build_autoencoder
+from training.toy.batches import PLACEHOLDER_TOKEN_ID
+from training.toy.build import build_model
+from training.toy.export import adapter_from_model, base_from_model
+from training.toy.loading import ADAPTER_NAME, BASE_NAME, load_sampler
+from training.toy.recipe import TinyRecipe
 
 WORDS = "a truck on the is , in a forest"
 

@@ -10,14 +10,14 @@ from tiny_tables import small_recipe
 
 from subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
 from subject_diffusion_core.gated_attention import GatedSelfAttention
-from training.text import CompactVocabulary
-from training.tiny.build import build_model
-from training.tiny.local_start import (
+from training.methods.subject_diffusion.local_start import (
     PEAK_LOGIT,
     chosen_frequencies,
     pair_rotation,
     pair_selection,
 )
+from training.networks.text import CompactVocabulary
+from training.toy.build import build_model
 
 LATENT_SIDE = 16
 

@@ -12,15 +12,15 @@ from tiny_tables import small_recipe, write_weights
 
 from subject_diffusion_core import checkpoint
 from training.__main__ import main
-from training.text import CompactVocabulary
-from training.tiny.autoencoder import build_autoencoder, load_basis
-from training.tiny.block_pca import BlockBasis, basis_of, install_basis
-from training.tiny.command import with_adapter_options
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
-from training.tiny.recipe import TinyRecipe
-from training.tiny.references import load_references, statistics_path
-from training.tiny.stages import DiffusionStages
-from training.tiny.stored_start import StoredStart, claim_work, read_stored_start
+from training.commands.tiny import with_adapter_options
+from training.networks.text import CompactVocabulary
+from training.toy.autoencoder import build_autoencoder, load_basis
+from training.toy.block_pca import BlockBasis, basis_of, install_basis
+from training.toy.loading import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
+from training.toy.recipe import TinyRecipe
+from training.toy.references import load_references, statistics_path
+from training.toy.stages import DiffusionStages
+from training.toy.stored_start import StoredStart, claim_work, read_stored_start
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ import torch
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
-from training.tiny.autoencoder import build_autoencoder
-from training.tiny.batches import BatchMaker, corpus_vocabulary
-from training.tiny.build import build_model
-from training.tiny.export import adapter_from_model, base_from_model
-from training.tiny.latents import CompositeTable
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME
-from training.tiny.recipe import DiffusionRecipe, TinyRecipe
-from training.tiny.references import ReferenceTable
+from training.toy.autoencoder import build_autoencoder
+from training.toy.batches import BatchMaker, corpus_vocabulary
+from training.toy.build import build_model
+from training.toy.export import adapter_from_model, base_from_model
+from training.toy.latents import CompositeTable
+from training.toy.loading import ADAPTER_NAME, BASE_NAME
+from training.toy.recipe import DiffusionRecipe, TinyRecipe
+from training.toy.references import ReferenceTable
 
 NUM_SAMPLES = 12
 VIEWS_PER_IDENTITY = 3

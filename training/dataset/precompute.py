@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..loop.objective import encode_latents
+from ..methods.subject_diffusion.objective import encode_latents
 from ..recipes.configuration import TrainingRecipe
 from ..runs import atomic_path
 from .framing import frame

@@ -20,9 +20,9 @@ from subject_diffusion_core.area_resize import area_resize
 from subject_diffusion_core.location_mask import boxes_to_location_mask, masks_to_location_mask
 from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
 
+from ..bases.vision import VisionShape
+from ..networks.text import END_TOKEN, START_TOKEN, encode_words
 from ..recipes.configuration import LATENT_DOWNSCALE, TrainingRecipe
-from ..text import END_TOKEN, START_TOKEN, encode_words
-from ..vision import VisionShape
 from .catalogue import Catalogue
 from .framing import frame
 from .layout import BadSample, Entity, TrainingSample, decode_sample

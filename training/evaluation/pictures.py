@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
-from ..data.library import Library
-from ..data.storage import save_array
 from ..sampling import TinySampler
-from ..tiny.loading import ADAPTER_NAME, BASE_NAME, load_sampler
+from ..toy.data.library import Library
+from ..toy.data.storage import save_array
+from ..toy.loading import ADAPTER_NAME, BASE_NAME, load_sampler
 from .queries import Query
 from .rows import Row, generation_request, paste_subjects, real_composite, through_autoencoder
 

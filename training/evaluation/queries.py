@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.compose import SIZE_RANGES, draw_sizes, place_boxes, write_caption
-from ..data.library import Library, draw_rows
-from ..data.pictures import SIDE
-from ..data.split import assert_split
+from ..toy.data.compose import SIZE_RANGES, draw_sizes, place_boxes, write_caption
+from ..toy.data.library import Library, draw_rows
+from ..toy.data.pictures import SIDE
+from ..toy.data.split import assert_split
 from .gallery import near_views, view_vectors
 
 QUERY_SEED = 2026

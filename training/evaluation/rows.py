@@ -15,10 +15,10 @@ from torch import Tensor
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
-from ..data.compose import compose
-from ..data.library import Library
-from ..data.pictures import reference_image
 from ..sampling import GenerationRequest, SubjectRequest
+from ..toy.data.compose import compose
+from ..toy.data.library import Library
+from ..toy.data.pictures import reference_image
 from .queries import Box, Query
 
 Source = Literal["subject", "text_only", "text_only_pasted", "shuffled", "real", "real_vae"]

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.library import load_library
-from ..data.split import identities_sha256
 from ..runs import atomic_path
-from ..tiny.loading import PRECISIONS
+from ..toy.data.library import load_library
+from ..toy.data.split import identities_sha256
+from ..toy.loading import PRECISIONS
 from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
 from .contact_sheet import contact_sheet
 from .gallery import build_gallery

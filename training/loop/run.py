@@ -13,16 +13,16 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..assembly import assemble
-from ..base_models import load_base
+from ..bases.loading import load_base
+from ..bases.vision import load_vision, vision_shape
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
-from ..fused_attention import use_fused_attention
-from ..vision import load_vision, vision_shape
+from ..methods.subject_diffusion.assembly import assemble
+from ..methods.subject_diffusion.objective import FrozenEncoders, Objective, sample_seed
+from ..networks.fused_attention import use_fused_attention
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
 from .launch import RunOptions, announce, make_accelerator, shared_catalogue
-from .objective import FrozenEncoders, Objective, sample_seed
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
 from .run_folder import only_writer, settle_config

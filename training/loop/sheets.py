@@ -19,20 +19,20 @@ from torch import Tensor, nn
 from subject_diffusion_core.guidance import three_branch_guidance
 from subject_diffusion_core.losses import latent_size
 
-from ..base_model import SCHEDULE
+from ..bases.base_model import SCHEDULE
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import BadSample, TrainingSample
 from ..dataset.samples import Item, SubjectDataset
-from ..fused_attention import WatchedTokens
-from ..model import Conditioning, SubjectDiffusionModel
-from ..runs import atomic_path
-from .objective import (
+from ..methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
+from ..methods.subject_diffusion.objective import (
     FrozenEncoders,
     conditioning_of,
     decode_latents,
     sample_seed,
     watched_positions,
 )
+from ..networks.fused_attention import WatchedTokens
+from ..runs import atomic_path
 
 SAMPLING_STEPS = 20
 TEXT_GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5

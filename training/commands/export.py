@@ -1,0 +1,162 @@
+"""``python -m training export`` and ``import-reference``: adapter files for ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+EXPORT_EPILOG = """\
+Example
+  python -m training export --run runs/mine --out ComfyUI/models/subject_diffusion/mine.safetensors
+
+Takes the newest whole checkpoint of the run (--step for another one) and its moving average, so it
+also works while the run goes on. The base is read again from the path the run was started with;
+--base names another place. The file carries the recipe, the step and the data's counts.
+In ComfyUI: put it into models/subject_diffusion, load it with Subject-Diffusion Adapter Loader, and
+the base with ComfyUI's own loader.
+"""
+IMPORT_EPILOG = """\
+Example
+  python -m training import-reference --unet unet/diffusion_pytorch_model.safetensors \\
+      --text-encoder clip_text/model.safetensors --mlp mlp.bin --proj proj.bin --out a.safetensors
+
+Nothing is unpickled except plain tensors. The adapter keeps the reference's rules: its mask is
+1 outside the boxes, its null tokens are zeros.
+"""
+
+
+def add_export(commands: argparse._SubParsersAction) -> None:
+    """``export``: a run's checkpoint to one adapter file."""
+    parser = commands.add_parser(
+        "export",
+        help="make the adapter file of a run",
+        description="Makes one .safetensors file that ComfyUI's nodes load.",
+        epilog=EXPORT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, dest="run_folder", help="the run's folder"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("--step", type=int, help="a checkpoint other than the newest")
+    parser.add_argument("--base", type=Path, help="where the base is now, if it was moved")
+    parser.add_argument(
+        "--no-ema", action="store_true", help="the weights themselves, not their average"
+    )
+    parser.set_defaults(run=run_export)
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """Build the model, put the checkpoint's weights in, write the file."""
+    try:
+        folder = find_checkpoint(arguments.run_folder, arguments.step)
+        export(arguments.run_folder, folder, arguments.out, arguments.base, not arguments.no_ema)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{arguments.out}: the adapter of {folder}")
+
+
+def find_checkpoint(run: Path, step: int | None) -> Path:
+    """The checkpoint to export."""
+    from ..loop.checkpoints import list_checkpoints, newest_intact
+
+    folder = newest_intact(run) if step is None else run / "checkpoints" / f"step-{step:08d}"
+    if folder is None or not folder.is_dir():
+        steps = ", ".join(str(int(p.name.split("-")[1])) for p in list_checkpoints(run)) or "none"
+        raise FileNotFoundError(
+            f"--run: expected a checkpoint in {run}, got {'none' if step is None else step} (there "
+            f"are: {steps}). Train first, or name one of these with --step."
+        )
+    return folder
+
+
+def saved_run(run: Path) -> tuple[Any, dict[str, str]]:
+    """The recipe and the paths that a run was started with."""
+    from ..recipes import TrainingRecipe
+
+    content = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    return TrainingRecipe(**content["recipe"]), content["places"]
+
+
+def export(run: Path, folder: Path, out: Path, base_path: Path | None, use_ema: bool) -> None:
+    """Write the adapter of a checkpoint folder."""
+    import torch
+
+    from subject_diffusion_core import checkpoint
+
+    from ..bases.loading import load_base
+    from ..bases.vision import vision_shape
+    from ..loop.checkpoints import load_snapshot
+    from ..methods.subject_diffusion.assembly import adapter_config, adapter_from_model, build_model
+
+    recipe, places = saved_run(run)
+    base_path = base_path or (Path(places["base"]) if "base" in places else None)
+    base = load_base(base_path, recipe)
+    vision = vision_shape(recipe, base)
+    # parts that the recipe does not train keep what the run began with
+    init = Path(places["init"]) if "init" in places else None
+    model = build_model(base, recipe, vision, init)
+    snapshot = load_snapshot(folder)
+    averaged = use_ema and bool(snapshot.ema)
+    model.load_state_dict(snapshot.ema if averaged else snapshot.weights, strict=False)
+    provenance = {
+        "recipe": recipe.as_dict(),
+        "step": snapshot.step,
+        "moving_average": averaged,
+        "num_skipped": snapshot.state["num_skipped"],
+        "features": snapshot.state["features"],
+        "torch": torch.__version__,
+    }
+    config = adapter_config(model, base, recipe, vision, provenance)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(out, adapter_from_model(model, config, recipe))
+
+
+def add_import_reference(commands: argparse._SubParsersAction) -> None:
+    """``import-reference``: the four files of the authors' public code."""
+    parser = commands.add_parser(
+        "import-reference",
+        help="make an adapter file of weights from the authors' public code",
+        description="Turns the four files of the authors' training code into one adapter file.",
+        epilog=IMPORT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, text in (
+        ("unet", "the gated UNet with 5 input channels"),
+        ("text-encoder", "the retrained CLIP text model"),
+        ("mlp", "projector of the image embedding"),
+        ("proj", "grounding net"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
+    parser.add_argument("--num-subjects", type=int, default=2, help="slots it was trained with")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.set_defaults(run=run_import_reference)
+
+
+def run_import_reference(arguments: argparse.Namespace) -> None:
+    """Read, check, write."""
+    from subject_diffusion_core import checkpoint
+
+    try:
+        for name in ("unet", "text_encoder", "mlp", "proj"):
+            path = getattr(arguments, name)
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"--{name.replace('_', '-')}: expected a file, got {path}, where none is. "
+                    "Correct the path."
+                )
+        adapter = checkpoint.import_reference(
+            arguments.unet,
+            arguments.text_encoder,
+            arguments.mlp,
+            arguments.proj,
+            num_subjects=arguments.num_subjects,
+        )
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(arguments.out, adapter)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{arguments.out}: {adapter.config.base_family}, {adapter.config.num_subjects} subjects")
