@@ -26,8 +26,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from benchmarks.plain_attention import TokenMaps, use_plain_attention
 from training.bases.architectures import SD2
 from training.bases.base_model import BaseModel
+from training.bases.encoders import FrozenEncoders, encode_latents
 from training.bases.vision import VIT_H, OpenClipVision, VisionShape
 from training.dataset.batches import MicroBatch
 from training.loop.fake_tensors import count_flops, nothing_computed
@@ -39,8 +41,7 @@ from training.methods.subject_diffusion.assembly import (
     choose_trainable,
 )
 from training.methods.subject_diffusion.model import SubjectDiffusionModel, build_unet
-from training.methods.subject_diffusion.objective import FrozenEncoders, Objective, encode_latents
-from training.networks.attention import TokenMaps, use_plain_attention
+from training.methods.subject_diffusion.objective import Objective
 from training.networks.fused_attention import WatchedTokens, use_fused_attention
 from training.networks.low_rank import add_low_rank
 from training.recipes import TrainingRecipe, recipe_named

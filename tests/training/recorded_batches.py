@@ -1,4 +1,4 @@
-"""Thirty batches, noises, timesteps and the first weights of a small model, all from NumPy's numbers.
+"""Thirty batches, noises, timesteps and the first weights of a small model, from NumPy's numbers.
 
 The losses that the loop before this one computed from them are in ``recorded_losses.json``; every
 name here is one of the training model's and of a micro-batch's.
@@ -24,8 +24,8 @@ SEEDS = {"joint": 1, "adapter": 2}
 CASES = ("full", "image", "text", "none", "base")
 
 
-def recorded_losses(stage: str) -> dict[str, list[float]]:
-    """mse, maps and norm of every step, by name."""
+def recorded_losses(stage: str) -> dict[str, Any]:
+    """mse, maps and norm of every step; average: mean size of some of the moving average.
     return dict(json.loads(LOSSES.read_text(encoding="utf-8"))[stage])
 
 

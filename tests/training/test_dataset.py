@@ -19,11 +19,12 @@ from training.bases.vision import load_vision, vision_shape
 from training.dataset.batches import stack
 from training.dataset.catalogue import Catalogue, index_shard, open_catalogue
 from training.dataset.framing import frame, mask_box
-from training.dataset.layout import BadSample, Entity
+from training.dataset.bad_sample import BadSample
+from training.dataset.layout import Entity
 from training.dataset.order import SampleOrder
 from training.dataset.references import Augmentation, augment, reference_picture
 from training.dataset.samples import SubjectDataset
-from training.methods.subject_diffusion.objective import FrozenEncoders
+from training.bases.encoders import FrozenEncoders
 from training.recipes import TrainingRecipe, recipe_named
 
 COUNT = 10
@@ -50,7 +51,7 @@ def dataset(folder: Path, index: Path, recipe: TrainingRecipe | None = None) -> 
     recipe = recipe or recipe_named("debug_cpu")
     base = random_base(recipe)
     catalogue = open_catalogue(folder, index)
-    return SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base.pad_token_id)
+    return SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base)
 
 
 def test_order_takes_every_sample_once_an_epoch() -> None:
@@ -283,7 +284,7 @@ def test_precomputed_features_are_what_the_loop_computes(
     def tensors(folder: Path, index: str) -> dict[str, torch.Tensor]:
         catalogue = open_catalogue(folder, tmp_path / index)
         data = SubjectDataset(
-            catalogue, recipe, vision_shape(recipe, base), base.pad_token_id, plain=True
+            catalogue, recipe, vision_shape(recipe, base), base, plain=True
         )
         return stack([(position, data[position]) for position in range(4)]).tensors
 

@@ -167,7 +167,7 @@ def test_dead_data_reader_is_replaced(shards: Path, tmp_path: Path) -> None:
     recipe = replace(recipe_named("debug_cpu"), num_workers=1)
     base = random_base(recipe)
     catalogue = open_catalogue(shards, tmp_path / "index")
-    data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base.pad_token_id)
+    data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base)
     stream = BatchStream(data, first_step=3, process=0, num_processes=1)
     first = stream.next_step()
     assert [b.positions for b in first] == step_positions(recipe, 3, 0, 1)

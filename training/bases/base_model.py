@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
-from ..networks.text import END_TOKEN
+from ..networks.text import END_TOKEN, CompactVocabulary
 from .architectures import TINY_WIDTH
 
 StateDict = dict[str, Tensor]
@@ -33,6 +33,8 @@ class BaseModel:
         prediction_type: epsilon or v_prediction.
         family: sd2, sd15 or tiny. pad_token_id: what fills a prompt up to 77 tokens.
         vision, vision_geometry: the image encoder that comes with the base (tiny), or None.
+        vocabulary: of a text encoder over few words, whose ids are compact; None for all of CLIP's.
+        untrained: no weights yet: unet and text are empty, training begins from random ones.
     """
 
     family: str
@@ -45,6 +47,8 @@ class BaseModel:
     prediction_type: str
     vision: StateDict | None = None
     vision_geometry: VisionGeometry | None = None
+    vocabulary: CompactVocabulary | None = None
+    untrained: bool = False
 
     @property
     def pad_token_id(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from ..evaluation.ablation.variants import FULL, NAMES, VARIANTS, with_compared
 
 STARTS = ("fresh", "weights")
-NEEDED = ("cutouts.json", "backgrounds.json", "latents/texts.json", "references/done.json")
+NEEDED = ("cutouts.json", "backgrounds.json", "composites-train/references.safetensors")
 EPILOG = """\
 Variants
 {variants}
@@ -108,7 +108,7 @@ def run_ablation(arguments: argparse.Namespace) -> None:
         check_paths(arguments.work, arguments.weights)
         import torch
 
-        from ..evaluation.ablation.variant_training import VariantTraining, stage_for
+        from ..evaluation.ablation.variant_training import VariantTraining
         from ..evaluation.pictures import SamplingSettings
 
         if arguments.threads:
@@ -117,7 +117,8 @@ def run_ablation(arguments: argparse.Namespace) -> None:
             work=arguments.work,
             weights=arguments.weights,
             start=arguments.start,
-            stage=stage_for(arguments.start, arguments.steps, arguments.learning_rate),
+            steps=arguments.steps,
+            learning_rate=arguments.learning_rate,
         )
         settings = SamplingSettings(steps=arguments.sampling_steps, precision=arguments.precision)
         train_and_measure(training, settings, arguments.variants, arguments.count, arguments.out)

@@ -83,36 +83,17 @@ def saved_run(run: Path) -> tuple[Any, dict[str, str]]:
 
 def export(run: Path, folder: Path, out: Path, base_path: Path | None, use_ema: bool) -> None:
     """Write the adapter of a checkpoint folder."""
-    import torch
-
     from subject_diffusion_core import checkpoint
 
     from ..bases.loading import load_base
-    from ..bases.vision import vision_shape
-    from ..loop.checkpoints import load_snapshot
-    from ..methods.subject_diffusion.assembly import adapter_config, adapter_from_model, build_model
+    from ..loop.trained import load_trained
 
     recipe, places = saved_run(run)
     base_path = base_path or (Path(places["base"]) if "base" in places else None)
-    base = load_base(base_path, recipe)
-    vision = vision_shape(recipe, base)
-    # parts that the recipe does not train keep what the run began with
     init = Path(places["init"]) if "init" in places else None
-    model = build_model(base, recipe, vision, init)
-    snapshot = load_snapshot(folder)
-    averaged = use_ema and bool(snapshot.ema)
-    model.load_state_dict(snapshot.ema if averaged else snapshot.weights, strict=False)
-    provenance = {
-        "recipe": recipe.as_dict(),
-        "step": snapshot.step,
-        "moving_average": averaged,
-        "num_skipped": snapshot.state["num_skipped"],
-        "features": snapshot.state["features"],
-        "torch": torch.__version__,
-    }
-    config = adapter_config(model, base, recipe, vision, provenance)
+    trained = load_trained(folder, load_base(base_path, recipe), recipe, init, use_ema)
     out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(out, adapter_from_model(model, config, recipe))
+    checkpoint.save(out, trained.adapter(trained.provenance()))
 
 
 def add_import_reference(commands: argparse._SubParsersAction) -> None:

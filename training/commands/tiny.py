@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..toy.recipe import TinyRecipe
 
@@ -19,8 +20,8 @@ Examples
   python -m training tiny --rehearse
 
 Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
-data, autoencoder, tables of latents and features, joint training, adapter; then TinyBench,
-in WORK/bench. Hours on two CPU cores; its numbers are in training/tiny/recipe.py (or
+data, autoencoder, features of all references, joint training, adapter; then TinyBench,
+in WORK/bench. Hours on two CPU cores; its numbers are in training/toy/recipe.py (or
 `python -m training recipes tiny`). The rehearsal goes the same way with a few steps a stage, to
 see that a machine can do all of it; its weights know nothing. For your own pictures use `train`
 with the recipe tiny_adapter instead.
@@ -34,7 +35,7 @@ the start's, training goes on with other samples and noise.
 
 def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
     """The recipe with a few steps a stage."""
-    few = {"steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
+    few: dict[str, Any] = {"steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
     decoder = replace(recipe.autoencoder, **few, num_images=256)
     return replace(
         recipe,
@@ -47,7 +48,9 @@ def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
 
 def with_adapter_options(recipe: TinyRecipe, options: dict[str, int | None]) -> TinyRecipe:
     """The recipe with the adapter stage's given ``options``; those that are None stay."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
+    if "steps" in given:
+        given["warmup_steps"] = min(recipe.adapter.warmup_steps, given["steps"])
     return replace(recipe, adapter=replace(recipe.adapter, **given))
 
 
@@ -81,9 +84,8 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     import torch
 
     from ..evaluation import tinybench
-    from ..optimization import fastest_dtype
     from ..toy.data.sources import SourceError
-    from ..toy.stages import run_all
+    from ..toy.stages import fastest_precision, run_all
     from ..toy.stored_start import read_stored_start
 
     recipe, num_queries = TinyRecipe(), NUM_QUERIES
@@ -115,6 +117,6 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     except (ValueError, OSError, ModuleNotFoundError, SourceError) as error:
         sys.exit(f"error: {error}")
     places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
-    precision = str(fastest_dtype(torch.device("cpu"))).removeprefix("torch.")
+    precision = fastest_precision(torch.device("cpu"))
     sampling = ["--precision", precision, "--limit", str(num_queries)]
     tinybench.run(tinybench.parse_arguments([*places, *sampling]))

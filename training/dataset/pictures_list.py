@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from .bad_sample import BadSample
 from .framing import mask_box
-from .layout import BadSample, Entity
+from .layout import Entity
 
 
 @dataclass(frozen=True, kw_only=True)

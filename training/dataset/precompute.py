@@ -21,11 +21,12 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..methods.subject_diffusion.objective import encode_latents
+from ..bases.encoders import encode_latents
 from ..recipes.configuration import TrainingRecipe
 from ..runs import atomic_path
+from .bad_sample import BadSample
 from .framing import frame
-from .layout import FEATURES, BadSample, Entity, decode_picture
+from .layout import FEATURES, Entity, decode_picture
 from .pictures_list import ListedPicture, load_picture
 from .references import Augmentation, reference_picture
 

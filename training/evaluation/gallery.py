@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..runs import save_array
 from ..toy.data.compose import compose, place_boxes
 from ..toy.data.library import Library
 from ..toy.data.pictures import SIDE
 from ..toy.data.split import identities_sha256
-from ..toy.data.storage import save_array
 from .crops import MARGIN, box_crop
 from .metric_encoder import INPUT_SIDE, MetricEncoder
 

@@ -23,10 +23,10 @@ import torch
 from ..runs import atomic_path
 from ..toy.data.library import load_library
 from ..toy.data.split import identities_sha256
-from ..toy.loading import PRECISIONS
 from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
 from .contact_sheet import contact_sheet
 from .gallery import build_gallery
+from .generation import PRECISIONS
 from .metric_encoder import load_metric_encoder
 from .metrics import Interval, lead_over_controls, mean_interval, share_of_bound, swap_score
 from .pictures import PictureMaker, SamplingSettings, cached_pictures

@@ -8,13 +8,18 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from ..bases.base_model import BaseModel
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..recipes.configuration import TrainingRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where a run reads and writes; everything else is the recipe's."""
+    """Where a run reads and writes; everything else is the recipe's.
+
+    ``base_model`` is a base that exists in memory alone (one without weights yet), instead of
+    ``base``.
+    """
 
     recipe: TrainingRecipe
     data: Path
@@ -22,6 +27,7 @@ class RunOptions:
     base: Path | None = None
     vision: Path | None = None
     init: Path | None = None
+    base_model: BaseModel | None = None
 
 
 def make_accelerator(recipe: TrainingRecipe) -> Accelerator:

@@ -13,13 +13,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from ..bases.encoders import FrozenEncoders
 from ..bases.loading import load_base
 from ..bases.vision import load_vision, vision_shape
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
 from ..methods.subject_diffusion.assembly import assemble
-from ..methods.subject_diffusion.objective import FrozenEncoders, Objective, sample_seed
+from ..methods.subject_diffusion.objective import Objective, sample_seed
 from ..networks.fused_attention import use_fused_attention
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
 from .launch import RunOptions, announce, make_accelerator, shared_catalogue
@@ -62,11 +63,9 @@ class Run:
     def __init__(self, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue) -> None:
         self.options, self.recipe = options, options.recipe
         self.accelerator, self.catalogue = accelerator, catalogue
-        self.base = load_base(options.base, self.recipe)
+        self.base = options.base_model or load_base(options.base, self.recipe)
         self.vision_shape = vision_shape(self.recipe, self.base)
-        self.dataset = SubjectDataset(
-            catalogue, self.recipe, self.vision_shape, self.base.pad_token_id
-        )
+        self.dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, self.base)
         self.step = self.bad_steps = self.num_skipped = 0
         self.build()
         self.resume()
@@ -155,8 +154,7 @@ class Run:
         if not self.recipe.sheet_every or not any(held_out.glob("*.tar")):
             return None
         catalogue = self.held_out_catalogue(held_out)
-        pad = self.base.pad_token_id
-        dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, pad, plain=True)
+        dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, self.base, plain=True)
         encoders = self.objective.encoders
         samples = load_sheet_samples(dataset, self.recipe.sheet_subjects)
         if samples is None:

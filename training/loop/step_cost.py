@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..bases.architectures import architecture_of
+from ..bases.encoders import FrozenEncoders
 from ..bases.loading import random_base
 from ..bases.vision import VisionShape, vision_shape
 from ..dataset.batches import MicroBatch
 from ..methods.subject_diffusion.assembly import assemble
 from ..methods.subject_diffusion.model import SubjectDiffusionModel
-from ..methods.subject_diffusion.objective import FrozenEncoders, Objective
+from ..methods.subject_diffusion.objective import Objective
 from ..networks.fused_attention import use_fused_attention
 from ..recipes.configuration import TrainingRecipe
 from .fake_tensors import AllocationMeter, count_flops, cuda_autocast_rules, nothing_computed
@@ -64,6 +65,7 @@ def full_batch(recipe: TrainingRecipe, vision: VisionShape, latent_channels: int
         "text_valid": valid,
         "map_valid": valid,
         "subject_valid": valid,
+        "adapter_scale": torch.ones(size),
         "subject_boxes_xyxy": torch.tensor([0.1, 0.1, 0.6, 0.9]).repeat(size, slots, 1),
         "subject_segmaps": torch.rand(size, slots, latent, latent),
         "location_mask": torch.rand(size, 1, latent, latent),

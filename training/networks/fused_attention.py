@@ -18,8 +18,6 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from .attention import project_heads, set_processors
-
 
 def _wide(tensor: Tensor) -> Tensor:
     """float32, or float64 where it came so."""
@@ -93,6 +91,25 @@ class WatchedTokens:
         columns = WatchedColumns.apply(query, key, self.positions, scale)
         if self._recording:
             self.columns.append(columns)
+
+
+def project_heads(
+    attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query (B, H, Q, d), key and value (B, H, L, d): of the states alone where nothing else is."""
+    context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    pairs = ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
+    query, key, value = (
+        projection(source).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        for projection, source in pairs
+    )
+    return query, key, value
+
+
+def set_processors(unet: UNet2DConditionModel, processor: Any) -> None:
+    """Install a processor everywhere but in the adapters, which attend by themselves."""
+    own = {name: attn for name, attn in unet.attn_processors.items() if ".fuser." in name}
+    unet.set_attn_processor({**dict.fromkeys(unet.attn_processors, processor), **own})
 
 
 class FusedAttention:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 from subject_diffusion_core.text_fusion import fuse_placeholder_embeddings
 
@@ -50,16 +50,18 @@ class CompactVocabulary:
         return self.lookup[ids]
 
 
-def build_text_encoder(arguments: dict[str, Any], vocabulary: CompactVocabulary) -> CLIPTextModel:
-    """transformers' CLIPTextModel over the compact vocabulary."""
+def compact_text_arguments(
+    arguments: dict[str, Any], vocabulary: CompactVocabulary
+) -> dict[str, Any]:
+    """Arguments of CLIPTextConfig for an encoder over the compact vocabulary."""
     start, end = vocabulary.compact(torch.tensor([START_TOKEN, END_TOKEN])).tolist()
-    compact = {
+    return {
+        **arguments,
         "vocab_size": len(vocabulary),
         "bos_token_id": start,
         "eos_token_id": end,
         "pad_token_id": end,
     }
-    return CLIPTextModel(CLIPTextConfig(**{**arguments, **compact}, attn_implementation="eager"))
 
 
 def text_transformer(model: CLIPTextModel) -> nn.Module:

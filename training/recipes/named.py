@@ -83,6 +83,83 @@ def tiny_adapter() -> TrainingRecipe:
     )
 
 
+def tiny_joint() -> TrainingRecipe:
+    """The first stage of `tiny`: the small model from nothing, base and adapter together."""
+    return replace(
+        tiny_adapter(),
+        name="tiny_joint",
+        summary="first stage of `tiny`: base and adapter together, from nothing",
+        train_base=True,
+        token_table=True,
+        initial_alpha_attn=1.0,
+        initial_alpha_dense=0.5,
+        local_start=True,
+        adapter_heads="96:4x32 192:6x32",
+        map_loss_below=1,
+        inside_weight=3.0,
+        base_only=0.10,
+        unknown_label=0.10,
+        same_view=0.6,
+        few_slots=2,
+        crowded_share=0.2,
+        prediction_type="v_prediction",
+        steps=4000,
+        warmup_steps=200,
+        learning_rate=8e-4,
+        adam_beta2=0.98,
+        global_batch_size=32,
+        micro_batch_size=32,
+        ema_decay=0.998,
+        ema_every=4,
+        checkpoint_every=250,
+        keep_checkpoints=1,
+        log_every=50,
+        sheet_every=0,
+        tensorboard=False,
+        seed=1,
+    )
+
+
+def tiny_second() -> TrainingRecipe:
+    """The second stage of `tiny`: the paper's trainable parts on the stored base."""
+    return replace(
+        tiny_joint(),
+        name="tiny_second",
+        summary="second stage of `tiny`: the adapter alone, on the stored base",
+        train_base=False,
+        token_table=False,
+        base_only=0.0,
+        steps=1200,
+        warmup_steps=60,
+        learning_rate=6e-4,
+        seed=2,
+    )
+
+
+def text_to_image_tiny() -> TrainingRecipe:
+    """Plain text-to-image training of a small base: no adapter, no subjects."""
+    return replace(
+        tiny_joint(),
+        name="text_to_image_tiny",
+        summary="a small base as a plain text-to-image model: no adapter, no subjects",
+        adapter=False,
+        image_cls=False,
+        location_control=False,
+        conv_in=True,
+        map_loss="off",
+        base_only=1.0,
+        unknown_label=0.0,
+        inside_weight=1.0,
+        few_slots=0,
+        patch_positions=False,
+        query_positions=False,
+        token_positions=False,
+        local_start=False,
+        initial_alpha_attn=0.0,
+        initial_alpha_dense=0.0,
+    )
+
+
 def debug_cpu() -> TrainingRecipe:
     """A random model of SD2's classes at tiny width: the whole loop in seconds."""
     return TrainingRecipe(
@@ -112,7 +189,16 @@ def debug_cpu() -> TrainingRecipe:
 
 RECIPES: dict[str, Callable[[], TrainingRecipe]] = {
     recipe.__name__: recipe
-    for recipe in (paper_sd2, one_gpu_sd2, one_gpu_sd15, tiny_adapter, debug_cpu)
+    for recipe in (
+        paper_sd2,
+        one_gpu_sd2,
+        one_gpu_sd15,
+        tiny_adapter,
+        tiny_joint,
+        tiny_second,
+        text_to_image_tiny,
+        debug_cpu,
+    )
 }
 
 

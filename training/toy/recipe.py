@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from subject_diffusion_core.adapter_options import AdapterOptions, MaskKind
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
+
+from ..recipes import TrainingRecipe, recipe_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,56 +33,14 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionRecipe:
-    """One stage of diffusion training: joint, or Subject-Diffusion on the frozen base.
+class TinyRecipe:
+    """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments.
 
-    ``map_loss_kind``: balanced_l1, l1 or off.
+    ``joint``, ``adapter``: the two stages of the common loop: everything from nothing, then
+    Subject-Diffusion's parts on the stored base.
     """
 
-    batch_size: int = 32
-    steps: int = 4000
-    warmup_steps: int = 200
-    learning_rate: float = 8e-4
-    weight_decay: float = 0.01
-    ema_decay: float = 0.998
-    inside_weight: float = 3.0
-    map_loss_weight: float = 0.01
-    map_loss_kind: str = "balanced_l1"
-    drop_text: float = 0.05
-    drop_image: float = 0.05
-    drop_both: float = 0.05
-    base_only: float = 0.10
-    unknown_label: float = 0.10
-    same_view: float = 0.6
-    crowded_share: float = 0.2
-    checkpoint_every: int = 250
-    seed: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class TinyRecipe(AdapterOptions):
-    """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments,
-    ``adapter_heads`` the number of an adapter's heads by the width of its block.
-    ``adapter_layer``, ``image_cls``: parts that the paper's table 3 takes away (e, g), besides
-    those of the adapter's options.
-    """
-
-    num_subjects: int = 4
-    grounding_hidden_dim: int = 512
-    projector_hidden_dim: int = 384
-    patch_positions: bool = True
-    query_positions: bool = True
-    token_positions: bool = True
-    mask_kind: ClassVar[MaskKind] = "box"
-    image_size: int = 128
     vision: VisionGeometry = field(default_factory=VisionGeometry)
-    adapter_layer: bool = True
-    image_cls: bool = True
-    local_start: bool = True
-    adapter_heads: dict[int, int] = field(default_factory=lambda: {96: 4, 192: 6})
-    adapter_head_dim: int = 32
-    initial_alpha_attn: float = 1.0
-    initial_alpha_dense: float = 0.5
     num_reference_variants: int = 3
     num_composites: int = 60_000
     unet: dict[str, Any] = field(
@@ -111,12 +70,8 @@ class TinyRecipe(AdapterOptions):
         }
     )
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
-    joint: DiffusionRecipe = field(default_factory=DiffusionRecipe)
-    adapter: DiffusionRecipe = field(
-        default_factory=lambda: DiffusionRecipe(
-            steps=1200, warmup_steps=60, learning_rate=6e-4, base_only=0.0, seed=2
-        )
-    )
+    joint: TrainingRecipe = field(default_factory=lambda: recipe_named("tiny_joint"))
+    adapter: TrainingRecipe = field(default_factory=lambda: recipe_named("tiny_second"))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for metadata and for the run's saved configuration."""

@@ -9,64 +9,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kornia.augmentation as K
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from subject_diffusion_core.reference_image import prepare_reference
 from subject_diffusion_core.tiny.tiny_vision import TinyVision, normalise_pixels
 
-from ..runs import atomic_path, save_state
+from ..dataset.reference_pool import MARK, POOL_NAME
+from ..dataset.references import Augmentation, reference_of_cutout
+from ..runs import atomic_path, save_array, save_state
 
-CANVAS_MARGIN = 24
+AUGMENTATION = Augmentation(flip=0.0, rotation=10.0, perspective=0.5, corner_shift=0.125)
 STATISTICS_ROWS = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferenceTable:
-    """Features of all reference rows, and which rows show which cut-out.
-
-    Attributes:
-        patch_embeds: (R, P, C) float16. image_embeds: (R, E) float32.
-        cutout: (R,) which cut-out a row shows. rows: cut-out index -> its rows.
-    """
-
-    patch_embeds: np.ndarray
-    image_embeds: np.ndarray
-    cutout: np.ndarray
-    rows: dict[int, list[int]]
-
-
-def augment_cutouts(rgba: Tensor, seed: int) -> Tensor:
-    """Turn by +-10 degrees, distort in perspective; (B, 4, S, S) premultiplied, 0..1."""
-    torch.manual_seed(seed)
-    padded = torch.nn.functional.pad(rgba, (CANVAS_MARGIN,) * 4)
-    augment = K.AugmentationSequential(
-        K.RandomRotation(degrees=10.0, p=1.0),
-        K.RandomPerspective(distortion_scale=0.25, p=0.5),
-    )
-    return augment(padded)
-
-
-def reference_pictures(rgba: np.ndarray, size: int, augment_seed: int | None) -> Tensor:
-    """Reference pictures (B, 3, size, size) in 0..1 of cut-outs (B, S, S, 4) uint8."""
-    pixels = torch.from_numpy(rgba).permute(0, 3, 1, 2).float() / 255
-    color, alpha = pixels[:, :3], pixels[:, 3:]
-    premultiplied = torch.cat([color * alpha, alpha], dim=1)
-    if augment_seed is not None:
-        premultiplied = augment_cutouts(premultiplied, augment_seed)
-    pictures = []
-    for picture in premultiplied:
-        alpha = picture[3]
-        color = picture[:3] / alpha.clamp(min=1e-4)
-        pictures.append(prepare_reference(color.permute(1, 2, 0).clamp(0, 1), alpha, size))
-    return torch.stack(pictures)
+CHUNK = 256
 
 
 def plan_rows(cutouts: list[dict[str, Any]], extra_variants: int) -> list[tuple[int, int]]:
@@ -82,9 +42,10 @@ def plan_rows(cutouts: list[dict[str, Any]], extra_variants: int) -> list[tuple[
 def encode_references(
     work: Path, vision: TinyVision, indices: list[int], extra_variants: int, batch_size: int = 8
 ) -> None:
-    """Write the :class:`ReferenceTable` of the cut-outs ``indices`` into ``work/references``."""
+    """Write the patch features of the cut-outs ``indices``, as the encoder without statistics
+    gives them, into ``work/references``."""
     folder = work / "references"
-    if (folder / "done.json").exists():
+    if (folder / "rows.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.load(work / "cutouts.npy", mmap_mode="r")
@@ -94,20 +55,20 @@ def encode_references(
     patches = []
     vision = vision.to(memory_format=torch.channels_last)
     for batch in tqdm(list(_batches(plan, batch_size)), desc="reference features"):
-        variant = batch[0][1]
-        seed = None if variant == 0 else 1000 * variant + batch[0][0]
-        rgba = pixels[[index for index, _ in batch]]
-        pictures = normalise_pixels(reference_pictures(rgba, vision.geometry.image_size, seed))
-        patch_embeds = vision(pictures.to(memory_format=torch.channels_last)).patch_embeds
-        patches.append(patch_embeds.to(torch.float16).numpy())
-    for name, array in (
-        ("patch_embeds", np.concatenate(patches)),
-        ("cutout", np.array([index for index, _ in plan])),
-    ):
-        with atomic_path(folder / f"{name}.npy") as temporary, temporary.open("wb") as handle:
-            np.save(handle, array)
-    with atomic_path(folder / "done.json") as temporary:
-        temporary.write_text(json.dumps({"rows": len(plan)}))
+        pictures = torch.stack(
+            [reference_of_row(pixels[index], vision, index, variant) for index, variant in batch]
+        )
+        normalised = normalise_pixels(pictures).to(memory_format=torch.channels_last)
+        patches.append(vision(normalised).patch_embeds.to(torch.float16).numpy())
+    save_array(folder / "patch_embeds.npy", np.concatenate(patches))
+    with atomic_path(folder / "rows.json") as temporary:
+        temporary.write_text(json.dumps([index for index, _ in plan]))
+
+
+def reference_of_row(rgba: np.ndarray, vision: TinyVision, index: int, variant: int) -> Tensor:
+    """The reference picture (3, S, S) in 0..1 of a cut-out (H, H, 4) uint8; variant 0 is plain."""
+    rng = np.random.default_rng((variant, index)) if variant else None
+    return reference_of_cutout(np.asarray(rgba), vision.geometry.image_size, rng, AUGMENTATION)
 
 
 def fit_statistics(work: Path) -> Path:
@@ -131,35 +92,35 @@ def save_statistics(work: Path, patch_mean: Tensor, patch_std: Tensor) -> None:
     save_state(statistics_path(work), {"patch_mean": patch_mean, "patch_std": patch_std})
 
 
-def load_references(work: Path) -> ReferenceTable:
-    """Open what :func:`encode_references` wrote, standardised as the encoder then does it."""
+def write_pool(work: Path, shards: Path, mark: str) -> None:
+    """The pool of references for ``shards``: features standardised as the encoder then does it."""
+    path = shards / POOL_NAME
+    if path.exists():
+        return
     folder = work / "references"
     statistics = torch.load(fit_statistics(work), map_location="cpu", weights_only=True)
     mean, std = (statistics[name].numpy() for name in ("patch_mean", "patch_std"))
     patches = np.load(folder / "patch_embeds.npy")
     images = np.empty((len(patches), 2 * patches.shape[-1]), np.float32)
-    for start in range(0, len(patches), 256):
-        rows = slice(start, start + 256)
+    for start in range(0, len(patches), CHUNK):
+        rows = slice(start, start + CHUNK)
         standardised = (patches[rows].astype(np.float32) - mean) / std
         patches[rows] = standardised
         images[rows] = np.concatenate([standardised.mean(1), standardised.std(1)], axis=-1)
-    cutout = np.load(folder / "cutout.npy")
-    rows: dict[int, list[int]] = {}
-    for row, index in enumerate(cutout.tolist()):
-        rows.setdefault(index, []).append(row)
-    return ReferenceTable(
-        patch_embeds=patches,
-        image_embeds=images,
-        cutout=cutout,
-        rows=rows,
-    )
+    cutouts = json.loads((work / "cutouts.json").read_text())
+    indices = json.loads((folder / "rows.json").read_text())
+    names = [cutouts[index]["identity"] for index in indices]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    tensors = {
+        "patch_embeds": torch.from_numpy(patches),
+        "image_embeds": torch.from_numpy(images),
+        "cutout": torch.tensor(indices),
+        "identity": torch.tensor([numbers[name] for name in names]),
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={MARK: mark})
 
 
 def _batches(plan: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
-    """Consecutive batches of one variant each."""
-    start = 0
-    while start < len(plan):
-        variant = plan[start][1]
-        batch = [row for row in plan[start : start + size] if row[1] == variant]
-        yield batch
-        start += len(batch)
+    for start in range(0, len(plan), size):
+        yield plan[start : start + size]

@@ -17,10 +17,10 @@ from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_base import TinyBase
 
 from ..networks.text import CompactVocabulary
+from ..runs import write_json
 from .autoencoder import save_basis
 from .block_pca import basis_of
-from .data.storage import write_json
-from .loading import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
+from .files import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
 from .references import save_statistics
 
 START_NAME = "start.json"
@@ -31,11 +31,12 @@ class StoredStart:
     """Base and adapter to go on from.
 
     Attributes:
-        base_path: the base's file, which becomes the result's base as it is.
+        base_path, adapter_path: the files; the base's becomes the result's base as it is.
         sha256: of both files, by file name.
     """
 
     base_path: Path
+    adapter_path: Path
     base: TinyBase
     adapter: Adapter
     sha256: dict[str, str]
@@ -51,6 +52,7 @@ def read_stored_start(folder: Path) -> StoredStart:
     paths = {name: folder / name for name in (BASE_NAME, ADAPTER_NAME)}
     return StoredStart(
         base_path=paths[BASE_NAME],
+        adapter_path=paths[ADAPTER_NAME],
         base=tiny_base.load(paths[BASE_NAME]),
         adapter=checkpoint.load(paths[ADAPTER_NAME]),
         sha256={

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...toy.data.storage import write_json
+from ...runs import write_json
 from ..rows import ROWS
 from ..tinybench import TinyBench
 

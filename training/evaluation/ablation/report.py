@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...runs import atomic_path
-from ...toy.data.storage import write_json
+from ...runs import atomic_path, write_json
 from ..metrics import Interval
 from ..report import plain
 from .comparison import Difference, Scores, differences, means, paper_pair, variants_of
@@ -125,7 +124,7 @@ def markdown(settings: Mapping[str, Any], scores: Scores) -> str:
     lines = [
         "# Ablation",
         "",
-        f"Every variant: {stage['steps']} steps of {stage['batch_size']} pictures from "
+        f"Every variant: {stage['steps']} steps of {stage['global_batch_size']} pictures from "
         f"{STARTS[settings['start']]}; learning rate {stage['learning_rate']:g}; the same batches, "
         "noise, queries and seeds for all. Held-out subjects of TinyBench, "
         f"{sampling['steps']} DDIM steps in {sampling['precision']}. Brackets: 95 % bootstrap "

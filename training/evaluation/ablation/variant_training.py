@@ -9,31 +9,30 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
 from subject_diffusion_core import checkpoint
+from subject_diffusion_core.adapter_options import AdapterOptions
+from subject_diffusion_core.files.adapter import Adapter
 from subject_diffusion_core.files.adapter_config import AdapterConfig
-from subject_diffusion_core.tiny import tiny_base
 
-from ...methods.subject_diffusion.model import AdapterShape, SubjectDiffusionModel
-from ...toy.batches import BatchMaker
-from ...toy.build import build_model
-from ...toy.data.storage import write_json
-from ...toy.diffusion import train_diffusion
-from ...toy.export import adapter_from_model, freeze_base, load_adapter_into, load_base_into
-from ...toy.loading import ADAPTER_NAME, BASE_NAME, recipe_of_files
-from ...toy.recipe import DiffusionRecipe, TinyRecipe
-from ...toy.stages import DiffusionStages, load_averaged, provenance, training_device
+from ...bases.loading import read_tiny_base
+from ...recipes import TrainingRecipe
+from ...runs import write_json
+from ...toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
+from ...toy.recipe import TinyRecipe
+from ...toy.stages import TRAIN_SHARDS, provenance, train_stage
 from .variants import Variant
 
 # (steps, warm-up, learning rate) unless asked otherwise
 DEFAULTS = {"fresh": (2000, 100, 8e-4), "weights": (400, 20, 3e-4)}
 CHECKPOINT_EVERY = 50
 SETTINGS_NAME = "settings.json"
+START_NAME = "start.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,38 +40,37 @@ class VariantTraining:
     """How every variant is trained.
 
     Attributes:
-        work: data folder with the tables of `python -m training tiny`.
+        work: data folder of `python -m training tiny`.
         weights: folder with the base, and the adapter that gives sizes and (start "weights")
             the first values.
         start: "fresh" = new parts on the base; "weights" = the adapter of ``weights`` goes on
             without the part.
-        stage: of all variants; each puts its own map loss into it.
+        steps, learning_rate: of all variants; None takes the start's default.
     """
 
     work: Path
     weights: Path
     start: str
-    stage: DiffusionRecipe
+    steps: int | None = None
+    learning_rate: float | None = None
 
     @cached_property
-    def full_recipe(self) -> TinyRecipe:
-        """Sizes and options of the files."""
-        base = tiny_base.load(self.weights / BASE_NAME)
-        return recipe_of_files(base, checkpoint.load(self.weights / ADAPTER_NAME).config)
-
-    @cached_property
-    def stages(self) -> DiffusionStages:
-        """The tables; opened when first needed."""
-        return DiffusionStages(self.work, self.full_recipe)
-
-    @cached_property
-    def batches(self) -> BatchMaker:
-        """The batches of all variants: they depend on nothing that a variant changes."""
-        return self.stages.batches(self.stage)
+    def stage(self) -> TrainingRecipe:
+        """Sizes and options of the files, and how every variant is trained."""
+        default_steps, warmup_steps, default_rate = DEFAULTS[self.start]
+        steps = default_steps if self.steps is None else self.steps
+        return replace(
+            recipe_of_file(checkpoint.load(self.weights / ADAPTER_NAME).config),
+            steps=steps,
+            warmup_steps=min(warmup_steps, steps // 4),
+            learning_rate=default_rate if self.learning_rate is None else self.learning_rate,
+            checkpoint_every=CHECKPOINT_EVERY,
+            seed=3,
+        )
 
     def settings(self, variant: Variant) -> dict[str, object]:
         """Everything that a variant's weights depend on, as plain values."""
-        recipe = variant.recipe_of(self.full_recipe, self.stage)
+        recipe = variant.recipe_of(self.stage)
         settings = {"start": self.start, "files": self.file_hashes, "recipe": recipe.as_dict()}
         return dict(json.loads(json.dumps(settings)))
 
@@ -89,48 +87,25 @@ class VariantTraining:
         weights = folder / "weights"
         if (weights / ADAPTER_NAME).exists():
             return weights
-        recipe = variant.recipe_of(self.full_recipe, self.stage)
-        model = self.starting_model(recipe)
-        averaged = train_diffusion(
-            model.to(training_device()), self.batches, recipe.adapter, folder, "adapter"
-        )
-        load_averaged(model.cpu(), averaged)
-        made_by = provenance(recipe, "ablation", self.work)
+        recipe = variant.recipe_of(self.stage)
+        base = read_tiny_base(self.weights / BASE_NAME)
+        run, data = folder / "run", self.work / TRAIN_SHARDS
+        trained = train_stage(recipe, data, run, base, self.first_adapter(recipe, folder))
+        made_by = provenance(TinyRecipe(adapter=recipe), "ablation", self.work)
         made_by |= {"variant": variant.name, "start": self.start}
-        adapter = adapter_from_model(model, self.stages.vocabulary, recipe, made_by)
         weights.mkdir(exist_ok=True)
         shutil.copyfile(self.weights / BASE_NAME, weights / BASE_NAME)
-        checkpoint.save(weights / ADAPTER_NAME, adapter)
-        for name in ("adapter.pt", "adapter-state.pt"):
-            (folder / name).unlink(missing_ok=True)
+        checkpoint.save(weights / ADAPTER_NAME, trained.adapter(made_by))
+        shutil.rmtree(run / "checkpoints")
         return weights
 
-    def starting_model(self, recipe: TinyRecipe) -> SubjectDiffusionModel:
-        """The variant's model at its first step."""
-        model = build_model(recipe, self.stages.vocabulary)
-        load_base_into(model, tiny_base.load(self.weights / BASE_NAME), self.stages.vocabulary)
-        if self.start == "weights":
-            adapter = checkpoint.load(self.weights / ADAPTER_NAME)
-            grounding = cut_grounding(adapter.grounding, adapter.config, model.shape)
-            load_adapter_into(model, replace(adapter, grounding=grounding))
-        freeze_base(model)
-        return model
-
-
-def stage_for(
-    start: str, steps: int | None = None, learning_rate: float | None = None
-) -> DiffusionRecipe:
-    """The training of every variant; what is not asked for is the start's default."""
-    default_steps, warmup_steps, default_rate = DEFAULTS[start]
-    steps = default_steps if steps is None else steps
-    return DiffusionRecipe(
-        steps=steps,
-        warmup_steps=min(warmup_steps, steps // 4),
-        learning_rate=default_rate if learning_rate is None else learning_rate,
-        base_only=0.0,
-        checkpoint_every=CHECKPOINT_EVERY,
-        seed=3,
-    )
+    def first_adapter(self, recipe: TrainingRecipe, folder: Path) -> Path | None:
+        """The file that a variant starts from; None for new parts."""
+        if self.start == "fresh":
+            return None
+        path = folder / START_NAME
+        checkpoint.save(path, cut_adapter(checkpoint.load(self.weights / ADAPTER_NAME), recipe))
+        return path
 
 
 def claim_folder(folder: Path, settings: Mapping[str, object]) -> None:
@@ -146,10 +121,27 @@ def claim_folder(folder: Path, settings: Mapping[str, object]) -> None:
         )
 
 
+def cut_adapter(adapter: Adapter, recipe: TrainingRecipe) -> Adapter:
+    """An adapter without the positions that ``recipe`` has no more."""
+    names = {field.name for field in fields(AdapterOptions)}
+    options = {name: getattr(recipe, name) for name in names}
+    unet = {
+        name: tensor
+        for name, tensor in adapter.unet.items()
+        if recipe.query_positions or ".query_position." not in name
+    }
+    return replace(
+        adapter,
+        config=replace(adapter.config, **options),
+        unet=unet,
+        grounding=cut_grounding(adapter.grounding, adapter.config, recipe),
+    )
+
+
 def cut_grounding(
-    state: Mapping[str, Tensor], config: AdapterConfig, shape: AdapterShape
+    state: Mapping[str, Tensor], config: AdapterConfig, options: AdapterOptions
 ) -> dict[str, Tensor]:
-    """A grounding net's weights without the position columns that ``shape`` has no more.
+    """A grounding net's weights without the position columns that ``options`` has no more.
 
     ``config``: of the net that ``state`` belongs to; its columns are patch features, then the
     features of the box, then those of the patch's own box, each where switched on.
@@ -158,7 +150,7 @@ def cut_grounding(
     columns, end = list(range(config.patch_dim)), config.patch_dim
     for name in ("box_coordinates", "patch_positions"):
         if getattr(config, name):
-            if getattr(shape, name):
+            if getattr(options, name):
                 columns += range(end, end + width)
             end += width
     positions = [column - config.patch_dim for column in columns[config.patch_dim :]]

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ...toy.recipe import DiffusionRecipe, TinyRecipe
+    from ...recipes import TrainingRecipe
 
 FULL = "full"
 NO_POSITIONS = {
     "patch_positions": False,
     "query_positions": False,
     "token_positions": False,
+    "local_start": False,
     "initial_alpha_attn": 0.0,  # no local start without positions, hence the paper's closed gates
     "initial_alpha_dense": 0.0,
 }
@@ -25,7 +26,7 @@ class Variant:
 
     Attributes:
         title: for the tables. paper_row: its letter in the paper's table 3, if it has one.
-        changes: of the tiny recipe. map_loss_kind: balanced_l1, l1 or off.
+        changes: of the second stage's recipe.
         moves: the scores that the part is for; without it they should fall.
         against: the variant it is compared with.
     """
@@ -34,14 +35,12 @@ class Variant:
     title: str
     paper_row: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
-    map_loss_kind: str = "balanced_l1"
     moves: tuple[str, ...] = ()
     against: str = FULL
 
-    def recipe_of(self, full: TinyRecipe, stage: DiffusionRecipe) -> TinyRecipe:
-        """The full model's recipe without the part, its adapter stage as ``stage``."""
-        own_stage = replace(stage, map_loss_kind=self.map_loss_kind)
-        return replace(full, adapter=own_stage, **self.changes)
+    def recipe_of(self, stage: TrainingRecipe) -> TrainingRecipe:
+        """The stage without the part."""
+        return replace(stage, **self.changes)
 
 
 VARIANTS = (
@@ -64,14 +63,14 @@ VARIANTS = (
         name="no_adapter",
         title="without adapter layer",
         paper_row="e",
-        changes={"adapter_layer": False},
+        changes={"adapter": False, **NO_POSITIONS},
         moves=("top1", "cosine"),
     ),
     Variant(
         name="no_map_loss",
         title="without attention map control",
         paper_row="f",
-        map_loss_kind="off",
+        changes={"map_loss": "off"},
     ),
     Variant(
         name="no_image_cls",
@@ -80,7 +79,9 @@ VARIANTS = (
         changes={"image_cls": False},
         moves=("top1", "cosine"),
     ),
-    Variant(name="plain_l1_map_loss", title="plain L1 map loss (eq. 2)", map_loss_kind="l1"),
+    Variant(
+        name="plain_l1_map_loss", title="plain L1 map loss (eq. 2)", changes={"map_loss": "l1"}
+    ),
     Variant(
         name="no_patch_positions",
         title="without positions beyond the paper",
@@ -90,7 +91,7 @@ VARIANTS = (
     Variant(
         name="no_adapter_no_image_cls",
         title="without adapter layer and image CLS",
-        changes={"adapter_layer": False, "image_cls": False},
+        changes={"adapter": False, "image_cls": False, **NO_POSITIONS},
         moves=("top1", "cosine"),
         against="no_adapter",
     ),

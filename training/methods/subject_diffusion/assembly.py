@@ -15,6 +15,7 @@ from subject_diffusion_core import checkpoint
 from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.files.adapter import Adapter
 from subject_diffusion_core.files.adapter_config import AdapterConfig
+from subject_diffusion_core.gated_attention import GatedSelfAttention
 
 from ...bases.base_model import BaseModel
 from ...bases.vision import VisionShape
@@ -29,6 +30,7 @@ from .adapter_files import (
     is_adapter_tensor,
     with_text_prefix,
 )
+from .local_start import start_locally
 from .model import AdapterShape, SubjectDiffusionModel, build_unet
 
 _NOT_IN_BASE = (".fuser.", "position_net.")
@@ -44,7 +46,10 @@ def adapter_shape(
         **asdict(vision),
         adapter=recipe.adapter,
         image_cls=recipe.image_cls,
-        heads={block.query_dim: (block.num_heads, block.head_dim) for block in blocks},
+        initial_alpha_attn=recipe.initial_alpha_attn,
+        initial_alpha_dense=recipe.initial_alpha_dense,
+        heads=recipe.heads()
+        | {block.query_dim: (block.num_heads, block.head_dim) for block in blocks},
     )
 
 
@@ -60,7 +65,10 @@ def build_model(
         text_encoder = CLIPTextModel(base.text_config)
         shape = adapter_shape(recipe, vision, adapter)
         model = SubjectDiffusionModel(unet, text_encoder, shape)
-        load_base_weights(model, base)
+        if not base.untrained:
+            load_base_weights(model, base)
+        if recipe.local_start and adapter is None:
+            start_adapters_locally(model)
         if adapter is not None:
             load_adapter(model, adapter, str(init))
         if recipe.text_encoder == "lora":
@@ -69,6 +77,18 @@ def build_model(
         if hasattr(module, "fuser"):
             module.fuser.use_sdpa = True
     return model
+
+
+def start_adapters_locally(model: SubjectDiffusionModel) -> None:
+    """Let every new adapter begin by looking at its own place."""
+    unet, shape = model.unet, model.shape
+    cells = {
+        width: 2**level / unet.config["sample_size"]
+        for level, width in enumerate(unet.config["block_out_channels"])
+    }
+    for module in unet.modules():
+        if isinstance(module, GatedSelfAttention):
+            start_locally(module, cells[module.query_dim], shape.num_freqs, shape.temperature)
 
 
 def assemble(
@@ -115,6 +135,8 @@ def choose_trainable(model: SubjectDiffusionModel, recipe: TrainingRecipe) -> No
             parameter.requires_grad_(recipe.adapter)
         elif is_adapter_tensor(name):
             parameter.requires_grad_(recipe.cross_attention_kv)
+        elif not name.startswith("position_net."):
+            parameter.requires_grad_(recipe.train_base)
     for name, parameter in model.text_encoder.named_parameters():
         if recipe.text_encoder == "full":
             table = "token_embedding" in name

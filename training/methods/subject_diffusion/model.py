@@ -36,7 +36,7 @@ class Conditioning:
         text_valid: (B, N) bool, whether the prompt carries this subject's suffix.
         subject_valid: (B, N) bool, whether the slot's grounding tokens are a subject's.
         subject_boxes_xyxy: (B, N, 4) in [0, 1].
-        patch_embeds: (B, N, P, C'), image_embeds: (B, N, E).
+        patch_embeds: (B, N, P, C'), image_embeds: (B, N, E); None where nothing looks at them.
         location_mask: (B, 1, h, w), 1 inside the boxes.
         adapter_scale: (B, 1, 1); 0 makes the sample the plain base model's.
     """
@@ -47,8 +47,8 @@ class Conditioning:
     text_valid: Tensor
     subject_valid: Tensor
     subject_boxes_xyxy: Tensor
-    patch_embeds: Tensor
-    image_embeds: Tensor
+    patch_embeds: Tensor | None
+    image_embeds: Tensor | None
     location_mask: Tensor
     adapter_scale: Tensor
 
@@ -56,7 +56,11 @@ class Conditioning:
         """Move everything to ``device``; features, masks and scales also to ``dtype``."""
         moved = {}
         for item in fields(self):
-            tensor = getattr(self, item.name).to(device, non_blocking=True)
+            tensor = getattr(self, item.name)
+            if tensor is None:
+                moved[item.name] = None
+                continue
+            tensor = tensor.to(device, non_blocking=True)
             keep = item.name == "subject_boxes_xyxy" or not tensor.is_floating_point()
             moved[item.name] = tensor if keep else tensor.to(dtype)
         return Conditioning(**moved)
@@ -177,7 +181,7 @@ class SubjectDiffusionModel(nn.Module):
 
     def encode(self, conditioning: Conditioning) -> Tensor:
         """Fused text states (B, L, D) of the conditioning."""
-        if not self.shape.image_cls:
+        if not self.shape.image_cls or conditioning.image_embeds is None:
             return encode_text(self.text_encoder, conditioning.token_ids)
         projected = self.mlp(conditioning.image_embeds)
         return encode_text(
@@ -193,14 +197,17 @@ class SubjectDiffusionModel(nn.Module):
         mask = conditioning.location_mask
         if not self.shape.location_control:
             mask = torch.zeros_like(mask)
-        tokens = self.grounding(
-            conditioning.patch_embeds,
-            conditioning.subject_valid,
-            conditioning.subject_boxes_xyxy,
-        )
+        tokens, scale = mask.new_zeros(len(mask), 0, self.grounding.out_dim), 0.0
+        if self.shape.adapter and conditioning.patch_embeds is not None:
+            scale = conditioning.adapter_scale
+            tokens = self.grounding(
+                conditioning.patch_embeds,
+                conditioning.subject_valid,
+                conditioning.subject_boxes_xyxy,
+            )
         context = GroundingContext(
             tokens,
-            conditioning.adapter_scale if self.shape.adapter else 0.0,
+            scale,
             {q: f.to(mask) for q, f in self.query_positions(*mask.shape[-2:]).items()},
             {} if cache else None,
         )

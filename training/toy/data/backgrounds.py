@@ -14,9 +14,9 @@ import OpenEXR
 from PIL import Image
 from scipy import ndimage
 
+from ...runs import save_array, write_json
 from .pictures import SIDE
 from .split import HELDOUT_SCENES
-from .storage import save_array, write_json
 
 CROPS_PER_SCENE = 200
 SUPERSAMPLING = 2

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ...runs import save_array, write_json
 from .mesh import MeshError, read_mesh
 from .pictures import SIDE, crop_to_alpha, fill_square
 from .raycast import MeshRenderer, fit_mesh, view_direction
 from .split import IDENTITIES_PATH, load_identities, split_identities, write_identities
-from .storage import save_array, write_json
 from .subject_list import Subject, build_catalogue
 
 VIEWS = tuple((30.0 * k, 12.0) for k in range(12)) + tuple((30.0 * k + 15, 35.0) for k in range(12))

@@ -18,7 +18,8 @@ import numpy as np
 import webdataset
 
 from ...dataset import layout
-from ...dataset.layout import BadSample, Entity
+from ...dataset.bad_sample import BadSample
+from ...dataset.layout import Entity
 from .compose import Composite
 from .library import Library, load_library, make_sample
 from .pictures import encode_png

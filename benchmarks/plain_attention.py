@@ -1,18 +1,18 @@
-"""Attention of the training UNet: plain matrix products, with the columns the map loss needs.
+"""Attention as the reference code computes it: plain matrix products, whole maps kept.
 
-# Shapes: B batch, H heads, Q latent positions, L text tokens, N subject slots.
-On CPUs this is faster than the fused kernels at these sizes.
+# Shapes: B batch, H heads, Q latent positions, L text tokens, K watched tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
+
+from training.networks.fused_attention import project_heads, set_processors
 
 
 @dataclass
@@ -37,25 +37,6 @@ class TokenMaps:
         heads, queries = probs.shape[1:3]
         index = self.token_positions[:, None, None, :].expand(-1, heads, queries, -1)
         self.probs.append(probs.gather(-1, index))
-
-
-def project_heads(
-    attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Query (B, H, Q, d), key and value (B, H, L, d): of the states alone where nothing else is."""
-    context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-    pairs = ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
-    query, key, value = (
-        projection(source).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-        for projection, source in pairs
-    )
-    return query, key, value
-
-
-def set_processors(unet: UNet2DConditionModel, processor: Any) -> None:
-    """Install a processor everywhere but in the adapters, which attend by themselves."""
-    own = {name: attn for name, attn in unet.attn_processors.items() if ".fuser." in name}
-    unet.set_attn_processor({**dict.fromkeys(unet.attn_processors, processor), **own})
 
 
 class PlainAttention:

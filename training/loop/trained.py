@@ -1,0 +1,64 @@
+"""What a run has made: the model of a checkpoint, and the adapter in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from subject_diffusion_core.files.adapter import Adapter
+
+from ..bases.base_model import BaseModel
+from ..bases.vision import vision_shape
+from ..methods.subject_diffusion.assembly import adapter_config, adapter_from_model, build_model
+from ..methods.subject_diffusion.model import SubjectDiffusionModel
+from ..recipes import TrainingRecipe
+from .checkpoints import Snapshot, load_snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A checkpoint's model in fp32; ``averaged`` says that it has the moving average."""
+
+    model: SubjectDiffusionModel
+    base: BaseModel
+    recipe: TrainingRecipe
+    snapshot: Snapshot
+    averaged: bool
+
+    def provenance(self) -> dict[str, Any]:
+        """What made the weights, for their file."""
+        state = self.snapshot.state
+        return {
+            "recipe": self.recipe.as_dict(),
+            "step": self.snapshot.step,
+            "moving_average": self.averaged,
+            "num_skipped": state["num_skipped"],
+            "features": state["features"],
+            "torch": torch.__version__,
+        }
+
+    def adapter(self, provenance: Mapping[str, Any]) -> Adapter:
+        """Everything that training added to the base, as a file holds it."""
+        vision = vision_shape(self.recipe, self.base)
+        config = adapter_config(self.model, self.base, self.recipe, vision, provenance)
+        return adapter_from_model(self.model, config, self.recipe)
+
+
+def load_trained(
+    folder: Path,
+    base: BaseModel,
+    recipe: TrainingRecipe,
+    init: Path | None = None,
+    use_ema: bool = True,
+) -> TrainedModel:
+    """The model of a checkpoint folder. ``init``: what the run began with; parts that the recipe
+    does not train keep it."""
+    model = build_model(base, recipe, vision_shape(recipe, base), init)
+    snapshot = load_snapshot(folder)
+    averaged = use_ema and bool(snapshot.ema)
+    model.load_state_dict(snapshot.ema if averaged else snapshot.weights, strict=False)
+    return TrainedModel(model=model, base=base, recipe=recipe, snapshot=snapshot, averaged=averaged)
