@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ CASES = ("full", "image", "text", "none", "base")
 
 
 def recorded_losses(stage: str) -> dict[str, Any]:
-    """mse, maps and norm of every step; average: mean size of some of the moving average.
+    """mse, maps and norm of every step; average: mean size of some of the averages."""
     return dict(json.loads(LOSSES.read_text(encoding="utf-8"))[stage])
 
 

@@ -14,17 +14,17 @@ from own_pictures import write_pictures
 from PIL import Image
 
 from training.__main__ import main
+from training.bases.encoders import FrozenEncoders
 from training.bases.loading import random_base
 from training.bases.vision import load_vision, vision_shape
+from training.dataset.bad_sample import BadSample
 from training.dataset.batches import stack
 from training.dataset.catalogue import Catalogue, index_shard, open_catalogue
 from training.dataset.framing import frame, mask_box
-from training.dataset.bad_sample import BadSample
 from training.dataset.layout import Entity
 from training.dataset.order import SampleOrder
 from training.dataset.references import Augmentation, augment, reference_picture
 from training.dataset.samples import SubjectDataset
-from training.bases.encoders import FrozenEncoders
 from training.recipes import TrainingRecipe, recipe_named
 
 COUNT = 10
@@ -283,9 +283,7 @@ def test_precomputed_features_are_what_the_loop_computes(
 
     def tensors(folder: Path, index: str) -> dict[str, torch.Tensor]:
         catalogue = open_catalogue(folder, tmp_path / index)
-        data = SubjectDataset(
-            catalogue, recipe, vision_shape(recipe, base), base, plain=True
-        )
+        data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base, plain=True)
         return stack([(position, data[position]) for position in range(4)]).tensors
 
     before = tensors(shards, "features")
