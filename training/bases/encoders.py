@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,15 @@ class FrozenEncoders:
             encoded = self.vision(references[valid].to(self.dtype))
             patches[valid], images[valid] = (output.float() for output in encoded)
         return {"patch_embeds": patches, "image_embeds": images}
+
+
+def weights_mark(network: nn.Module) -> str:
+    """A short hash of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @torch.no_grad()

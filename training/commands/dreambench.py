@@ -45,6 +45,20 @@ EPILOG = """protocols:
 """
 
 
+def add_dreambench(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], asked: bool
+) -> None:
+    """``dreambench``: the paper's protocol. Its options, if asked."""
+    parser = commands.add_parser(
+        "dreambench",
+        help="the paper's scores on DreamBench and people, with your copies of data and encoders",
+        description="First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.",
+    )
+    if asked:
+        add_arguments(parser)
+        parser.set_defaults(run=main)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m training dreambench``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

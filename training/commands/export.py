@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 EXPORT_EPILOG = """\
 Example
   python -m training export --run runs/mine --out ComfyUI/models/subject_diffusion/mine.safetensors
@@ -54,7 +56,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     try:
         folder = find_checkpoint(arguments.run_folder, arguments.step)
         export(arguments.run_folder, folder, arguments.out, arguments.base, not arguments.no_ema)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         sys.exit(f"error: {error}")
     print(f"{arguments.out}: the adapter of {folder}")
 

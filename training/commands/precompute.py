@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..dataset.pictures_list import read_list, split_held_out
+from ..dataset.pictures_list import ListedPicture, read_list, split_held_out
 from ..recipes import recipe_named, with_settings
 
 EPILOG = """\
@@ -61,16 +61,39 @@ def parse_features(text: str) -> set[str]:
     return wanted
 
 
+def require_at_least(name: str, value: int | None, least: int) -> None:
+    """Refuse a number that is too small."""
+    if value is not None and value < least:
+        raise ValueError(
+            f"--{name.replace('_', '-')}: expected {least} or more, got {value}. Give another."
+        )
+
+
+def say_what_is_odd(pictures: list[ListedPicture], has_held_out: bool, asked: int | None) -> None:
+    """What is taken as it is, but rarely meant."""
+    unnamed = [(p.number, label) for p in pictures for label in p.unnamed_labels()]
+    if unnamed:
+        number, label = unnamed[0]
+        print(
+            f"warning: {len(unnamed)} labels are not in their captions, the first in line {number} "
+            f"({label!r}). Captions that name their subjects train better."
+        )
+    if not has_held_out and asked is None:
+        print(
+            "no subjects are held out, so there will be no sample sheets: that takes ten subjects "
+            "or more, or --held-out N."
+        )
+
+
 def run_precompute(arguments: argparse.Namespace) -> None:
     """Read the list, split it, write both folders."""
     try:
         recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
         wanted = parse_features(arguments.features)
+        for name, least in (("variants", 1), ("samples_per_shard", 1), ("held_out", 0)):
+            require_at_least(name, getattr(arguments, name), least)
         training, held_out = split_held_out(read_list(arguments.jsonl), arguments.held_out)
-        if arguments.variants < 1:
-            raise ValueError(
-                f"--variants: expected 1 or more, got {arguments.variants}. Use 1 for plain ones."
-            )
+        say_what_is_odd(training + held_out, bool(held_out), arguments.held_out)
         import torch
 
         from ..bases.loading import load_base
@@ -88,11 +111,11 @@ def run_precompute(arguments: argparse.Namespace) -> None:
             recipe=recipe, vae=vae, vision=vision, variants=arguments.variants, device=device
         )
         for name, pictures in (("train", training), ("held-out", held_out)):
-            skipped = write_shards(
+            written = write_shards(
                 pictures, arguments.out / name, maker, arguments.samples_per_shard
             )
-            print(f"{name}: {len(pictures) - sum(skipped.values())} of {len(pictures)} pictures")
-            for reason, count in skipped.most_common():
+            print(f"{name}: {written.samples} of {len(pictures)} pictures")
+            for reason, count in written.skipped.most_common():
                 print(f"  left out: {count} x {reason}")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")

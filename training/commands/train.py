@@ -6,8 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..loop.stopping import RunStopped
 from ..recipes import RECIPES, recipe_named, with_settings
 
+STOPPED_STATUS = 130  # as the shell has it for Ctrl-C
 EPILOG = """\
 Example: three commands from a folder of pictures to a file that ComfyUI loads
   python -m training precompute --jsonl pictures.jsonl --out shards --recipe tiny_adapter \\
@@ -69,6 +71,9 @@ def run_train(arguments: argparse.Namespace) -> None:
         )
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except (RunStopped, KeyboardInterrupt) as stopped:
+        print(str(stopped) or "stopped; the same command goes on from the newest checkpoint")
+        sys.exit(STOPPED_STATUS)
 
 
 def check_paths(arguments: argparse.Namespace, needs_base: bool) -> None:

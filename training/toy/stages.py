@@ -16,10 +16,10 @@ from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
 from ..bases.base_model import BaseModel
+from ..bases.encoders import weights_mark
 from ..bases.loading import read_tiny_base
 from ..dataset.catalogue import open_catalogue
 from ..dataset.layout import decode_metadata
-from ..dataset.precompute import weights_mark
 from ..dataset.samples import words_of
 from ..loop.checkpoints import newest_intact
 from ..loop.launch import RunOptions
@@ -85,7 +85,7 @@ def run_precompute(work: Path, recipe: TinyRecipe) -> None:
 def corpus_vocabulary(work: Path, recipe: TinyRecipe) -> CompactVocabulary:
     """Every CLIP id that captions, labels and the template use; also the words of the held-out
     scenes, which the base is to know. Checks that only training identities are shown."""
-    catalogue = open_catalogue(work / TRAIN_SHARDS, work / "index")
+    catalogue = open_catalogue(work / TRAIN_SHARDS, work / f"{TRAIN_SHARDS}-index")
     names = {name for index in catalogue.indices for of in index.identities for name in of}
     assert_split(names, "train")
     scenes = json.loads((work / "backgrounds.json").read_text())

@@ -8,18 +8,14 @@ import os
 import tarfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-import webdataset
-
-from ...dataset import layout
 from ...dataset.bad_sample import BadSample
-from ...dataset.layout import Entity
+from ...dataset.catalogue import open_catalogue
+from ...dataset.layout import TrainingSample, decode_sample
 from .compose import Composite
 from .library import Library, load_library, make_sample
 from .pictures import encode_png
@@ -90,66 +86,25 @@ def build_composites(
             print(f"composites: {path.name} written", flush=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """A training picture (H, W, 3) uint8 with its caption and subjects."""
-
-    key: str
-    image: np.ndarray
-    caption: str
-    scene: str
-    entities: tuple[Entity, ...]
-
-
-def decode_sample(raw: dict[str, bytes]) -> Sample:
-    """A sample from its raw members; raises BadSample with a fixed, countable reason."""
-    decoded = layout.decode_sample(str(raw["__key__"]), raw)
-    assert decoded.image is not None
-    return Sample(
-        key=decoded.key,
-        image=decoded.image,
-        caption=decoded.caption,
-        scene=json.loads(raw["json"]).get("scene", ""),
-        entities=decoded.entities,
-    )
-
-
-def shard_paths(path: Path) -> list[str]:
-    """The shards of a folder in order, or the one shard `path`."""
-    shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
-    if not shards or not shards[0].exists():
-        raise FileNotFoundError(f"shards: expected .tar files at {path}, got none. Build them.")
-    return [str(shard) for shard in shards]
-
-
-def read_shards(path: Path | str, bad: Counter[str] | None = None) -> Iterator[Sample]:
-    """Reads all samples of a shard or a folder of shards, in order.
+def read_shards(path: Path, bad: Counter[str] | None = None) -> Iterator[TrainingSample]:
+    """Read all samples of a folder of shards, in order.
 
     Args:
-        path: a .tar file or a folder of them.
+        path: a .tar file or a folder of them; their indices are kept beside it.
         bad: counter that receives the reason of every skipped sample.
 
     Yields:
-        Sample; unusable ones are skipped, with one warning each.
+        Samples with their pictures; unusable ones are skipped, with one warning each.
     """
     bad = Counter() if bad is None else bad
-    dataset = webdataset.WebDataset(
-        shard_paths(Path(path)), shardshuffle=False, empty_check=False, handler=count_error(bad)
-    )
-    for raw in dataset:
-        try:
-            yield decode_sample(raw)
-        except BadSample as reason:
-            bad[str(reason)] += 1
-            warnings.warn(f"sample {raw['__key__']}: {reason}; skipped.", stacklevel=2)
-
-
-def count_error(bad: Counter[str]) -> Callable[[Exception], bool]:
-    """Handler for webdataset: counts a broken shard and goes on with the next."""
-
-    def handler(error: Exception) -> bool:
+    catalogue = open_catalogue(path, path.with_name(f"{path.stem}-index"))
+    for sentence in catalogue.damaged:
         bad["broken shard"] += 1
-        warnings.warn(f"{error}; the rest of this shard is skipped.", stacklevel=2)
-        return True
-
-    return handler
+        warnings.warn(sentence, stacklevel=2)
+    for shard, count in enumerate(catalogue.counts):
+        for row in range(count):
+            try:
+                yield decode_sample(*catalogue.read(shard, row))
+            except BadSample as reason:
+                bad[str(reason)] += 1
+                warnings.warn(f"{catalogue.name(shard, row)}: {reason}; skipped.", stacklevel=2)
