@@ -86,7 +86,7 @@ def export_samples(target: Path, folders: dict[str, Path]) -> None:
         rows.append(sample_row(sample.stem, subject))
     heading = (
         "# Sample subjects\n\nPictures of subjects that no model of this repository was trained "
-        "on.\nModels were drawn by `training.data.raycast` from the named source; emoji are "
+        "on.\nModels were drawn by `training.toy.data.raycast` from the named source; emoji are "
         "cropped to their content.\n\n| picture | subject | source | creator | licence |\n"
         "|---|---|---|---|---|\n"
     )
@@ -102,8 +102,8 @@ def creators_by_source() -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Writes the sample pictures again: `python -m training.data.credits --work DIR --to DIR`."""
-    parser = argparse.ArgumentParser(prog="training.data.credits", description=__doc__)
+    """Writes the sample pictures again: `python -m training.toy.data.credits --work DIR --to DIR`."""
+    parser = argparse.ArgumentParser(prog="training.toy.data.credits", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the data stages")
     parser.add_argument("--to", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
