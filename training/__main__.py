@@ -17,6 +17,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     from .commands.dreambench import add_dreambench
     from .commands.evaluate import add_evaluate
     from .commands.export import add_export, add_import_reference
+    from .commands.pack import add_pack
     from .commands.precompute import add_precompute
     from .commands.recipes import add_recipes
     from .commands.tiny import add_tiny
@@ -27,6 +28,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     add_tiny(commands)
     add_recipes(commands)
     add_precompute(commands)
+    add_pack(commands)
     add_train(commands)
     add_export(commands)
     add_import_reference(commands)

@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
+
+if TYPE_CHECKING:
+    from ..loop.trained import TrainedModel
 
 EXPORT_EPILOG = """\
 Example
@@ -48,14 +51,20 @@ def add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--no-ema", action="store_true", help="the weights themselves, not their average"
     )
+    parser.add_argument("--int8", action="store_true", help="large weights as int8: half the size")
     parser.set_defaults(run=run_export)
 
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Build the model, put the checkpoint's weights in, write the file."""
+    from subject_diffusion_core import checkpoint
+
     try:
         folder = find_checkpoint(arguments.run_folder, arguments.step)
-        export(arguments.run_folder, folder, arguments.out, arguments.base, not arguments.no_ema)
+        trained = trained_of(arguments.run_folder, folder, arguments.base, not arguments.no_ema)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        adapter = trained.adapter(trained.provenance())
+        checkpoint.save(arguments.out, adapter, int8=arguments.int8)
     except (ValueError, OSError, SafetensorError) as error:
         sys.exit(f"error: {error}")
     print(f"{arguments.out}: the adapter of {folder}")
@@ -83,19 +92,15 @@ def saved_run(run: Path) -> tuple[Any, dict[str, str]]:
     return TrainingRecipe(**content["recipe"]), content["places"]
 
 
-def export(run: Path, folder: Path, out: Path, base_path: Path | None, use_ema: bool) -> None:
-    """Write the adapter of a checkpoint folder."""
-    from subject_diffusion_core import checkpoint
-
+def trained_of(run: Path, folder: Path, base_path: Path | None, use_ema: bool) -> TrainedModel:
+    """The model of a checkpoint folder, on the run's base, or on where that has moved."""
     from ..bases.loading import load_base
     from ..loop.trained import load_trained
 
     recipe, places = saved_run(run)
     base_path = base_path or (Path(places["base"]) if "base" in places else None)
     init = Path(places["init"]) if "init" in places else None
-    trained = load_trained(folder, load_base(base_path, recipe), recipe, init, use_ema)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(out, trained.adapter(trained.provenance()))
+    return load_trained(folder, load_base(base_path, recipe), recipe, init, use_ema)
 
 
 def add_import_reference(commands: argparse._SubParsersAction) -> None:

@@ -48,6 +48,9 @@ def add_train(commands: argparse._SubParsersAction) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change a setting of the recipe; may be given several times",
     )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, help="stop after so many, with a checkpoint to go on from"
+    )
     parser.set_defaults(run=run_train)
 
 
@@ -55,6 +58,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     """Check, then train; what a person can mend ends in one sentence and exit status 1."""
     try:
         recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
+        if arguments.minutes is not None and not 0 < arguments.minutes < float("inf"):
+            raise ValueError(f"--minutes: expected more than 0, got {arguments.minutes}. Raise it.")
         check_paths(arguments, needs_base=not recipe.random_base)
         from ..loop.launch import RunOptions
         from ..loop.run import train
@@ -67,6 +72,7 @@ def run_train(arguments: argparse.Namespace) -> None:
                 base=arguments.base,
                 vision=arguments.vision,
                 init=arguments.init,
+                minutes=arguments.minutes,
             )
         )
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:

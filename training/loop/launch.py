@@ -22,7 +22,7 @@ class RunOptions:
     """Where a run reads and writes; everything else is the recipe's.
 
     ``base_model`` is a base that exists in memory alone (one without weights yet), instead of
-    ``base``.
+    ``base``. ``minutes``: after which the run stops by itself, kept.
     """
 
     recipe: TrainingRecipe
@@ -32,6 +32,7 @@ class RunOptions:
     vision: Path | None = None
     init: Path | None = None
     base_model: BaseModel | None = None
+    minutes: float | None = None
 
     def places(self) -> dict[str, Path | None]:
         """What the options name, as given."""

@@ -134,7 +134,7 @@ class Run:
         stream = BatchStream(
             self.dataset, self.step, accelerator.process_index, accelerator.num_processes
         )
-        with StopRequest() as stop:
+        with StopRequest(self.options.minutes) as stop:
             self.take_steps(stream, progress, sheets, stop)
         if progress is not None:
             progress.close()

@@ -1,9 +1,10 @@
-"""Ctrl-C and a service's request to end: the step in progress is finished and kept."""
+"""Ctrl-C, a service's request to end, time that is over: the step in progress is kept."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -15,13 +16,11 @@ class RunStopped(Exception):
 
 
 class StopRequest:
-    """While this is open, the first signal only asks; a second one ends at once.
+    """While this is open, the first signal only asks; a second one ends at once."""
 
-    ``asked``: whether a signal has come.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, minutes: float | None = None) -> None:
+        self._signalled = False
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -33,8 +32,13 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def asked(self) -> bool:
+        """Whether the run is to end after this step."""
+        return self._signalled or (self._end is not None and time.monotonic() >= self._end)
+
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+        if self._signalled:
             raise KeyboardInterrupt
-        self.asked = True
+        self._signalled = True
         print("\nstopping after this step; once more ends at once", flush=True)

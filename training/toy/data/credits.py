@@ -102,7 +102,7 @@ def creators_by_source() -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Writes the sample pictures again: `python -m training.toy.data.credits --work DIR --to DIR`."""
+    """Writes the sample pictures again: `python -m training.toy.data.credits --work W --to DIR`."""
     parser = argparse.ArgumentParser(prog="training.toy.data.credits", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the data stages")
     parser.add_argument("--to", type=Path, required=True, help="folder for the pictures")

@@ -6,6 +6,8 @@ a caption cannot reveal which of several designs is meant.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 def parse_rules(text: str) -> dict[str, str]:
     """Lines "label = name; name" (indented lines continue) -> name -> label.
@@ -18,6 +20,11 @@ def parse_rules(text: str) -> dict[str, str]:
         label, _, names = line.partition(" = ")
         rules |= dict.fromkeys(names.split("; "), label)
     return rules
+
+
+def read_rules(name: str) -> dict[str, str]:
+    """The rules of ``NAME.txt`` beside this file."""
+    return parse_rules(Path(__file__).with_name(f"{name}.txt").read_text(encoding="utf-8"))
 
 
 def parse_words(text: str) -> frozenset[str]:
@@ -58,97 +65,7 @@ EXCLUDED_NAME_PARTS = parse_phrases(
 )
 
 # Whole furniture names (in lower case) with a label of their own.
-FURNITURE_LABELS = parse_rules(
-    """
-angle grinder = grinder
-ashtray = hashtray
-bath = corner bathtub
-bed = captain's bed; day bed
-beech tree = copper beech
-bench = little bank; wood bank
-bicycle = bike
-box = cardboard box; open cardboard box
-bus = city bus
-camera = reflex camera
-car = chevrolet; concept sedan 01; concept sedan 02; concept sedan 02 sport; ford focus; peugeot
-    308 cc; renault scenic; seat leon; smart car; suv; vw new beetle
-chair = class seat; relax chair
-child chair = children chair
-child table = children table
-clay pot = pottery
-coat hanger = clothes hanger; wire coathanger
-coffee maker = coffee brewer; coffee machine
-computer = apple imac 1998; apple imac 2004
-cup = coffee cup; coffee mug
-cupcake = cup cake
-desk = desk table
-dog = bulldog
-dryer = dryer machine
-exercise bike = indoor bike
-fan = table fan
-folding screen = screen
-forklift = fork lift
-french press = coffee press
-fruit bowl = bowl with fruits
-futon = futon couch
-game console = playstation
-grill = stone grill device
-high chair = baby high chair
-kitchen island = island
-kitchen scale = electronic scale
-knife = kitchen knife
-laptop = apple ibook
-lawn mower = mower
-lipstick = lip stick
-mailbox = letters box
-maple tree = japanese maple; sycamore maple
-marquee tent = barnum
-mobile phone = apple iphone
-motorbike = yamaha yzr r6
-oil bottles = oil servers
-ottoman = armchair ottoman
-palm tree = bended coconut tree; coconut tree
-paper lantern = japanese lantern
-pen holder = penbox
-pendant lamp = hanging light
-pinball machine = flipper
-ping pong bat = table tennis bat
-ping pong table = table tennis
-place setting = plate, glass and cutlery; plate, glasses and cutlery
-plant = decorative plant
-playground = children game
-playhouse = child hut
-pouf = puff
-printer = inkjet printer and scanner
-punching bag = punching ball
-puzzle cube = rubik's cube
-refrigerator = fridge; large fridge
-remote control = tv remote control
-salad bowl = bowl with salad
-shoe = mocassin
-shoes = sneakers; woman shoes
-shorts = short
-snowy pine = blue pine under snow; pine under snow
-sofa = couch; sofa 2 seats; sofa 3 seats
-sofa bed = convertible sofa bz; opened convertible sofa bz
-speaker = mp3 base; mp3 station
-stone lantern = stone lantern
-street lamp = classic lamppost; park light; street light
-surveillance camera = cctv
-table = glass table; technical table
-tall cabinet = high cabinet
-toilet = toilets unit
-toilet paper = toilet paper dispenser
-trash can = bullet trash can; dustbin; park trashcan; residential trashcan
-trestle table = table on trestles
-trunk = trunck
-tv cabinet = television cabinet
-washbasin = basin; small lavatory
-washing machine = clothes washing machine
-water heater = electric water heater; gaz water heater
-whiteboard = white board
-"""
-)
+FURNITURE_LABELS = read_rules("furniture_labels")
 
 # Words in the names of models that show a brand; kept out of sample pictures.
 BRAND_NAMES = parse_words(
