@@ -63,11 +63,37 @@ def run_export(arguments: argparse.Namespace) -> None:
         folder = find_checkpoint(arguments.run_folder, arguments.step)
         trained = trained_of(arguments.run_folder, folder, arguments.base, not arguments.no_ema)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        adapter = trained.adapter(trained.provenance())
-        checkpoint.save(arguments.out, adapter, int8=arguments.int8)
+        if trained.recipe.train_base:
+            export_base(arguments, trained)
+        if trained.recipe.has_references or trained.recipe.location_control:
+            adapter = trained.adapter(trained.provenance())
+            checkpoint.save(arguments.out, adapter, int8=arguments.int8)
+            print(f"{arguments.out}: the adapter of {folder}")
     except (ValueError, OSError, SafetensorError) as error:
         sys.exit(f"error: {error}")
-    print(f"{arguments.out}: the adapter of {folder}")
+
+
+def export_base(arguments: argparse.Namespace, trained: TrainedModel) -> None:
+    """The base that a run has trained, too: alone as OUT, or beside the adapter."""
+    from subject_diffusion_core.tiny import tiny_base
+
+    source = base_of(arguments.run_folder, arguments.base)
+    if trained.recipe.base_family != "tiny" or source is None:
+        raise ValueError(
+            f"--run: expected a small base among the runs that train their base, got "
+            f"{trained.recipe.base_family}, whose base has no file format here. Its weights are in "
+            "the run's checkpoints."
+        )
+    alone = not (trained.recipe.has_references or trained.recipe.location_control)
+    out = arguments.out if alone else arguments.out.with_suffix(".base.safetensors")
+    tiny_base.save(out, trained.tiny_base(source))
+    print(f"{out}: the base of step {trained.snapshot.step}")
+
+
+def base_of(run: Path, moved: Path | None) -> Path | None:
+    """The base that a run was started with, or where it has moved."""
+    places = saved_run(run)[1]
+    return moved or (Path(places["base"]) if "base" in places else None)
 
 
 def find_checkpoint(run: Path, step: int | None) -> Path:
@@ -98,7 +124,7 @@ def trained_of(run: Path, folder: Path, base_path: Path | None, use_ema: bool) -
     from ..loop.trained import load_trained
 
     recipe, places = saved_run(run)
-    base_path = base_path or (Path(places["base"]) if "base" in places else None)
+    base_path = base_of(run, base_path)
     init = Path(places["init"]) if "init" in places else None
     return load_trained(folder, load_base(base_path, recipe), recipe, init, use_ema)
 

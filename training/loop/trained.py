@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from subject_diffusion_core.files.adapter import Adapter
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.tiny_base import TinyBase
 
 from ..bases.base_model import BaseModel
 from ..bases.vision import vision_shape
+from ..methods.subject_diffusion.adapter_files import with_text_prefix
 from ..methods.subject_diffusion.assembly import adapter_config, adapter_from_model, build_model
 from ..methods.subject_diffusion.model import SubjectDiffusionModel
 from ..recipes import TrainingRecipe
@@ -46,6 +49,16 @@ class TrainedModel:
         vision = vision_shape(self.recipe, self.base)
         config = adapter_config(self.model, self.base, self.recipe, vision, provenance)
         return adapter_from_model(self.model, config, self.recipe)
+
+    def tiny_base(self, source: Path) -> TinyBase:
+        """The small base's file ``source`` with the UNet and the text encoder of the model."""
+        stored = tiny_base.load(source)
+        unet = {n: t.float() for n, t in self.model.unet.state_dict().items() if n in stored.unet}
+        unet["conv_in.weight"] = unet["conv_in.weight"][:, : self.base.latent_channels].clone()
+        state = self.model.text_encoder.state_dict()
+        text = {with_text_prefix(name): tensor.float() for name, tensor in state.items()}
+        config = {**stored.config, "provenance": self.provenance()}
+        return replace(stored, config=config, unet=unet, text_encoder=text)
 
 
 def load_trained(
