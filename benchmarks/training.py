@@ -26,20 +26,25 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from training.architectures import SD2
-from training.assembly import adapter_shape, checkpoint_activations, choose_trainable
-from training.attention import TokenMaps, use_plain_attention
-from training.base_model import BaseModel
+from benchmarks.plain_attention import TokenMaps, use_plain_attention
+from training.bases.architectures import SD2
+from training.bases.base_model import BaseModel
+from training.bases.encoders import FrozenEncoders, encode_latents
+from training.bases.vision import VIT_H, OpenClipVision, VisionShape
 from training.dataset.batches import MicroBatch
-from training.fake_tensors import count_flops, nothing_computed
-from training.fused_attention import WatchedTokens, use_fused_attention
-from training.loop.objective import FrozenEncoders, Objective, encode_latents
+from training.loop.fake_tensors import count_flops, nothing_computed
 from training.loop.optimizers import WeightAverage, build_optimizer, trainable
-from training.low_rank import add_low_rank
-from training.model import SubjectDiffusionModel, build_unet
+from training.loop.step_cost import count_memory, full_batch
+from training.methods.subject_diffusion.assembly import (
+    adapter_shape,
+    checkpoint_activations,
+    choose_trainable,
+)
+from training.methods.subject_diffusion.model import SubjectDiffusionModel, build_unet
+from training.methods.subject_diffusion.objective import Objective
+from training.networks.fused_attention import WatchedTokens, use_fused_attention
+from training.networks.low_rank import add_low_rank
 from training.recipes import TrainingRecipe, recipe_named
-from training.step_cost import count_memory, full_batch
-from training.vision import VIT_H, OpenClipVision, VisionShape
 
 VISION = VisionShape(num_patches=256, patch_dim=1280, image_embed_dim=1024, reference_size=224)
 WARM_UP_STEPS = 3

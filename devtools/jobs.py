@@ -14,7 +14,10 @@ from typing import Any
 from .console import DevError, cut, short
 
 SUBJECT_KEYS = ("image", "label", "box", "mask", "strength")
-JOB_KEYS = ("prompt", "subjects", "seed", "steps", "out")
+JOB_KEYS = (
+    "prompt", "subjects", "seed", "steps", "out", "method", "text_guidance", "image_guidance",
+)  # fmt: skip
+METHODS = ("subject_diffusion", "base")  # base: the prompt alone, no adapter
 MAX_SEED = 2**64 - 1
 LARGEST_STRENGTH, LONGEST_LABEL = 2.0, 1000  # as the nodes' schema has it
 SUBJECT_HELP = "Write image=FILE,label=WORD,box=x1,y1,x2,y2[,mask=FILE][,strength=1.0]"
@@ -214,8 +217,25 @@ def job_from_line(line: str, number: int, out_folder: Path, settings: Generation
         subjects=tuple(map(subject_from_mapping, subjects)),
         seed=seed,
         out=out_file(out_folder, values.get("out"), f"{number:05d}_seed{seed}.png"),
-        settings=replace(settings, steps=steps),
+        settings=settings_of_line(values, replace(settings, steps=steps)),
     )
+
+
+def settings_of_line(values: dict[str, Any], settings: GenerationSettings) -> GenerationSettings:
+    """The command's settings with what a job says of its method and guidance."""
+    scales: dict[str, Any] = {}
+    method = values.get("method", METHODS[0])
+    if method not in METHODS:
+        raise DevError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
+    if method == "base":
+        settings = replace(settings, adapter="none")
+    for name in ("text_guidance", "image_guidance"):
+        if name in values:
+            value = values[name]
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise DevError(f"{name}: expected a number, got {value!r}.")
+            scales[f"{name}_scale"] = float(value)
+    return replace(settings, **scales)
 
 
 def out_file(out_folder: Path, out: Any, default_name: str) -> Path:

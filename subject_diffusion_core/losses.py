@@ -55,10 +55,14 @@ def cross_attention_map_loss(
         raise ValueError("probs: expected one tensor per layer, got none. Name at least one layer.")
     _check_inputs(probs, subject_segmaps, subject_valid)
     layer_losses = []
+    resized: dict[int, torch.Tensor] = {}  # layers have a few sizes only
     for layer_probs in probs:
-        height, width = latent_size(layer_probs.shape[2], *subject_segmaps.shape[-2:])
-        segmaps = area_resize(subject_segmaps.to(layer_probs), height, width).flatten(2)
-        targets = segmaps.transpose(1, 2).unsqueeze(1)  # (B, 1, Q, N)
+        num_positions = layer_probs.shape[2]
+        if num_positions not in resized:
+            height, width = latent_size(num_positions, *subject_segmaps.shape[-2:])
+            segmaps = area_resize(subject_segmaps.to(layer_probs), height, width).flatten(2)
+            resized[num_positions] = segmaps.transpose(1, 2).unsqueeze(1)  # (B, 1, Q, N)
+        targets = resized[num_positions]
         distance = _l1 if kind == "l1" else _balanced_l1
         per_subject = distance(layer_probs, targets).mean(dim=1)  # mean over heads: (B, N)
         layer_losses.append(_mean_over_valid(per_subject, subject_valid.bool()))

@@ -38,6 +38,10 @@ ROOMS: dict[str, set[str]] = {
     "segmentation": SHARED,
     "tiny": SHARED,
 }
+# Rooms of training: each may import those before it, and nothing after it.
+TRAINING_ROOMS = (
+    "recipes", "networks", "bases", "dataset", "methods", "loop", "toy", "evaluation", "commands",
+)  # fmt: skip
 # Finds a method by its name or keys: the one file of adapters that may import the methods below it.
 REGISTRY = "nodes/adapters/registry.py"
 
@@ -111,6 +115,36 @@ def imports_against_the_table() -> set[tuple[str, str]]:
 def test_rooms_import_what_the_table_says() -> None:
     assert {room_of(path) for path in sources(NODES)} - {None} == set(ROOMS)
     assert sorted(imports_against_the_table()) == [], "not allowed by the table"
+
+
+def training_room(path: Path) -> str | None:
+    """The room of training that a file stands in; None right in training."""
+    parts = path.relative_to(ROOT / TRAINING).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+def test_rooms_of_training_import_those_before_them_only() -> None:
+    paths = sources(TRAINING)
+    assert {training_room(path) for path in paths} - {None} == set(TRAINING_ROOMS)
+    found = {
+        (name_of(path), room)
+        for path in paths
+        for other in imported_files(path)
+        if other.is_relative_to(ROOT / TRAINING)
+        and (room := training_room(other)) is not None
+        and (own := training_room(path)) is not None
+        and TRAINING_ROOMS.index(room) > TRAINING_ROOMS.index(own)
+    }
+    assert sorted(found) == []
+
+
+def test_a_method_s_training_imports_no_other_method() -> None:
+    methods = ROOT / TRAINING / "methods"
+    for path in sources(f"{TRAINING}/methods"):
+        own = path.relative_to(methods).parts[0]
+        for other in imported_files(path):
+            if other.is_relative_to(methods) and other.parent != methods:
+                assert other.relative_to(methods).parts[0] == own, name_of(path)
 
 
 def test_node_classes_stand_in_node_files() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.data.library import Library, load_library
+from training.toy.data.library import Library, load_library
 from training.evaluation.gallery import (
     Gallery,
     chunk_features,

@@ -35,7 +35,7 @@ class BlockAutoencoder(nn.Module):
     """Latents z = W (x - m) of every block x of 8x8 pixels; a picture is their linear inverse plus
     what a small network adds, which sees the neighbouring blocks.
 
-    The linear part is exact from the start (`training/tiny/block_pca.py` fits it), so the network
+    The linear part is exact from the start (`training/toy/block_pca.py` fits it), so the network
     only has to learn what it leaves out. Latents have about unit variance: no scaling factor.
 
     Args:

@@ -160,3 +160,13 @@ def test_bad_lines_leave_the_good_ones(make_png: MakePng, tmp_path: Path) -> Non
     assert "got promt" in failed[2].reason
     assert "seed: expected a whole number, got 1.5" in failed[3].reason
     assert "subjects: expected a list, got 3" in failed[4].reason
+
+
+def test_a_job_names_its_method_and_guidance(tmp_path: Path) -> None:
+    line = {"prompt": "a forest", "method": "base", "text_guidance": 3, "image_guidance": 2.5}
+    job = job_from_line(json.dumps(line), 1, tmp_path, GenerationSettings())
+    assert job.settings.is_base_only
+    assert (job.settings.text_guidance_scale, job.settings.image_guidance_scale) == (3.0, 2.5)
+    for name, value in (("method", "other"), ("text_guidance", "much"), ("image_guidance", True)):
+        with pytest.raises(DevError, match=f"{name}: expected"):
+            job_from_line(json.dumps({**line, name: value}), 1, tmp_path, GenerationSettings())

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core.errors import CheckpointError
+from training.bases.single_file import OPEN_CLIP, UNET, VAE, read_single_file
+from training.networks.text import text_transformer
 from training.recipes import recipe_named
-from training.single_file import OPEN_CLIP, UNET, VAE, read_single_file
-from training.text import text_transformer
 
 DDCONFIG = {
     "double_z": True, "z_channels": 4, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,

@@ -22,15 +22,20 @@ from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.prompts import build_chunk, build_prompt
 from subject_diffusion_core.tiny import tiny_base
-from training.assembly import adapter_config, adapter_from_model, build_model, choose_trainable
-from training.base_model import BaseModel
-from training.base_models import read_tiny_base
+from training.bases.base_model import BaseModel
+from training.bases.loading import read_tiny_base
+from training.bases.vision import VisionShape, load_vision, vision_shape
 from training.dataset.references import Augmentation, reference_picture
-from training.fused_attention import use_fused_attention
-from training.model import Conditioning
+from training.methods.subject_diffusion.assembly import (
+    adapter_config,
+    adapter_from_model,
+    build_model,
+    choose_trainable,
+)
+from training.methods.subject_diffusion.model import Conditioning
+from training.networks.fused_attention import use_fused_attention
+from training.networks.text import END_TOKEN, START_TOKEN, encode_words
 from training.recipes import RECIPES, TrainingRecipe, recipe_named, with_settings
-from training.text import END_TOKEN, START_TOKEN, encode_words
-from training.vision import VisionShape, load_vision, vision_shape
 
 VISION = VisionShape(num_patches=16, patch_dim=24, image_embed_dim=20, reference_size=224)
 FAMILIES = {name: recipe().base_family for name, recipe in RECIPES.items()}

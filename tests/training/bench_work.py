@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tiny_tables import composite_table
 
-from training.data.raycast import view_direction
-from training.data.split import load_identities
+from training.toy.data.raycast import view_direction
+from training.toy.data.split import load_identities
 
 SIDE = 128
 VIEWS = tuple((30.0 * k, 12.0) for k in range(0, 12, 3))
@@ -46,23 +45,3 @@ def write_work(folder: Path) -> Path:
     (folder / "cutouts.json").write_text(json.dumps(rows))
     (folder / "backgrounds.json").write_text(json.dumps(scenes))
     return folder
-
-
-def write_tables(work: Path) -> None:
-    """Random latents and features of the work folder's train cut-outs."""
-    records = json.loads((work / "cutouts.json").read_text())
-    train = np.array([row for row, r in enumerate(records) if r["split"] == "train"])
-    rng = np.random.default_rng(2)
-    table = composite_table()
-    for name in ("latents", "references"):
-        (work / name).mkdir(exist_ok=True)
-    cutout = np.where(table.cutout >= 0, train[table.cutout % len(train)], -1)
-    arrays = {"latents": table.latents, "boxes": table.boxes_xyxy, "segmaps": table.segmaps}
-    for name, array in {**arrays, "cutout": cutout.astype(np.int32)}.items():
-        np.save(work / "latents" / f"{name}.npy", array)
-    texts = list(zip(table.captions, table.labels, strict=True))
-    (work / "latents" / "texts.json").write_text(json.dumps(texts))
-    patches = rng.standard_normal((len(train), 144, 200)).astype(np.float16)
-    np.save(work / "references" / "patch_embeds.npy", patches)
-    np.save(work / "references" / "cutout.npy", train)
-    (work / "references" / "done.json").write_text("{}")

@@ -18,7 +18,7 @@ from transformers import (
     ViTModel,
 )
 
-from training.evaluation.dreambench.command import add_arguments, run
+from training.commands.dreambench import add_arguments, run
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = {**SIZE, "intermediate_size": 32, "image_size": 32, "patch_size": 16}

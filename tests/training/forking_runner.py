@@ -22,7 +22,7 @@ def warm_up() -> None:
 
     torch.set_num_threads(1)
     import_module("training.loop.run")
-    from training.base_models import load_base
+    from training.bases.loading import load_base
     from training.dataset.samples import words_of
     from training.recipes import recipe_named
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bench_work import write_tables, write_work
-from tiny_tables import write_weights
+from bench_work import write_work
+from tiny_parts import write_tables, write_weights
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
 from training.__main__ import main
-from training.ablation.variant_training import VariantTraining, stage_for
-from training.ablation.variants import VARIANTS
-from training.adapter_files import is_adapter_tensor
+from training.bases.loading import read_tiny_base
+from training.bases.vision import vision_shape
+from training.evaluation.ablation.variant_training import VariantTraining
+from training.evaluation.ablation.variants import VARIANTS
 from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
 from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
 from training.evaluation.text_match import head_samples_path
+from training.loop.run import Run
+from training.methods.subject_diffusion.adapter_files import is_adapter_tensor
+from training.methods.subject_diffusion.assembly import build_model
 from training.runs import save_state
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME
+from training.toy.files import ADAPTER_NAME, BASE_NAME
+from training.toy.stages import TRAIN_SHARDS
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="metric encoder's packages missing")
 
@@ -70,12 +76,12 @@ def finished(work: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory
     first = ablate(work, weights, out, "--variants", "no_adapter")
     assert list(first["scores"]) == ["full", "no_adapter"]
     (out / "ablation.md").unlink()
-    latents = work / "latents" / "latents.npy"
-    latents.rename(work / "aside.npy")
-    with pytest.raises(SystemExit, match=r"error: .*latents\.npy"):
+    shard = work / TRAIN_SHARDS / "00000.tar"
+    shard.rename(work / "aside.tar")
+    with pytest.raises(SystemExit, match=r"error: .*expected a folder of \.tar shards"):
         ablate(work, weights, out, "--variants", "no_adapter", "no_location_control")
     assert "without adapter layer" in (out / "ablation.md").read_text()  # before the third began
-    (work / "aside.npy").rename(latents)
+    (work / "aside.tar").rename(shard)
     ablate(work, weights, out, "--variants", "no_adapter", "no_location_control")
     return out
 
@@ -107,7 +113,7 @@ def test_the_files_say_what_was_switched_off(finished: Path) -> None:
     assert all(ungated.unet[n] == 0 for n in ungated.unet if ".alpha_" in n)
     assert all(full.unet[n] != 0 for n in full.unet if ".alpha_" in n)
     assert ungated.config.provenance["variant"] == "no_adapter"
-    assert ungated.config.provenance["adapter_layer"] is False
+    assert ungated.config.provenance["adapter"]["adapter"] is False
     assert full.config.provenance["adapter"]["steps"] == 2
 
 
@@ -127,23 +133,22 @@ def test_nothing_finished_is_done_again(work: Path, weights: Path, finished: Pat
         return {path: path.stat().st_mtime_ns for path in kept}
 
     before = times()
-    assert len(before) == 3 * (2 + 2 + 1)
+    assert len(before) == 3 * (3 + 2 + 1)
     first = json.loads((finished / "ablation.json").read_text())
-    latents = work / "latents" / "latents.npy"
-    latents.rename(work / "aside.npy")  # a finished training opens no tables
+    shard = work / TRAIN_SHARDS / "00000.tar"
+    shard.rename(work / "aside.tar")  # a finished training opens no shards
     again = ablate(work, weights, finished, "--variants", "no_adapter", "no_location_control")
-    (work / "aside.npy").rename(latents)
+    (work / "aside.tar").rename(shard)
     assert times() == before and again == first
 
 
 @pytest.mark.parametrize("start", ["fresh", "weights"])
-def test_what_a_variant_starts_from(work: Path, weights: Path, start: str) -> None:
-    training = VariantTraining(
-        work=work, weights=weights, start=start, stage=stage_for(start, steps=2)
-    )
+def test_what_a_variant_starts_from(work: Path, weights: Path, start: str, tmp_path: Path) -> None:
+    training = VariantTraining(work=work, weights=weights, start=start, steps=2)
     (variant,) = (v for v in VARIANTS if v.name == "no_image_cls")
-    recipe = variant.recipe_of(training.full_recipe, training.stage)
-    state = training.starting_model(recipe).state_dict()
+    recipe = variant.recipe_of(training.stage)
+    tiny, init = read_tiny_base(weights / BASE_NAME), training.first_adapter(recipe, tmp_path)
+    state = build_model(tiny, recipe, vision_shape(recipe, tiny), init).state_dict()
     adapter, base = checkpoint.load(weights / ADAPTER_NAME), tiny_base.load(weights / BASE_NAME)
     for name, value in base.unet.items():
         if name != "conv_in.weight" and not is_adapter_tensor(name):
@@ -158,22 +163,27 @@ def test_what_a_variant_starts_from(work: Path, weights: Path, start: str) -> No
 def test_a_killed_training_goes_on_to_the_same_weights(
     work: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = replace(stage_for("weights", steps=4), batch_size=2, checkpoint_every=2)
-    training = VariantTraining(work=work, weights=weights, start="weights", stage=stage)
+    training = VariantTraining(work=work, weights=weights, start="weights", steps=4)
+    small = replace(training.stage, global_batch_size=2, micro_batch_size=2, checkpoint_every=2)
+    training.__dict__["stage"] = small
     (variant,) = (v for v in VARIANTS if v.name == "no_map_loss")
     whole = training.run(variant, tmp_path / "whole")
-    draw = training.batches.draw
-    monkeypatch.setattr(training.batches, "draw", lambda step: draw(step) if step < 3 else 1 / 0)
+    train_step = Run.train_step
+    asked: list[int] = []
+
+    def stopped(run: Run, *arguments: Any) -> Any:
+        asked.append(run.step)
+        return train_step(run, *arguments) if run.step < 3 else 1 / 0
+
+    monkeypatch.setattr(Run, "train_step", stopped)
     with pytest.raises(ZeroDivisionError):
         training.run(variant, tmp_path / "cut")
-    asked: list[int] = []
-    monkeypatch.setattr(training.batches, "draw", lambda step: asked.append(step) or draw(step))
+    monkeypatch.undo()
     cut = training.run(variant, tmp_path / "cut")
-    assert asked == [2, 3]  # from the checkpoint after two steps
+    assert asked == [0, 1, 2, 3]
     first, second = (checkpoint.load(folder / ADAPTER_NAME) for folder in (whole, cut))
     assert all(torch.equal(first.unet[name], second.unet[name]) for name in first.unet)
-    left = sorted(path.name for path in (tmp_path / "cut").iterdir())
-    assert left == ["settings.json", "weights"]
+    assert not list((tmp_path / "cut").rglob("checkpoints"))
 
 
 def test_other_settings_need_another_folder(work: Path, weights: Path, finished: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.ablation.comparison import differences
-from training.ablation.report import markdown, purpose_lines, verdict_lines, write_report
-from training.ablation.variants import PAPER, VARIANTS, paper_change
+from training.evaluation.ablation.comparison import differences
+from training.evaluation.ablation.report import markdown, purpose_lines, verdict_lines, write_report
+from training.evaluation.ablation.variants import PAPER, VARIANTS, paper_change
 
 NUM_QUERIES = 40
 SETTINGS = {

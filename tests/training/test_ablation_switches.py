@@ -7,39 +7,58 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_tables import batch_maker, small_recipe
+from tiny_parts import (
+    small_base,
+    small_batch,
+    small_model,
+    small_recipe,
+    small_world,
+    write_files,
+)
 
 from subject_diffusion_core import checkpoint
-from subject_diffusion_core.tiny import tiny_base
-from subject_diffusion_core.tiny.tiny_vision import TinyVision
-from training.ablation.variant_training import cut_grounding
-from training.ablation.variants import BY_NAME, VARIANTS, Variant
-from training.model import Conditioning, SubjectDiffusionModel
-from training.tiny.autoencoder import build_autoencoder
-from training.tiny.build import build_model
-from training.tiny.diffusion import DiffusionStep, noise_scheduler, use_plain_attention
-from training.tiny.export import (
-    adapter_from_model,
-    base_from_model,
-    freeze_base,
-    load_adapter_into,
-    load_base_into,
-)
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME, load_sampler, recipe_of_files
-from training.tiny.recipe import TinyRecipe
+from training.bases.encoders import FrozenEncoders
+from training.dataset.batches import MicroBatch
+from training.evaluation.ablation.variant_training import cut_adapter, cut_grounding
+from training.evaluation.ablation.variants import BY_NAME, VARIANTS, Variant
+from training.evaluation.generation import load_generator
+from training.methods.subject_diffusion.assembly import choose_trainable, load_adapter
+from training.methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
+from training.methods.subject_diffusion.objective import Objective, conditioning_of
+from training.methods.subject_diffusion.sampling import SamplingRule
+from training.networks.fused_attention import use_fused_attention
+from training.recipes import TrainingRecipe
+from training.toy.files import ADAPTER_NAME, recipe_of_file
+from training.toy.recipe import TinyRecipe
 
-KEPT = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0, "base_only": 0.0, "same_view": 1.0}
+KEPT = {
+    "drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0, "base_only": 0.0, "same_view": 1.0,
+    "unknown_label": 0.0,
+}  # fmt: skip
 STEPS = torch.tensor([10, 200, 500, 900])
 
 
-def recipe_without(name: str) -> TinyRecipe:
-    recipe = small_recipe(**KEPT)
-    return BY_NAME[name].recipe_of(recipe, recipe.joint)
+def small() -> TinyRecipe:
+    return small_recipe(**KEPT)
 
 
-def live_model(recipe: TinyRecipe) -> SubjectDiffusionModel:
+def stage_without(name: str) -> TrainingRecipe:
+    return BY_NAME[name].recipe_of(small().adapter)
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> MicroBatch:
+    """Four samples with all conditions, and noise for latents."""
+    shards = small_world(tmp_path_factory.mktemp("world") / "shards")
+    batch = small_batch(shards, small(), small().adapter)
+    del batch.tensors["pixels"]
+    batch.tensors["latents"] = torch.randn(4, 24, 16, 16, generator=torch.manual_seed(0))
+    return batch
+
+
+def live_model(stage: TrainingRecipe) -> SubjectDiffusionModel:
     """An untrained model in which every part acts."""
-    model = build_model(recipe, batch_maker(recipe).vocabulary, seed=4)
+    model = small_model(small(), stage, seed=4)
     with torch.no_grad():
         model.unet.conv_in.weight[:, -1] = 0.2
         for name, parameter in model.named_parameters():
@@ -73,92 +92,95 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_the_model_ignores_what_is_switched_off_and_nothing_else(name: str) -> None:
-    recipe = recipe_without(name)
-    batch = batch_maker(recipe).draw(0)
+def test_the_model_ignores_what_is_switched_off_and_nothing_else(
+    name: str, batch: MicroBatch
+) -> None:
+    latents, told = batch.tensors["latents"], conditioning_of(batch.tensors)
+    model = live_model(stage_without(name))
     for other, change in CHANGES.items():
-        model = live_model(recipe)
         with torch.no_grad():
-            before = model(batch.latents, STEPS, batch.conditioning)
-            after = model(batch.latents, STEPS, change(batch.conditioning))
+            before, after = model(latents, STEPS, told), model(latents, STEPS, change(told))
         blind = other == name or (name, other) == ("no_adapter", "no_box_coordinates")
         assert torch.equal(before, after) == blind, other
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_the_files_give_back_the_trained_variant(variant: Variant, tmp_path: Path) -> None:
-    recipe = recipe_without(variant.name)
-    maker = batch_maker(recipe)
-    model = live_model(recipe)
-    autoencoder = build_autoencoder(recipe.autoencoder)
-    base = base_from_model(model, autoencoder, TinyVision(), maker.vocabulary, recipe, {})
-    tiny_base.save(tmp_path / BASE_NAME, base)
-    load_base_into(model, tiny_base.load(tmp_path / BASE_NAME), maker.vocabulary)
-    adapter = adapter_from_model(model, maker.vocabulary, recipe, {})
-    checkpoint.save(tmp_path / ADAPTER_NAME, adapter)
-    loaded = load_sampler(tmp_path, steps=2).model
-    batch = maker.draw(0)
+def test_the_files_give_back_the_trained_variant(
+    variant: Variant, batch: MicroBatch, tmp_path: Path
+) -> None:
+    stage = stage_without(variant.name)
+    model = write_files(tmp_path, live_model(stage), small(), stage)
+    loaded = load_generator(tmp_path, SamplingRule(steps=2)).model
+    latents, told = batch.tensors["latents"], conditioning_of(batch.tensors)
+    vocabulary = small_base(small()).vocabulary
+    told = replace(told, token_ids=torch.tensor([0, *vocabulary.token_ids])[told.token_ids])
     with torch.no_grad():
-        expected = model(batch.latents, STEPS, batch.conditioning)
-        got = loaded(batch.latents, STEPS, batch.conditioning)
+        expected, got = model(latents, STEPS, told), loaded(latents, STEPS, told)
     assert (got - expected).norm() / expected.norm() < 2e-3  # the file is fp16
+    adapter = checkpoint.load(tmp_path / ADAPTER_NAME)
     for switch in ("location_control", "box_coordinates", "patch_positions", "query_positions"):
-        assert getattr(adapter.config, switch) == getattr(recipe, switch), switch
+        assert getattr(adapter.config, switch) == getattr(stage, switch), switch
+
+
+def objective_of(model: SubjectDiffusionModel, stage: TrainingRecipe) -> Objective:
+    watched = use_fused_attention(model.unet)
+    encoders, device = FrozenEncoders(None, None), torch.device("cpu")
+    return Objective(model, watched, small_base(small()), stage, encoders, device)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_what_is_trained_gets_gradients_and_what_is_off_is_frozen(variant: Variant) -> None:
-    recipe = recipe_without(variant.name)
-    model = live_model(recipe)
-    freeze_base(model)
-    step = DiffusionStep(
-        model, use_plain_attention(model.unet), noise_scheduler(), recipe.adapter, torch.float32
-    )
-    loss, values = step(batch_maker(recipe).draw(0), noise_seed=1)
-    loss.backward()
+def test_what_is_trained_gets_gradients_and_what_is_off_is_frozen(
+    variant: Variant, batch: MicroBatch
+) -> None:
+    stage = stage_without(variant.name)
+    model = live_model(stage)
+    choose_trainable(model, stage)
+    mse, maps = objective_of(model, stage)(batch)
+    (mse + stage.map_loss_weight * maps).backward()
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    assert any("fuser" in name for name in trained) == recipe.adapter_layer
-    assert any("position_net" in name for name in trained) == recipe.adapter_layer
-    assert any(name.startswith("mlp.") for name in trained) == recipe.image_cls
-    assert (values["maps"] == 0) == (recipe.adapter.map_loss_kind == "off")
+    assert any("fuser" in name for name in trained) == stage.adapter
+    assert any("position_net" in name for name in trained) == stage.adapter
+    assert any(name.startswith("mlp.") for name in trained) == stage.image_cls
+    assert not any("attn1" in name for name in trained)
+    assert (float(maps.detach()) == 0) == (stage.map_loss == "off")
 
 
-def test_both_map_losses_differ() -> None:
+def test_both_map_losses_differ(batch: MicroBatch) -> None:
     losses = {}
     for name in ("full", "plain_l1_map_loss", "no_map_loss"):
-        recipe = recipe_without(name)
-        model = live_model(recipe)
-        step = DiffusionStep(
-            model, use_plain_attention(model.unet), noise_scheduler(), recipe.adapter, torch.float32
-        )
-        losses[name] = step(batch_maker(recipe).draw(0), noise_seed=1)[1]
-    assert len({values["maps"] for values in losses.values()}) == 3
-    assert len({values["mse"] for values in losses.values()}) == 1
+        stage = stage_without(name)
+        with torch.no_grad():
+            losses[name] = [
+                float(part.detach()) for part in objective_of(live_model(stage), stage)(batch)
+            ]
+    assert len({maps for _, maps in losses.values()}) == 3
+    assert len({mse for mse, _ in losses.values()}) == 1
 
 
 @pytest.mark.parametrize("name", ["full", "no_box_coordinates", "no_patch_positions"])
-def test_a_trained_adapter_starts_a_variant_without_its_columns(name: str) -> None:
-    full = small_recipe(**KEPT)
-    vocabulary = batch_maker(full).vocabulary
-    source = live_model(full)
-    adapter = adapter_from_model(source, vocabulary, full, {})
-    model = build_model(recipe_without(name), vocabulary, seed=9)
-    grounding = cut_grounding(adapter.grounding, adapter.config, model.shape)
-    load_adapter_into(model, replace(adapter, grounding=grounding))
+def test_a_trained_adapter_starts_a_variant_without_its_columns(
+    name: str, batch: MicroBatch, tmp_path: Path
+) -> None:
+    stage = stage_without(name)
+    source = write_files(tmp_path, live_model(small().adapter), small(), small().adapter)
+    adapter = cut_adapter(checkpoint.load(tmp_path / ADAPTER_NAME), stage)
+    checkpoint.save(tmp_path / "cut.safetensors", adapter)
+    model = small_model(small(), stage, seed=9)
+    load_adapter(model, checkpoint.load(tmp_path / "cut.safetensors"), "cut")
     kept = 200 + (64 if model.shape.box_coordinates else 0)
     weight, own = source.grounding.linears_image.fc1.weight, model.grounding.linears_image.fc1
     assert own.in_features == (kept if name != "full" else 328)
     torch.testing.assert_close(own.weight[:, :kept], weight[:, :kept], atol=1e-3, rtol=1e-3)
-    batch = batch_maker(full).draw(0)
-    assert model(batch.latents, STEPS, batch.conditioning).isfinite().all()
+    told = conditioning_of(batch.tensors)
+    assert model(batch.tensors["latents"], STEPS, told).isfinite().all()
 
 
-def test_patch_columns_are_cut_behind_the_boxs() -> None:
-    full = small_recipe()
-    vocabulary = batch_maker(full).vocabulary
-    adapter = adapter_from_model(live_model(full), vocabulary, full, {})
-    only_patches = replace(live_model(full).shape, box_coordinates=False)
+def test_patch_columns_are_cut_behind_the_boxs(tmp_path: Path) -> None:
+    full = live_model(small().adapter)
+    write_files(tmp_path, full, small(), small().adapter)
+    adapter = checkpoint.load(tmp_path / ADAPTER_NAME)
+    only_patches = replace(full.shape, box_coordinates=False)
     cut = cut_grounding(adapter.grounding, adapter.config, only_patches)
     whole = adapter.grounding["linears_image.fc1.weight"]
     expected = torch.cat([whole[:, :200], whole[:, 264:]], dim=1)
@@ -167,13 +189,10 @@ def test_patch_columns_are_cut_behind_the_boxs() -> None:
     assert torch.equal(cut["null_position_feature"], null[..., 64:])
 
 
-def test_a_file_without_query_positions_can_be_loaded() -> None:
-    recipe = recipe_without("no_patch_positions")
-    vocabulary = batch_maker(recipe).vocabulary
-    model = live_model(recipe)
-    base = base_from_model(
-        model, build_autoencoder(recipe.autoencoder), TinyVision(), vocabulary, recipe, {}
-    )
-    read = recipe_of_files(base, adapter_from_model(model, vocabulary, recipe, {}).config)
-    names = build_model(read, vocabulary).state_dict().keys()
+def test_a_file_without_query_positions_can_be_loaded(tmp_path: Path) -> None:
+    stage = stage_without("no_patch_positions")
+    write_files(tmp_path, live_model(stage), small(), stage)
+    read = recipe_of_file(checkpoint.load(tmp_path / ADAPTER_NAME).config)
+    assert not read.query_positions and not read.local_start
+    names = small_model(small(), read).state_dict().keys()
     assert not any("query_position" in name for name in names)

@@ -12,17 +12,12 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
 from subject_diffusion_core.errors import CheckpointError
-from training.architectures import TINY_WIDTH
-from training.assembly import build_model
-from training.base_models import (
-    load_base,
-    random_base,
-    read_diffusers_folder,
-    read_tiny_base,
-)
-from training.low_rank import add_low_rank, merged
+from training.bases.architectures import TINY_WIDTH
+from training.bases.loading import load_base, random_base, read_diffusers_folder, read_tiny_base
+from training.bases.vision import RANDOM_VIT, load_vision, vision_shape
+from training.methods.subject_diffusion.assembly import build_model
+from training.networks.low_rank import add_low_rank, merged
 from training.recipes import recipe_named
-from training.vision import RANDOM_VIT, load_vision, vision_shape
 
 RECIPE = recipe_named("debug_cpu")
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"

@@ -5,8 +5,8 @@ import pytest
 
 pytest.importorskip("OpenEXR")
 
-from training.data.backgrounds import SCENES, perspective_crop, repair, scene_crops, tone_map
-from training.data.split import HELDOUT_SCENES
+from training.toy.data.backgrounds import SCENES, perspective_crop, repair, scene_crops, tone_map
+from training.toy.data.split import HELDOUT_SCENES
 
 
 def four_walls():

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from training.data.catalogue import clean_label, emoji_label, is_thing, parse_properties
-from training.data.label_rules import parse_rules
-from training.data.split import load_identities
+from training.toy.data.label_rules import parse_rules
+from training.toy.data.split import load_identities
+from training.toy.data.subject_list import clean_label, emoji_label, is_thing, parse_properties
 
 NOTICE = Path(__file__).parents[2] / "NOTICE"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.data.compose import (
+from training.toy.data.compose import (
     Cutout,
     box_iou,
     compose,
@@ -12,8 +12,14 @@ from training.data.compose import (
     place_boxes,
     with_article,
 )
-from training.data.label_rules import DESIGN_WORDS
-from training.data.pictures import SIDE, crop_to_alpha, fill_square, reference_image, resize_rgba
+from training.toy.data.label_rules import DESIGN_WORDS
+from training.toy.data.pictures import (
+    SIDE,
+    crop_to_alpha,
+    fill_square,
+    reference_image,
+    resize_rgba,
+)
 
 
 def block(colour, label="box", width=128, height=128, split=False):

@@ -9,9 +9,9 @@ from PIL import Image
 
 pytest.importorskip("embreex")
 
-from training.data.mesh import MeshError, read_mesh
-from training.data.raycast import MeshRenderer, camera_axes, fit_mesh, view_direction
-from training.data.render import is_visible
+from training.toy.data.mesh import MeshError, read_mesh
+from training.toy.data.raycast import MeshRenderer, camera_axes, fit_mesh, view_direction
+from training.toy.data.render import is_visible
 
 # A square of side 2 in the plane z = 0, seen from +z.
 SQUARE = "v -1 -1 0\nv 1 -1 0\nv 1 1 0\nv -1 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\n"

@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.data.library import load_library, make_sample
-from training.data.pictures import encode_png
-from training.data.shards import read_shards, write_shard
-from training.data.split import SplitError, load_identities
+from training.toy.data.library import load_library, make_sample
+from training.toy.data.pictures import encode_png
+from training.toy.data.shards import read_shards, write_shard
+from training.toy.data.split import SplitError, load_identities
 
 
 def write_work_folder(folder, split="train", claimed=None):
@@ -128,8 +128,6 @@ def test_heldout_subjects_never_enter_a_train_library(tmp_path):
 @pytest.mark.parametrize(
     ("spoiled", "reason"),
     [
-        (without("b", "png"), "picture missing"),
-        (without("b", "json"), "metadata missing"),
         (without("b", "mask0.png"), "mask missing"),
         (good_members("b") | {"b.png": b"no picture"}, "unreadable picture"),
         (good_members("b") | {"b.json": b"{"}, "metadata incomplete"),
@@ -145,22 +143,32 @@ def test_heldout_subjects_never_enter_a_train_library(tmp_path):
 def test_bad_samples_are_skipped_and_counted(tmp_path, spoiled, reason):
     path = write_tar(tmp_path / "a.tar", good_members("a") | spoiled | good_members("c"))
     bad = Counter()
-    with pytest.warns(UserWarning, match=f"sample b: {reason}"):
+    with pytest.warns(UserWarning, match=f"a.tar/b: {reason}; skipped"):
         keys = [sample.key for sample in read_shards(path, bad)]
     assert keys == ["a", "c"]
     assert bad == {reason: 1}
+
+
+@pytest.mark.parametrize("member", ["png", "json"])
+def test_samples_without_picture_or_metadata_are_named_as_damage(tmp_path, member):
+    spoiled = without("b", member)
+    path = write_tar(tmp_path / "a.tar", good_members("a") | spoiled | good_members("c"))
+    bad = Counter()
+    with pytest.warns(UserWarning, match="a.tar: 1 samples without picture or metadata"):
+        assert [sample.key for sample in read_shards(path, bad)] == ["a", "c"]
+    assert bad == {"broken shard": 1}
 
 
 def test_a_broken_shard_does_not_stop_the_next(tmp_path):
     (tmp_path / "0.tar").write_bytes(b"this is no archive" * 100)
     write_tar(tmp_path / "1.tar", good_members("a"))
     bad = Counter()
-    with pytest.warns(UserWarning, match="the rest of this shard is skipped"):
+    with pytest.warns(UserWarning, match=r"0\.tar: not a whole \.tar file"):
         keys = [sample.key for sample in read_shards(tmp_path, bad)]
     assert keys == ["a"]
     assert bad == {"broken shard": 1}
 
 
 def test_no_shards_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected \.tar files"):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder of \.tar shards"):
         list(read_shards(tmp_path))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from training.data.sources import PACKAGES, SourceError, fetch_sources, find_archive, unpack
+from training.toy.data.sources import PACKAGES, SourceError, fetch_sources, find_archive, unpack
 
 FLUENT = next(package for package in PACKAGES if package.name == "fluent")
 

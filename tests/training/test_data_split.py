@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from training.data.split import (
+from training.toy.data.split import (
     IDENTITIES_PATH,
     SplitError,
     assert_split,

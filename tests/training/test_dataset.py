@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +15,20 @@ from own_pictures import write_pictures
 from PIL import Image
 
 from training.__main__ import main
-from training.base_models import random_base
+from training.bases.encoders import FrozenEncoders
+from training.bases.loading import random_base
+from training.bases.vision import load_vision, vision_shape
+from training.dataset.bad_sample import BadSample
 from training.dataset.batches import stack
-from training.dataset.catalogue import Catalogue, index_shard, open_catalogue
+from training.dataset.catalogue import Catalogue, open_catalogue
+from training.dataset.features import Features
 from training.dataset.framing import frame, mask_box
-from training.dataset.layout import BadSample, Entity
+from training.dataset.layout import FEATURES, Entity
 from training.dataset.order import SampleOrder
 from training.dataset.references import Augmentation, augment, reference_picture
 from training.dataset.samples import SubjectDataset
-from training.loop.objective import FrozenEncoders
+from training.dataset.shard_index import ShardIndex, open_index
 from training.recipes import TrainingRecipe, recipe_named
-from training.vision import load_vision, vision_shape
 
 COUNT = 10
 
@@ -50,7 +54,7 @@ def dataset(folder: Path, index: Path, recipe: TrainingRecipe | None = None) -> 
     recipe = recipe or recipe_named("debug_cpu")
     base = random_base(recipe)
     catalogue = open_catalogue(folder, index)
-    return SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base.pad_token_id)
+    return SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base)
 
 
 def test_order_takes_every_sample_once_an_epoch() -> None:
@@ -81,7 +85,8 @@ def test_shapes_with_and_without_features(shards: Path, plain_shards: Path, tmp_
 def test_conditions_are_dropped_as_often_as_the_recipe_says(shards: Path, tmp_path: Path) -> None:
     recipe = replace(recipe_named("debug_cpu"), drop_text=0.2, drop_image=0.3, drop_both=0.1)
     data = dataset(shards, tmp_path / "i", recipe)
-    cases = Counter(data.draw_case(np.random.default_rng((0, p))) for p in range(4000))
+    kept = (data.draw_kept(np.random.default_rng((0, p))) for p in range(4000))
+    cases = Counter((case.text, case.image) for case in kept)
     shares = {case: count / 4000 for case, count in cases.items()}
     assert shares[False, True] == pytest.approx(0.2, abs=0.03)
     assert shares[True, False] == pytest.approx(0.3, abs=0.03)
@@ -117,9 +122,8 @@ def test_reference_comes_from_another_picture_of_the_subject(shards: Path, tmp_p
         place = other.order[position]
         own = other.read(*place, with_picture=False)
         number = len(own.entities)
-        candidates = {
-            v.sum().item() for entity in own.features["patch_embeds"][:number] for v in entity
-        }
+        stored = own.features.tensor("patch_embeds")
+        candidates = {v.sum().item() for entity in stored[:number] for v in entity}
         shown = [t.sum().half().item() for t in same[position].tensors["patch_embeds"][:number]]
         assert all(min(abs(s - c) for c in candidates) < 0.5 for s in shown)
         several = [e.identity in other.catalogue.views for e in own.entities]
@@ -139,9 +143,12 @@ def damaged_copy(shards: Path, folder: Path, cut: int) -> Path:
     return folder
 
 
+def index_of(folder: Path, place: Path) -> ShardIndex:
+    return open_index(folder / "00000.tar", place / "first", build=True)
+
+
 def test_truncated_shard_keeps_its_whole_samples(shards: Path, tmp_path: Path) -> None:
-    whole = index_shard(shards / "00000.tar")
-    offset, size = whole.members[2]["json"]
+    offset, size = index_of(shards, tmp_path).members(2).places["json"]
     folder = damaged_copy(shards, tmp_path / "cut", offset + size // 2)
     catalogue = open_catalogue(folder, tmp_path / "index")
     assert catalogue.counts == [2, 4, 2]
@@ -164,9 +171,9 @@ def corrupt(path: Path, member: tuple[int, int]) -> None:
 
 def test_bad_samples_are_replaced_counted_and_named(shards: Path, tmp_path: Path) -> None:
     folder = damaged_copy(shards, tmp_path / "bad", 10**9)
-    index = index_shard(folder / "00000.tar")
-    corrupt(folder / "00000.tar", index.members[1]["mask0.png"])
-    corrupt(folder / "00000.tar", index.members[2]["features.safetensors"])
+    index = index_of(folder, tmp_path)
+    corrupt(folder / "00000.tar", index.members(1).places["mask0.png"])
+    corrupt(folder / "00000.tar", index.members(2).places["features.safetensors"])
     data = dataset(folder, tmp_path / "index", replace(recipe_named("debug_cpu"), same_view=1.0))
     skipped = [entry for position in range(COUNT) for entry in data[position].skipped]
     reasons = dict(skipped)
@@ -176,14 +183,16 @@ def test_bad_samples_are_replaced_counted_and_named(shards: Path, tmp_path: Path
 
 def test_not_finite_features_are_a_bad_sample(shards: Path, tmp_path: Path) -> None:
     folder = damaged_copy(shards, tmp_path / "bad", 10**9)
-    index = index_shard(folder / "00000.tar")
-    offset, size = index.members[0]["features.safetensors"]
+    offset, size = index_of(folder, tmp_path).members(0).places["features.safetensors"]
     with (folder / "00000.tar").open("rb+") as file:
         file.seek(offset + size - 2)
         file.write(b"\x00\x7e")  # fp16 NaN
     data = dataset(folder, tmp_path / "index")
+    features = data.read(0, 0, with_picture=False).features
+    assert features is not None
     with pytest.raises(BadSample, match="features are not finite"):
-        data.read(0, 0, with_picture=False)
+        for name in ("latents", "patch_embeds", "image_embeds"):
+            features.tensor(name)
 
 
 def test_all_samples_bad_is_one_sentence(shards: Path, tmp_path: Path) -> None:
@@ -282,9 +291,7 @@ def test_precomputed_features_are_what_the_loop_computes(
 
     def tensors(folder: Path, index: str) -> dict[str, torch.Tensor]:
         catalogue = open_catalogue(folder, tmp_path / index)
-        data = SubjectDataset(
-            catalogue, recipe, vision_shape(recipe, base), base.pad_token_id, plain=True
-        )
+        data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base, plain=True)
         return stack([(position, data[position]) for position in range(4)]).tensors
 
     before = tensors(shards, "features")
@@ -294,3 +301,29 @@ def test_precomputed_features_are_what_the_loop_computes(
         error = (before[name] - now[name]).norm() / now[name].norm()
         other = (before[name] - now[name].flip(0)).norm() / now[name].norm()
         assert error < 2e-3 and other > 0.02, (name, error, other)  # shards hold fp16
+
+
+def test_only_the_tensor_that_is_used_is_read(shards: Path, tmp_path: Path) -> None:
+    """A reference is a slice of the features' file, not all variants of all subjects."""
+    read: list[int] = []
+    members = index_of(shards, tmp_path).members(0)
+    features = Features(
+        lambda offset, size: read.append(size) or members.part(FEATURES, offset, size)
+    )
+    whole = features.tensor("patch_embeds")
+    read.clear()
+    assert torch.equal(features.tensor("patch_embeds", 0, 1), whole[0, 1])
+    assert read == [2 * whole[0, 1].numel()]
+
+
+def test_a_new_shard_costs_its_own_indexing(shards: Path, tmp_path: Path) -> None:
+    folder, index = tmp_path / "copy", tmp_path / "index"
+    folder.mkdir()
+    for shard in sorted(shards.glob("*.tar"))[:2]:
+        shutil.copy2(shard, folder)
+    assert len(open_catalogue(folder, index).counts) == 2
+    before = {path.name: path.stat().st_mtime_ns for path in index.iterdir()}
+    shutil.copy2(shards / "00002.tar", folder)
+    assert len(open_catalogue(folder, index).counts) == 3
+    after = {path.name: path.stat().st_mtime_ns for path in index.iterdir()}
+    assert before.items() <= after.items() and len(after) == 3

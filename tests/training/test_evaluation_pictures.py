@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from bench_work import write_work
-from tiny_tables import write_weights
+from tiny_parts import write_weights
 
 from subject_diffusion_core import checkpoint
-from training.data.library import Library, load_library
 from training.evaluation.pictures import PictureMaker, SamplingSettings
 from training.evaluation.queries import Query, draw_queries
 from training.evaluation.rows import ROWS, Row
-from training.tiny.loading import ADAPTER_NAME
+from training.toy.data.library import Library, load_library
+from training.toy.files import ADAPTER_NAME
 
 SETTINGS = SamplingSettings()
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from bench_work import SIDE, write_work
 
-from training.data.library import Library, load_library
 from training.evaluation.crops import box_crop, box_to_pixels
 from training.evaluation.gallery import Gallery, gallery_crop, gallery_entries
 from training.evaluation.pictures import cached_pictures
@@ -18,6 +17,7 @@ from training.evaluation.rows import (
     real_composite,
 )
 from training.evaluation.scoring import score_row, summarise
+from training.toy.data.library import Library, load_library
 
 
 @pytest.fixture(scope="module")

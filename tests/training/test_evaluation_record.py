@@ -6,21 +6,16 @@ import json
 from pathlib import Path
 
 import torch
-from tiny_tables import batch_maker, small_recipe
+from tiny_parts import write_weights
 
 from subject_diffusion_core import checkpoint
 from training.evaluation.record import record_scores
-from training.tiny.build import build_model
-from training.tiny.export import adapter_from_model
-from training.tiny.loading import ADAPTER_NAME
+from training.toy.files import ADAPTER_NAME
 
 
 def test_scores_join_the_provenance_and_weights_stay(tmp_path: Path) -> None:
-    recipe = small_recipe()
-    vocabulary = batch_maker(recipe).vocabulary
-    model = build_model(recipe, vocabulary)
-    adapter = adapter_from_model(model, vocabulary, recipe, {"seed": 3})
-    checkpoint.save(tmp_path / ADAPTER_NAME, adapter)
+    write_weights(tmp_path)
+    checkpoint.save_provenance(tmp_path / ADAPTER_NAME, {"seed": 3})
     before = checkpoint.load(tmp_path / ADAPTER_NAME)
     score = {"value": 0.25, "low": 0.2, "high": 0.3}
     result = {

@@ -13,17 +13,17 @@ from subject_diffusion_core import checkpoint
 from subject_diffusion_core.grounding import GroundingNet
 from subject_diffusion_core.text_fusion import ImageEmbedProjector
 from training.__main__ import main
-from training.architectures import TINY_WIDTH
-from training.assembly import (
+from training.bases.architectures import TINY_WIDTH
+from training.bases.loading import random_base
+from training.bases.vision import vision_shape
+from training.methods.subject_diffusion.assembly import (
     adapter_config,
     adapter_from_model,
     build_model,
     placeholder_embedding,
 )
-from training.base_models import random_base
-from training.model import build_unet
+from training.methods.subject_diffusion.model import build_unet
 from training.recipes import recipe_named, with_settings
-from training.vision import vision_shape
 
 WIDTH = 1024  # the importer tells SD2 by it
 

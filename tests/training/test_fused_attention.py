@@ -6,8 +6,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
-from training.architectures import TINY_WIDTH
-from training.fused_attention import WatchedColumns, use_fused_attention
+from training.bases.architectures import TINY_WIDTH
+from training.networks.fused_attention import WatchedColumns, use_fused_attention
 
 POSITIONS = torch.tensor([[0, 3, 3], [4, 1, 0]])
 

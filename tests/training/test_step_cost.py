@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from training.__main__ import main
-from training.architectures import TINY_WIDTH, architecture_of
+from training.bases.architectures import TINY_WIDTH, architecture_of
 from training.dataset.batches import MicroBatch
-from training.fake_tensors import AllocationMeter, count_flops, nothing_computed
-from training.loop.objective import Objective
-from training.recipes import TrainingRecipe, recipe_named, with_settings
-from training.step_cost import (
+from training.loop.fake_tensors import AllocationMeter, count_flops, nothing_computed
+from training.loop.step_cost import (
     StepMemory,
     backpropagate,
     count_memory,
@@ -23,6 +21,8 @@ from training.step_cost import (
     peak_of_step,
     prepare_step,
 )
+from training.methods.subject_diffusion.objective import Objective
+from training.recipes import TrainingRecipe, recipe_named, with_settings
 
 GIB = 2**30
 DEBUG = with_settings(recipe_named("debug_cpu"), ["resolution=128"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
-from training.tiny.block_pca import MAX_LATENT_STD, blocks, fit_basis, install_basis
+from training.toy.block_pca import MAX_LATENT_STD, blocks, fit_basis, install_basis
 
 
 @pytest.fixture(scope="module")

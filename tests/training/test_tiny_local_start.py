@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_tables import small_recipe
+from tiny_parts import small_model, small_recipe
 
 from subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
 from subject_diffusion_core.gated_attention import GatedSelfAttention
-from training.text import CompactVocabulary
-from training.tiny.build import build_model
-from training.tiny.local_start import (
+from training.methods.subject_diffusion.local_start import (
     PEAK_LOGIT,
     chosen_frequencies,
     pair_rotation,
@@ -25,7 +23,8 @@ LATENT_SIDE = 16
 @pytest.fixture(scope="module")
 def layers() -> list[GatedSelfAttention]:
     """Those at the latent's size have four heads, the others six."""
-    model = build_model(small_recipe(), CompactVocabulary({1, 2, 48136}))
+    recipe = small_recipe()
+    model = small_model(recipe, recipe.joint)
     return [m for m in model.modules() if isinstance(m, GatedSelfAttention)]
 
 
@@ -87,6 +86,7 @@ def test_values_do_not_see_positions(layers: list[GatedSelfAttention]) -> None:
 
 
 def test_without_it_positions_start_without_effect() -> None:
-    model = build_model(replace(small_recipe(), local_start=False), CompactVocabulary({1, 48136}))
+    recipe = small_recipe()
+    model = small_model(recipe, replace(recipe.joint, local_start=False))
     layers = [m for m in model.modules() if isinstance(m, GatedSelfAttention)]
     assert layers and not any(m.query_position.weight.any() for m in layers)

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from bench_work import write_tables, write_work
-from tiny_tables import small_recipe, write_weights
+from accelerate.state import AcceleratorState
+from bench_work import write_work
+from tiny_parts import small_recipe, write_tables, write_weights
 
 from subject_diffusion_core import checkpoint
 from training.__main__ import main
-from training.text import CompactVocabulary
-from training.tiny.autoencoder import build_autoencoder, load_basis
-from training.tiny.block_pca import BlockBasis, basis_of, install_basis
-from training.tiny.command import with_adapter_options
-from training.tiny.loading import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
-from training.tiny.recipe import TinyRecipe
-from training.tiny.references import load_references, statistics_path
-from training.tiny.stages import DiffusionStages
-from training.tiny.stored_start import StoredStart, claim_work, read_stored_start
+from training.commands.tiny import with_adapter_options
+from training.networks.text import CompactVocabulary
+from training.toy.autoencoder import build_autoencoder, load_basis
+from training.toy.block_pca import BlockBasis, basis_of, install_basis
+from training.toy.files import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
+from training.toy.recipe import TinyRecipe
+from training.toy.references import statistics_path
+from training.toy.stages import (
+    corpus_vocabulary,
+    history_after,
+    require_words,
+    run_adapter,
+)
+from training.toy.stored_start import StoredStart, claim_work, read_stored_start
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +72,20 @@ def test_folder_of_another_start_is_refused(start: StoredStart, tmp_path: Path) 
         claim_work(tmp_path / "new", start)
 
 
-def test_adapter_is_trained_on_and_the_base_stays(start: StoredStart, tmp_path: Path) -> None:
+def test_adapter_is_trained_on_and_the_base_stays(
+    start: StoredStart, tmp_path: Path, fresh_accelerate: None
+) -> None:
     work, weights = tmp_path / "work", tmp_path / "out"
     work.mkdir()
     claim_work(work, start)
     write_tables(write_work(work))
-    stages = DiffusionStages(work, small_recipe(steps=2), start.vocabulary)
-    stages.go_on(start, weights)
-    assert (weights / BASE_NAME).read_bytes() == start.base_path.read_bytes()
+    weights.mkdir()
+    shutil.copyfile(start.base_path, weights / BASE_NAME)
+    recipe = small_recipe(steps=2)
+    require_words(start, corpus_vocabulary(work, recipe))
+    made_by = {"history": history_after(start, recipe.adapter)}
+    run_adapter(work, weights, recipe, start.adapter_path, made_by)
     before, after = start.adapter, checkpoint.load(weights / ADAPTER_NAME)
-    assert after.config.provenance["start"] == start.sha256
     assert "adapter stage: 2 steps" in after.config.provenance["history"][-1]
     moved = [n for n, t in before.grounding.items() if not torch.equal(t, after.grounding[n])]
     assert "linears_image.fc1.weight" in moved
@@ -79,9 +97,10 @@ def test_adapter_is_trained_on_and_the_base_stays(start: StoredStart, tmp_path: 
 def test_base_without_the_words_is_refused(start: StoredStart, tmp_path: Path) -> None:
     claim_work(tmp_path, start)
     write_tables(write_work(tmp_path))
-    assert load_references(tmp_path).patch_embeds.shape[1:] == (144, 200)
+    words = corpus_vocabulary(tmp_path, small_recipe())
+    require_words(start, words)
     with pytest.raises(ValueError, match="expected a base that knows the captions' words"):
-        DiffusionStages(tmp_path, small_recipe(), CompactVocabulary([]))
+        require_words(start, CompactVocabulary({*words.token_ids, 12345}))
 
 
 def test_options_of_the_adapter_stage_leave_the_rest() -> None:

@@ -23,14 +23,14 @@ from training_runs import assert_same_end, last_checkpoint, log_rows, train_argu
 
 from subject_diffusion_core import checkpoint
 from training.__main__ import main
-from training.assembly import build_model, choose_trainable
-from training.base_models import random_base
+from training.bases.loading import random_base
+from training.bases.vision import vision_shape
 from training.dataset.batches import BatchStream, step_positions
 from training.dataset.catalogue import open_catalogue
 from training.dataset.samples import SubjectDataset
 from training.loop.optimizers import OffloadedAdamW, learning_rate, trainable
+from training.methods.subject_diffusion.assembly import build_model, choose_trainable
 from training.recipes import recipe_named, with_settings
-from training.vision import vision_shape
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_steps_without_finite_losses_change_nothing_and_end_the_run(
 
 
 def test_a_single_bad_step_is_left_out(shards: Path, tmp_path: Path, monkeypatch) -> None:
-    from training.loop.objective import Objective
+    from training.methods.subject_diffusion.objective import Objective
 
     original = Objective.__call__
 
@@ -167,7 +167,7 @@ def test_dead_data_reader_is_replaced(shards: Path, tmp_path: Path) -> None:
     recipe = replace(recipe_named("debug_cpu"), num_workers=1)
     base = random_base(recipe)
     catalogue = open_catalogue(shards, tmp_path / "index")
-    data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base.pad_token_id)
+    data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base)
     stream = BatchStream(data, first_step=3, process=0, num_processes=1)
     first = stream.next_step()
     assert [b.positions for b in first] == step_positions(recipe, 3, 0, 1)

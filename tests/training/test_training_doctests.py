@@ -9,6 +9,8 @@ import pytest
 
 MODULES = (
     "training.dataset.batches",
+    "training.dataset.crowding",
+    "training.dataset.packing",
     "training.dataset.framing",
     "training.dataset.order",
     "training.loop.progress",

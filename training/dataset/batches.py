@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,9 +120,15 @@ class BatchStream:
             batch_sampler=_Positions(self.recipe, self.step, self.process, self.num_processes),
             num_workers=self.recipe.num_workers,
             collate_fn=stack,
+            worker_init_fn=leave_signals_to_the_run,
             pin_memory=torch.cuda.is_available(),
         )
         return iter(loader)
+
+
+def leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a reader goes on until the run has stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Positions:

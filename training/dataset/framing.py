@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from .layout import BadSample, Entity
+from .bad_sample import BadSample
+from .layout import Entity
 
 MIN_VISIBLE_SHARE = 0.5  # of a subject's pixels that must survive the crop
 MIN_BOX_SIDE = 0.04  # of the picture

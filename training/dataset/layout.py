@@ -16,20 +16,18 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
+
+from .bad_sample import BadSample
+from .features import Features
+from .members import Members
 
 PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 FEATURES = "features.safetensors"
-
-
-class BadSample(ValueError):
-    """A sample that cannot be used; the message is the reason under which it is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +48,21 @@ class TrainingSample:
 
     Attributes:
         image: (H, W, 3) uint8, or None where it was not asked for.
-        features: latents (c, h, w), patch_embeds (S, V, P, C), image_embeds (S, V, E); or empty.
+        features: what was computed before, or None.
     """
 
     key: str
     caption: str
     entities: tuple[Entity, ...]
     image: np.ndarray | None
-    features: Mapping[str, Tensor]
+    features: Features | None
 
 
 def decode_picture(content: bytes, mode: str) -> np.ndarray:
     """Pixels of a picture; BadSample("unreadable picture") where it is none."""
     try:
         return np.asarray(Image.open(io.BytesIO(content)).convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadSample("unreadable picture") from error
 
 
@@ -72,6 +70,8 @@ def decode_entity(raw: Mapping[str, bytes], entry: Any, shape: tuple[int, int] |
     """One entity of a sample's metadata, checked against its picture's (H, W) if given."""
     box = entry.get("box")
     if not isinstance(box, list) or len(box) != 4:
+        raise BadSample("box is not four numbers")
+    if not all(isinstance(v, int | float) for v in box):
         raise BadSample("box is not four numbers")
     x1, y1, x2, y2 = (float(v) for v in box)
     if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
@@ -85,10 +85,17 @@ def decode_entity(raw: Mapping[str, bytes], entry: Any, shape: tuple[int, int] |
         label=entry["label"],
         box_xyxy=(x1, y1, x2, y2),
         mask=mask,
-        identity=entry.get("identity", ""),
-        cutout=int(entry.get("cutout", -1)),
+        identity=_of_type(entry, "identity", str, ""),
+        cutout=_of_type(entry, "cutout", int, -1),
         flipped=bool(entry.get("flipped", False)),
     )
+
+
+def _of_type(entry: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = entry.get(name, default)
+    if not isinstance(value, kind):
+        raise BadSample(f"{name} of another kind")
+    return value
 
 
 def decode_metadata(raw: Mapping[str, bytes]) -> dict[str, Any]:
@@ -98,7 +105,7 @@ def decode_metadata(raw: Mapping[str, bytes]) -> dict[str, Any]:
     try:
         metadata = json.loads(raw["json"])
         caption, entries = metadata["caption"], metadata["entities"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadSample("metadata incomplete") from error
     if not isinstance(caption, str) or not isinstance(entries, list):
         raise BadSample("metadata incomplete")
@@ -132,14 +139,11 @@ def decode_sample(key: str, raw: Mapping[str, bytes], with_picture: bool = True)
     )
 
 
-def decode_features(raw: Mapping[str, bytes]) -> dict[str, Tensor]:
-    """The precomputed tensors, if there are any; NaN makes a bad sample."""
+def decode_features(raw: Mapping[str, bytes]) -> Features | None:
+    """The precomputed tensors, if there are any; nothing of them is read yet."""
     if FEATURES not in raw:
-        return {}
-    try:
-        tensors = load(raw[FEATURES])
-    except (SafetensorError, ValueError) as error:
-        raise BadSample("unreadable features") from error
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise BadSample("features are not finite")
-    return tensors
+        return None
+    if isinstance(raw, Members):
+        return Features(partial(raw.part, FEATURES))
+    content = raw[FEATURES]
+    return Features(lambda offset, size: content[offset : offset + size])

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from .bad_sample import BadSample
 from .framing import mask_box
-from .layout import BadSample, Entity
+from .layout import Entity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,15 @@ class ListedPicture:
     picture: Path
     caption: str
     subjects: tuple[ListedSubject, ...]
+
+    def files(self) -> list[Path]:
+        """The picture and its masks."""
+        return [self.picture, *(s.mask for s in self.subjects if s.mask is not None)]
+
+    def unnamed_labels(self) -> list[str]:
+        """Labels that the caption does not contain."""
+        caption = self.caption.lower()
+        return [s.label for s in self.subjects if s.label.lower() not in caption]
 
 
 def read_list(path: Path) -> list[ListedPicture]:
@@ -95,13 +105,15 @@ def load_picture(listed: ListedPicture) -> tuple[np.ndarray, tuple[Entity, ...]]
     try:
         with Image.open(listed.picture) as file:
             picture = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadSample(f"unreadable picture {listed.picture.name}") from error
     rgba = np.asarray(picture)
     alpha = rgba[..., 3:] / 255
     image = np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     entities = []
     for subject in listed.subjects:
+        if subject.mask is None and rgba[..., 3].min() == 255:
+            raise BadSample(f"neither mask nor transparency for {subject.label!r}")
         mask = rgba[..., 3] >= 128 if subject.mask is None else _load_mask(subject.mask)
         if mask.shape != image.shape[:2]:
             raise BadSample(f"mask {subject.mask} of another size")
@@ -118,7 +130,7 @@ def _load_mask(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             return np.asarray(file.convert("L")) >= 128
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadSample(f"unreadable mask {path.name}") from error
 
 

@@ -12,8 +12,9 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,18 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..loop.objective import encode_latents
+from ..bases.encoders import encode_latents, weights_mark
 from ..recipes.configuration import TrainingRecipe
-from ..runs import atomic_path
+from ..runs import atomic_path, write_json
+from .bad_sample import BadSample
 from .framing import frame
-from .layout import FEATURES, BadSample, Entity, decode_picture
+from .layout import FEATURES, Entity, decode_picture
 from .pictures_list import ListedPicture, load_picture
 from .references import Augmentation, reference_picture
 
 JPEG_QUALITY = 95
+SHARD_VERSION = 1
+_SHARD_SETTINGS = ("resolution", "seed", "flip", "rotation", "perspective")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +82,6 @@ class FeatureMaker:
         return torch.stack(pictures)
 
 
-def weights_mark(network: nn.Module) -> str:
-    """A short hash of a network's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def encode_image(pixels: np.ndarray, kind: str) -> bytes:
     """A picture as JPEG or PNG."""
     buffer = io.BytesIO()
@@ -124,23 +119,76 @@ def sample_members(
 
 def write_shards(
     pictures: list[ListedPicture], folder: Path, maker: FeatureMaker, samples_per_shard: int
-) -> Counter[str]:
-    """Write shards of ``pictures``; finished ones stay. Returns what was left out, by reason."""
+) -> WrittenShards:
+    """Write shards of ``pictures``. Those that hold just what they would hold now stay; others are
+    made again, and what is beyond the last is removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    skipped: Counter[str] = Counter()
     marks = maker.marks()
+    written = WrittenShards()
+    names = set()
     for shard, first in enumerate(range(0, len(pictures), samples_per_shard)):
         path = folder / f"{shard:05d}.tar"
-        if path.exists():
-            print(f"{path.name}: there already")
-            continue
-        with atomic_path(path) as temporary:
-            part = pictures[first : first + samples_per_shard]
-            count = _write_shard(temporary, part, maker, marks, skipped)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        print(f"{path.name}: {count} samples", flush=True)
-    return skipped
+        names.add(path.name)
+        part = pictures[first : first + samples_per_shard]
+        fingerprint = shard_fingerprint(part, maker, marks)
+        note = read_note(path)
+        if note.get("fingerprint") == fingerprint and path.exists():
+            print(f"{path.name}: there already, {note['samples']} samples")
+        else:
+            skipped: Counter[str] = Counter()
+            with atomic_path(path) as temporary:
+                count = _write_shard(temporary, part, maker, marks, skipped)
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            note = {"fingerprint": fingerprint, "samples": count, "skipped": dict(skipped)}
+            write_json(note_path(path), note)
+            print(f"{path.name}: {count} samples", flush=True)
+        written.samples += note["samples"]
+        written.skipped.update(note["skipped"])
+    for path in folder.glob("*.tar"):
+        if path.name not in names:
+            print(f"{path.name}: removed, the list is shorter now")
+            path.unlink()
+            note_path(path).unlink(missing_ok=True)
+    return written
+
+
+@dataclass
+class WrittenShards:
+    """What lies in a folder's shards: samples, and pictures left out, by reason."""
+
+    samples: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def note_path(shard: Path) -> Path:
+    """The file beside a shard that says what it was made from."""
+    return shard.with_suffix(".made.json")
+
+
+def read_note(shard: Path) -> dict[str, Any]:
+    """What :func:`note_path` says; {} where it says nothing."""
+    try:
+        return dict(json.loads(note_path(shard).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def shard_fingerprint(part: list[ListedPicture], maker: FeatureMaker, marks: dict[str, str]) -> str:
+    """Hash of all that a shard depends on: lines, files (size and time), settings, networks."""
+    recipe = maker.recipe
+    settings = [getattr(recipe, name) for name in _SHARD_SETTINGS]
+    listed = [[repr(picture), *(file_state(path) for path in picture.files())] for picture in part]
+    text = json.dumps([SHARD_VERSION, settings, maker.variants, marks, listed])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_state(path: Path) -> list[int]:
+    """Size and time of a file; [] where there is none."""
+    try:
+        return [path.stat().st_size, path.stat().st_mtime_ns]
+    except OSError:
+        return []
 
 
 def _write_shard(

@@ -14,19 +14,22 @@ from torch import Tensor
 
 from subject_diffusion_core.reference_image import prepare_reference
 
-from .layout import BadSample
+from .bad_sample import BadSample
 
-MAX_CORNER_SHIFT = 0.25  # of the side: a distortion scale of 0.5
 MIN_SUBJECT_PIXELS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Probabilities of a mirror image and of a perspective; turn by up to ``rotation`` degrees."""
+    """Probabilities of a mirror image and of a perspective; turn by up to ``rotation`` degrees.
+
+    ``corner_shift``: how far a perspective moves a corner at most, as a share of the side.
+    """
 
     flip: float
     rotation: float
     perspective: float
+    corner_shift: float = 0.25
 
 
 def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -62,7 +65,7 @@ def augment(rgba: np.ndarray, rng: np.random.Generator, options: Augmentation) -
     moved = (corners - center) @ turn.T + center
     if rng.random() < options.perspective:
         inward = np.sign(center - corners) * np.array([width, height])
-        moved = moved + inward * rng.uniform(0, MAX_CORNER_SHIFT, (4, 2))
+        moved = moved + inward * rng.uniform(0, options.corner_shift, (4, 2))
     picture = Image.fromarray(np.ascontiguousarray(canvas)).convert("RGBa")
     warped = picture.transform(
         picture.size,
@@ -81,7 +84,13 @@ def reference_picture(
     options: Augmentation,
 ) -> Tensor:
     """(3, S, S) in 0..1: the subject on white as the image encoder gets it; rng None = plain."""
-    rgba = cut_out(image, mask)
+    return reference_of_cutout(cut_out(image, mask), size, rng, options)
+
+
+def reference_of_cutout(
+    rgba: np.ndarray, size: int, rng: np.random.Generator | None, options: Augmentation
+) -> Tensor:
+    """(3, S, S) in 0..1 of a cut-out (h, w, 4) uint8; rng None = plain."""
     if rng is not None:
         rgba = augment(rgba, rng, options)
     pixels = torch.from_numpy(np.array(rgba)).float() / 255

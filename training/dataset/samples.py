@@ -7,9 +7,8 @@ Everything random is a function of (seed, position).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,17 +19,32 @@ from subject_diffusion_core.area_resize import area_resize
 from subject_diffusion_core.location_mask import boxes_to_location_mask, masks_to_location_mask
 from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
 
+from ..bases.base_model import BaseModel
+from ..bases.vision import VisionShape
+from ..networks.text import END_TOKEN, START_TOKEN, encode_words
 from ..recipes.configuration import LATENT_DOWNSCALE, TrainingRecipe
-from ..text import END_TOKEN, START_TOKEN, encode_words
-from ..vision import VisionShape
+from .bad_sample import BadSample
 from .catalogue import Catalogue
+from .crowding import CrowdedSteps
 from .framing import frame
-from .layout import BadSample, Entity, TrainingSample, decode_sample
+from .layout import Entity, TrainingSample, decode_sample
 from .order import SampleOrder
+from .reference_pool import ReferencePool
 from .references import Augmentation, reference_picture
 
 MAX_SUBSTITUTES = 50
+BASE_WITHOUT_TEXT = 0.15  # of the samples that the base sees alone
+UNKNOWN_TOKEN_ID = 0  # "!" is in no caption: outside every compact vocabulary
 words_of = lru_cache(maxsize=100_000)(lambda text: tuple(encode_words(text)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Which conditions a sample keeps; ``adapter`` False is the base model alone."""
+
+    text: bool = True
+    image: bool = True
+    adapter: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +68,7 @@ class SubjectDataset(Dataset[Item]):
     pictures are given for the loop to encode.
 
     Args:
-        pad_token_id: the base's.
+        base: tells the prompts' padding, the vocabulary and the latents' channels.
         plain: no dropped conditions, no augmentation (sample sheets).
     """
 
@@ -63,18 +77,23 @@ class SubjectDataset(Dataset[Item]):
         catalogue: Catalogue,
         recipe: TrainingRecipe,
         vision: VisionShape,
-        pad_token_id: int,
+        base: BaseModel,
         *,
         plain: bool = False,
     ) -> None:
         self.catalogue = catalogue
         self.recipe = recipe
         self.vision = vision
-        self.pad_token_id = pad_token_id
+        self.pad_token_id, self.vocabulary = base.pad_token_id, base.vocabulary
+        self.latent_channels = base.latent_channels
         self.plain = plain
+        self.pool = ReferencePool(catalogue.pool) if catalogue.pool else None
         self.use_latents = "latents" in catalogue.features
-        self.use_tokens = "tokens" in catalogue.features
+        self.use_tokens = "tokens" in catalogue.features or not recipe.has_references
         self.order = SampleOrder(catalogue.counts, recipe.shuffle_shards, recipe.seed)
+        self.crowding = None
+        if recipe.few_slots and not plain:
+            self.crowding = CrowdedSteps(catalogue.num_entities(), recipe)
         self.latent_size = recipe.resolution // LATENT_DOWNSCALE
         self.augmentation = Augmentation(
             flip=recipe.flip, rotation=recipe.rotation, perspective=recipe.perspective
@@ -83,14 +102,23 @@ class SubjectDataset(Dataset[Item]):
     def __getitem__(self, position: int) -> Item:
         rng = np.random.default_rng((self.recipe.seed, 3, position))
         skipped: list[tuple[str, str]] = []
-        place = self.order[position]
+        slots = self.recipe.num_subjects
+        if self.crowding is None:
+            place = self.order[position]
+        else:
+            slots = self.crowding.slots(position // self.recipe.global_batch_size)
+            place = self.crowding.sample(position, rng)
         for _ in range(MAX_SUBSTITUTES):
             try:
-                tensors = self.tensors_of(*place, rng, skipped)
+                tensors = self.tensors_of(*place, rng, skipped, slots)
                 return Item(tensors=tensors, name=self.catalogue.name(*place), skipped=skipped)
             except BadSample as reason:
                 skipped.append((self.catalogue.name(*place), str(reason)))
-                place = self.order.any_sample(rng)
+                place = (
+                    self.order.any_sample(rng)
+                    if self.crowding is None
+                    else self.crowding.sample(position, rng)
+                )
         name, reason = skipped[-1]
         raise ValueError(
             f"--data: expected usable samples, got {MAX_SUBSTITUTES} unusable ones in a row, the "
@@ -104,7 +132,7 @@ class SubjectDataset(Dataset[Item]):
         if sample.image is None:
             return sample
         image, entities = frame(sample.image, sample.entities, self.recipe.resolution)
-        if (self.use_latents or self.use_tokens) and image is not sample.image:
+        if sample.features is not None and image is not sample.image:
             raise BadSample("picture of another size than its features")
         return TrainingSample(
             key=key, caption=sample.caption, entities=entities, image=image,
@@ -112,20 +140,28 @@ class SubjectDataset(Dataset[Item]):
         )  # fmt: skip
 
     def tensors_of(
-        self, shard: int, row: int, rng: np.random.Generator, skipped: list[tuple[str, str]]
+        self,
+        shard: int,
+        row: int,
+        rng: np.random.Generator,
+        skipped: list[tuple[str, str]],
+        slots: int | None = None,
     ) -> dict[str, Tensor]:
         """token_ids (L,), placeholder_positions, label_positions (N,), text_valid, subject_valid,
         map_valid (N,), subject_boxes_xyxy (N, 4), subject_segmaps (N, h, w), location_mask
-        (1, h, w); latents (c, h, w) or pixels (3, R, R) in -1..1; patch_embeds (N, P, C) and
-        image_embeds (N, E), or references (N, 3, S, S) in 0..1.
+        (1, h, w), adapter_scale (); latents (c, h, w) or pixels (3, R, R) in -1..1; patch_embeds
+        (N, P, C) and image_embeds (N, E), or references (N, 3, S, S) in 0..1. N is ``slots``, or
+        the recipe's.
         """
         sample = self.read(shard, row, not (self.use_latents and self.use_tokens))
-        slots = self.recipe.num_subjects
+        slots = slots or self.recipe.num_subjects
         chosen = sorted(rng.permutation(len(sample.entities))[:slots].tolist())
         entities = [sample.entities[index] for index in chosen]
-        has_text, has_image = (True, True) if self.plain else self.draw_case(rng)
-        templated = has_text and has_image
-        chunk = self.tokens(sample.caption if has_text else "", entities if templated else [])
+        kept = Kept() if self.plain else self.draw_kept(rng)
+        templated = kept.text and kept.image
+        hidden = templated and not self.plain and self.hides_label(rng)
+        caption = sample.caption if kept.text else ""
+        chunk = self.tokens(caption, entities if templated else [], slots, hidden)
         present = torch.arange(slots) < len(entities)
         tensors = {
             "token_ids": chunk.token_ids,
@@ -133,10 +169,13 @@ class SubjectDataset(Dataset[Item]):
             "label_positions": chunk.label_last_positions,
             "text_valid": present & templated,
             "map_valid": present & templated,
-            "subject_valid": present & has_image,
-            **self.places(entities, has_image),
+            "subject_valid": present & kept.image,
+            "adapter_scale": torch.tensor(float(kept.adapter)),
+            **self.places(entities, kept.image, slots),
         }
         tensors |= self.content(sample)
+        if not self.recipe.has_references:
+            return tensors
         views = [self.view(sample, (shard, row), i, e, rng, skipped)
                  for i, e in zip(chosen, entities, strict=True)]  # fmt: skip
         for name in views[0]:
@@ -145,23 +184,44 @@ class SubjectDataset(Dataset[Item]):
             tensors[name] = torch.cat([stacked, empty])
         return tensors
 
-    def draw_case(self, rng: np.random.Generator) -> tuple[bool, bool]:
-        """Whether this sample keeps its text and its subjects."""
+    def draw_kept(self, rng: np.random.Generator) -> Kept:
+        """Whether this sample keeps its text, its subjects and the adapters."""
         recipe = self.recipe
+        if recipe.base_only and rng.random() < recipe.base_only:
+            return Kept(text=rng.random() >= BASE_WITHOUT_TEXT, image=False, adapter=False)
         draw = rng.random()
         if draw < recipe.drop_both:
-            return False, False
+            return Kept(text=False, image=False)
         if draw < recipe.drop_both + recipe.drop_text:
-            return False, True
-        return True, draw >= recipe.drop_both + recipe.drop_text + recipe.drop_image
+            return Kept(text=False)
+        return Kept(image=draw >= recipe.drop_both + recipe.drop_text + recipe.drop_image)
 
-    def tokens(self, caption: str, entities: list[Entity]) -> ChunkTokens:
-        """The paper's template, or the plain caption without entities."""
+    def hides_label(self, rng: np.random.Generator) -> bool:
+        """Whether this sample's labels become the unknown word."""
+        return self.recipe.unknown_label > 0 and rng.random() < self.recipe.unknown_label
+
+    def tokens(
+        self, caption: str, entities: list[Entity], slots: int | None = None, hidden: bool = False
+    ) -> ChunkTokens:
+        """The paper's template, or the plain caption without entities; ``hidden`` labels become
+        the unknown word wherever they stand."""
+        chunk = self.chunk(caption, entities, slots or self.recipe.num_subjects)
+        ids = chunk.token_ids
+        if hidden:
+            words = {token for entity in entities for token in words_of(entity.label)}
+            seen = torch.tensor([int(token) not in words for token in ids])
+            ids = torch.where(seen, ids, UNKNOWN_TOKEN_ID)
+        if self.vocabulary is not None:
+            ids = self.vocabulary.compact(ids)
+        return replace(chunk, token_ids=ids)
+
+    def chunk(self, caption: str, entities: list[Entity], slots: int) -> ChunkTokens:
+        """Token ids of CLIP, and where labels and placeholders stand."""
         try:
             return build_chunk(
                 build_prompt(caption, [e.label for e in entities], self.recipe.placeholder),
                 words_of,
-                num_slots=self.recipe.num_subjects,
+                num_slots=slots,
                 placeholder_token_id=self.recipe.placeholder_token_id,
                 start_token_id=START_TOKEN,
                 end_token_id=END_TOKEN,
@@ -170,9 +230,9 @@ class SubjectDataset(Dataset[Item]):
         except ValueError as error:
             raise BadSample("labels too long for the prompt") from error
 
-    def places(self, entities: list[Entity], has_image: bool) -> dict[str, Tensor]:
+    def places(self, entities: list[Entity], has_image: bool, slots: int) -> dict[str, Tensor]:
         """Boxes, segmentations and the location mask."""
-        slots, size = self.recipe.num_subjects, self.latent_size
+        size = self.latent_size
         boxes = torch.zeros(slots, 4)
         segmaps = torch.zeros(slots, size, size)
         for slot, entity in enumerate(entities):
@@ -193,13 +253,20 @@ class SubjectDataset(Dataset[Item]):
     def content(self, sample: TrainingSample) -> dict[str, Tensor]:
         """Latents where they were computed before, otherwise pixels."""
         if self.use_latents:
-            latents = sample.features.get("latents")
-            if latents is None or latents.shape[-1] != self.latent_size:
-                raise BadSample("latents missing or of another size")
-            return {"latents": latents.float()}
+            return {"latents": self.latents(sample)}
         assert sample.image is not None
         pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)
         return {"pixels": pixels.float().div(127.5).sub(1)}
+
+    def latents(self, sample: TrainingSample) -> Tensor:
+        """The stored latents (c, h, w), of the size and channels of the others."""
+        shape = () if sample.features is None else sample.features.shape("latents")
+        if len(shape) != 3 or shape[1:] != (self.latent_size, self.latent_size):
+            raise BadSample("latents missing or of another size")
+        if shape[0] != self.latent_channels:
+            raise BadSample(f"latents of {shape[0]} channels")
+        assert sample.features is not None
+        return sample.features.tensor("latents")
 
     def view(
         self,
@@ -211,6 +278,9 @@ class SubjectDataset(Dataset[Item]):
         skipped: list[tuple[str, str]],
     ) -> dict[str, Tensor]:
         """One subject's reference: from another picture of it where there is one."""
+        if self.pool is not None:
+            same_view = 1.0 if self.plain else self.recipe.same_view
+            return self.pool.draw(entity.cutout, same_view, rng)
         others = [
             view for view in self.catalogue.views.get(entity.identity, []) if view[:2] != place
         ]
@@ -228,19 +298,26 @@ class SubjectDataset(Dataset[Item]):
     ) -> dict[str, Tensor]:
         """Features of a subject, one of its variants; or its picture, augmented."""
         if self.use_tokens:
-            patches: Any = sample.features.get("patch_embeds")
-            if patches is None or tuple(patches.shape[2:]) != (
-                self.vision.num_patches, self.vision.patch_dim,
-            ):  # fmt: skip
-                raise BadSample("patch tokens missing or of another size")
-            variant = 0 if self.plain else int(rng.integers(patches.shape[1]))
-            return {
-                "patch_embeds": patches[index, variant].float(),
-                "image_embeds": sample.features["image_embeds"][index, variant].float(),
-            }
+            return self.stored_reference(sample, index, rng)
         assert sample.image is not None
         size, turned = self.vision.reference_size, None if self.plain else rng
         mask = sample.entities[index].mask
         return {
             "references": reference_picture(sample.image, mask, size, turned, self.augmentation)
+        }
+
+    def stored_reference(
+        self, sample: TrainingSample, index: int, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """One of the stored variants of a subject's features."""
+        features = sample.features
+        shape = () if features is None else features.shape("patch_embeds")
+        if features is None or shape[2:] != (self.vision.num_patches, self.vision.patch_dim):
+            raise BadSample("patch tokens missing or of another size")
+        if shape[1] == 0 or features.shape("image_embeds")[2:] != (self.vision.image_embed_dim,):
+            raise BadSample("image embeddings missing or of another size")
+        variant = 0 if self.plain else int(rng.integers(shape[1]))
+        return {
+            "patch_embeds": features.tensor("patch_embeds", index, variant),
+            "image_embeds": features.tensor("image_embeds", index, variant),
         }

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from ..data.compose import box_iou
-from ..data.shards import read_shards
-from ..data.split import assert_split, identities_sha256
 from ..runs import cosine_learning_rate, load_state, save_state
+from ..toy.data.compose import box_iou
+from ..toy.data.shards import read_shards
+from ..toy.data.split import assert_split, identities_sha256
 from .queries import Box, Query
 
 WIDTHS = (16, 32, 48, 64)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data.library import Library
-from ..data.pictures import reference_image
+from ..toy.data.library import Library
+from ..toy.data.pictures import reference_image
 from .queries import Query
 from .scoring import RowScores
 

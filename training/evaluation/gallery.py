@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..data.compose import compose, place_boxes
-from ..data.library import Library
-from ..data.pictures import SIDE
-from ..data.split import identities_sha256
-from ..data.storage import save_array
+from ..runs import save_array
+from ..toy.data.compose import compose, place_boxes
+from ..toy.data.library import Library
+from ..toy.data.pictures import SIDE
+from ..toy.data.split import identities_sha256
 from .crops import MARGIN, box_crop
 from .metric_encoder import INPUT_SIDE, MetricEncoder
 

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
-from ..data.library import Library
-from ..data.storage import save_array
-from ..sampling import TinySampler
-from ..tiny.loading import ADAPTER_NAME, BASE_NAME, load_sampler
+from ..methods.subject_diffusion.sampling import SamplingRule
+from ..runs import save_array
+from ..toy.data.library import Library
+from ..toy.files import ADAPTER_NAME, BASE_NAME
+from .generation import Generator, load_generator
 from .queries import Query
 from .rows import Row, generation_request, paste_subjects, real_composite, through_autoencoder
 
@@ -45,31 +46,27 @@ class PictureMaker:
         self.settings = settings
 
     @cached_property
-    def sampler(self) -> TinySampler:
+    def generator(self) -> Generator:
         """The full model."""
-        return load_sampler(
-            self.weights,
+        rule = SamplingRule(
             steps=self.settings.steps,
             text_guidance_scale=self.settings.text_guidance_scale,
             image_guidance_scale=self.settings.image_guidance_scale,
-            precision=self.settings.precision,
         )
+        return load_generator(self.weights, rule, precision=self.settings.precision)
 
     @cached_property
-    def base_sampler(self) -> TinySampler:
+    def base_generator(self) -> Generator:
         """The base model alone."""
-        return load_sampler(
-            self.weights,
-            use_adapter=False,
-            steps=self.settings.steps,
-            text_guidance_scale=self.settings.text_only_guidance_scale,
-            precision=self.settings.precision,
-        )
+        scale = self.settings.text_only_guidance_scale
+        rule = SamplingRule(steps=self.settings.steps, text_guidance_scale=scale)
+        precision = self.settings.precision
+        return load_generator(self.weights, rule, use_adapter=False, precision=precision)
 
     @property
     def autoencoder(self) -> BlockAutoencoder:
         """The autoencoder of the full model."""
-        return self.sampler.autoencoder
+        return self.generator.autoencoder
 
     def make(self, row: Row, queries: Sequence[Query]) -> np.ndarray:
         """Pictures (Q, H, H, 3) uint8 of one batch."""
@@ -78,9 +75,10 @@ class PictureMaker:
             if row.source == "real_vae":
                 return through_autoencoder(self.autoencoder, pictures)
             return np.stack(pictures)
-        sampler = self.base_sampler if row.source.startswith("text_only") else self.sampler
-        size = sampler.vision.geometry.image_size
-        generated = sampler(
+        text_only = row.source.startswith("text_only")
+        generator = self.base_generator if text_only else self.generator
+        size = generator.reference_size
+        generated = generator(
             [generation_request(self.library, query, row.source, size) for query in queries]
         )
         if row.source != "text_only_pasted":

@@ -13,10 +13,10 @@ import numpy as np
 
 from subject_diffusion_core.tiny.layouts import SIZE_RANGES
 
-from ..data.compose import draw_sizes, place_boxes, write_caption
-from ..data.library import Library, draw_rows
-from ..data.pictures import SIDE
-from ..data.split import assert_split
+from ..toy.data.compose import draw_sizes, place_boxes, write_caption
+from ..toy.data.library import Library, draw_rows
+from ..toy.data.pictures import SIDE
+from ..toy.data.split import assert_split
 from .gallery import near_views, view_vectors
 
 QUERY_SEED = 2026

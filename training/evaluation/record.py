@@ -8,7 +8,7 @@ from typing import Any
 
 from subject_diffusion_core import checkpoint
 
-from ..tiny.loading import ADAPTER_NAME
+from ..toy.files import ADAPTER_NAME
 from .scoring import ORDINALS
 
 RECORDED = ("top1", "top5", "cosine", "box_iou", *(f"top1_{name}" for name in ORDINALS))

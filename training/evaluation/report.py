@@ -7,8 +7,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.storage import write_json
-from ..runs import atomic_path
+from ..runs import atomic_path, write_json
 from .metrics import CONTROL_FACTOR, Interval
 from .scoring import ORDINALS
 

@@ -11,14 +11,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 
-from ..data.compose import compose
-from ..data.library import Library
-from ..data.pictures import reference_image
-from ..sampling import GenerationRequest, SubjectRequest
+from ..bases.encoders import to_pictures
+from ..toy.data.compose import compose
+from ..toy.data.library import Library
+from ..toy.data.pictures import reference_image
+from .generation import GenerationRequest, SubjectRequest
 from .queries import Box, Query
 
 Source = Literal["subject", "text_only", "text_only_pasted", "shuffled", "real", "real_vae"]
@@ -138,6 +138,4 @@ def real_composite(library: Library, query: Query) -> np.ndarray:
 def through_autoencoder(autoencoder: BlockAutoencoder, images: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures (H, H, 3) uint8, encoded and decoded: (Q, H, H, 3) uint8."""
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    decoded: Tensor = autoencoder.decode(autoencoder.encode(pixels))
-    restored = decoded.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    return restored.permute(0, 2, 3, 1).numpy()
+    return to_pictures(autoencoder.decode(autoencoder.encode(pixels)))

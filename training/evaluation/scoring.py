@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.library import Library
+from ..toy.data.library import Library
 from .crops import box_crop
 from .gallery import Gallery, view_vectors
 from .metric_encoder import INPUT_SIDE, MetricEncoder

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..data.compose import compose
-from ..data.library import Library, draw_rows, load_library
-from ..data.pictures import SIDE
-from ..data.split import identities_sha256
 from ..runs import atomic_path
+from ..toy.data.compose import compose
+from ..toy.data.library import Library, draw_rows, load_library
+from ..toy.data.pictures import SIDE
+from ..toy.data.split import identities_sha256
 from .crops import MARGIN, box_crop, box_to_pixels
 from .metric_encoder import INPUT_SIDE, MetricEncoder
 

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.library import load_library
-from ..data.split import identities_sha256
 from ..runs import atomic_path
-from ..tiny.loading import PRECISIONS
+from ..toy.data.library import load_library
+from ..toy.data.split import identities_sha256
 from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
 from .contact_sheet import contact_sheet
 from .gallery import build_gallery
+from .generation import PRECISIONS
+from .jobs import StoredPictures, write_jobs
 from .metric_encoder import load_metric_encoder
 from .metrics import Interval, lead_over_controls, mean_interval, share_of_bound, swap_score
 from .pictures import PictureMaker, SamplingSettings, cached_pictures
@@ -84,7 +85,7 @@ class TinyBench:
         self.settings = settings
         self.seconds: dict[str, float] = {}
         self.library = load_library(work, "heldout", "heldout")
-        self.maker = PictureMaker(self.library, weights, settings)
+        self.maker: PictureMaker = PictureMaker(self.library, weights, settings)
         self.encoder = load_metric_encoder()
         self.queries = {kind: draw_queries(self.library, kind, count) for kind in KINDS}
         with self.timed("gallery"):
@@ -111,12 +112,15 @@ class TinyBench:
         queries = self.queries[row.kind]
         name = f"{row.name}-{self.maker.fingerprint(row, queries)}"
         with self.timed(row.name):
-            pictures = cached_pictures(
-                self.out / "pictures" / f"{name}.npy",
-                queries,
-                lambda batch: self.maker.make(row, batch),
-                self.settings.batch_size,
-            )
+            if isinstance(self.maker, StoredPictures):
+                pictures = self.maker.all_of(row, queries)
+            else:
+                pictures = cached_pictures(
+                    self.out / "pictures" / f"{name}.npy",
+                    queries,
+                    lambda batch: self.maker.make(row, batch),
+                    self.settings.batch_size,
+                )
             features = crop_features(pictures, queries, self.encoder)
             scores = score_row(features, queries, self.gallery, self.library)
         self.results[row.name] = RowResult(
@@ -254,11 +258,9 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Measure all asked rows and print the table."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    settings = SamplingSettings(
+def settings_of(arguments: argparse.Namespace) -> SamplingSettings:
+    """How to sample, as asked."""
+    return SamplingSettings(
         steps=arguments.steps,
         text_guidance_scale=arguments.text_guidance,
         image_guidance_scale=arguments.image_guidance,
@@ -266,7 +268,26 @@ def run(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         batch_size=arguments.batch_size,
     )
+
+
+def write_all_jobs(arguments: argparse.Namespace) -> int:
+    """Write the queries of the asked rows as jobs; their number."""
+    library = load_library(arguments.work, "heldout", "heldout")
+    rows = [row for row in ROWS if row.name in arguments.rows]
+    kinds = {row.kind for row in rows}
+    queries = {kind: draw_queries(library, kind, arguments.limit) for kind in kinds}
+    settings = settings_of(arguments)
+    return write_jobs(library, queries, rows, settings, arguments.out, arguments.method)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure all asked rows and print the table."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    settings = settings_of(arguments)
     bench = TinyBench(arguments.work, arguments.weights, arguments.out, settings, arguments.limit)
+    if getattr(arguments, "pictures", None) is not None:
+        bench.maker = StoredPictures(bench.library, arguments.weights, settings, arguments.pictures)
     rows = [row for row in ROWS if row.name in arguments.rows]
     for row in rows:
         bench.measure(row)

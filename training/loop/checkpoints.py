@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -81,7 +82,10 @@ def _is_disk_error(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in _FULL_DISK
     text = str(error).lower()
-    return any(sign in text for sign in ("no space", "file too large", "write", "os error 2"))
+    number = re.search(r"os error (\d+)\)", text)
+    if number:
+        return int(number[1]) in _FULL_DISK
+    return any(sign in text for sign in ("no space", "file too large", "failed writing file"))
 
 
 def _resume_point(run: Path) -> str:

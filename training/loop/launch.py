@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from ..bases.base_model import BaseModel
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..recipes.configuration import TrainingRecipe
+
+WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
+SAMPLED_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Where a run reads and writes; everything else is the recipe's."""
+    """Where a run reads and writes; everything else is the recipe's.
+
+    ``base_model`` is a base that exists in memory alone (one without weights yet), instead of
+    ``base``. ``minutes``: after which the run stops by itself, kept.
+    """
 
     recipe: TrainingRecipe
     data: Path
@@ -22,6 +31,33 @@ class RunOptions:
     base: Path | None = None
     vision: Path | None = None
     init: Path | None = None
+    base_model: BaseModel | None = None
+    minutes: float | None = None
+
+    def places(self) -> dict[str, Path | None]:
+        """What the options name, as given."""
+        return {"data": self.data, "base": self.base, "vision": self.vision, "init": self.init}
+
+    def file_marks(self) -> dict[str, str]:
+        """What a run may not exchange: a mark of the base's and of the first adapter's content."""
+        named = {"base": self.base, "init": self.init}
+        return {name: content_mark(path) for name, path in named.items() if path is not None}
+
+
+def content_mark(path: Path) -> str:
+    """A hash of the sizes, first and last bytes of a file, or of all weights in a folder."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.*"))
+    digest = hashlib.sha256()
+    for file in files:
+        if file.suffix not in WEIGHTS:
+            continue
+        size = file.stat().st_size
+        digest.update(str(size).encode())
+        with file.open("rb") as content:
+            digest.update(content.read(SAMPLED_BYTES))
+            content.seek(max(0, size - SAMPLED_BYTES))
+            digest.update(content.read(SAMPLED_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def make_accelerator(recipe: TrainingRecipe) -> Accelerator:

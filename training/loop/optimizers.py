@@ -12,7 +12,7 @@ from ..recipes.configuration import TrainingRecipe
 from ..runs import cosine_learning_rate
 from .sharding import in_pieces_like
 
-BETAS = (0.9, 0.999)
+ADAM_BETA1 = 0.9
 NamedParameters = list[tuple[str, nn.Parameter]]
 
 
@@ -37,7 +37,10 @@ def build_optimizer(parameters: NamedParameters, recipe: TrainingRecipe) -> torc
         {"params": vectors, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    arguments: dict[str, Any] = {"lr": recipe.learning_rate, "betas": BETAS}
+    arguments: dict[str, Any] = {
+        "lr": recipe.learning_rate,
+        "betas": (ADAM_BETA1, recipe.adam_beta2),
+    }
     if recipe.optimizer == "adamw8bit":
         return _bitsandbytes().AdamW8bit(groups, **arguments)
     if recipe.offload_optimizer:

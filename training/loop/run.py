@@ -13,19 +13,21 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..assembly import assemble
-from ..base_models import load_base
+from ..bases.encoders import FrozenEncoders
+from ..bases.features import require_own_features
+from ..bases.loading import load_base
+from ..bases.vision import load_vision, vision_shape
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
-from ..fused_attention import use_fused_attention
-from ..vision import load_vision, vision_shape
+from ..methods.subject_diffusion.assembly import assemble
+from ..methods.subject_diffusion.objective import Objective, sample_seed
+from ..networks.fused_attention import use_fused_attention
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
 from .launch import RunOptions, announce, make_accelerator, shared_catalogue
-from .objective import FrozenEncoders, Objective, sample_seed
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
-from .run_folder import only_writer, settle_config
+from .run_folder import check_config, only_writer, write_config
 from .sharding import (
     in_pieces_like,
     optimizer_state_in_pieces,
@@ -34,6 +36,7 @@ from .sharding import (
     with_scalars,
 )
 from .sheets import SheetMaker, load_sheet_samples, write_sheet
+from .stopping import RunStopped, StopRequest
 
 MAX_BAD_STEPS = 10
 
@@ -47,12 +50,14 @@ def train(options: RunOptions) -> None:
     with lock:
         catalogue = shared_catalogue(options.data, options.out / "index", accelerator)
         if accelerator.is_main_process:
-            places = {"data": options.data, "base": options.base, "vision": options.vision}
-            settle_config(options.out, recipe, {**places, "init": options.init})
+            check_config(options.out, recipe, options.file_marks())
             remove_partial(options.out)
             announce(options, catalogue, accelerator)
         accelerator.wait_for_everyone()
-        Run(options, accelerator, catalogue).go()
+        run = Run(options, accelerator, catalogue)
+        if accelerator.is_main_process:
+            write_config(options.out, recipe, options.places(), options.file_marks())
+        run.go()
     accelerator.end_training()
 
 
@@ -62,11 +67,11 @@ class Run:
     def __init__(self, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue) -> None:
         self.options, self.recipe = options, options.recipe
         self.accelerator, self.catalogue = accelerator, catalogue
-        self.base = load_base(options.base, self.recipe)
+        self.base = options.base_model or load_base(options.base, self.recipe)
         self.vision_shape = vision_shape(self.recipe, self.base)
-        self.dataset = SubjectDataset(
-            catalogue, self.recipe, self.vision_shape, self.base.pad_token_id
-        )
+        if options.base_model is None and accelerator.is_main_process:
+            require_own_features(catalogue.features, self.base, self.recipe, options.vision)
+        self.dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, self.base)
         self.step = self.bad_steps = self.num_skipped = 0
         self.build()
         self.resume()
@@ -88,14 +93,14 @@ class Run:
         )
 
     def load_encoders(self) -> FrozenEncoders:
-        """VAE and image encoder, each only where the shards lack its results."""
+        """VAE and image encoder, each only where the shards lack its results; in fp32, as
+        `precompute` has them."""
         device = self.accelerator.device
-        dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float32
         vae = None if self.dataset.use_latents else self.base.load_vae().to(device)
         if self.dataset.use_tokens:
-            return FrozenEncoders(vae, None, dtype)
+            return FrozenEncoders(vae, None)
         vision = load_vision(self.options.vision, self.recipe, self.base).to(device)
-        return FrozenEncoders(vae, vision, dtype)
+        return FrozenEncoders(vae, vision)
 
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""
@@ -129,6 +134,24 @@ class Run:
         stream = BatchStream(
             self.dataset, self.step, accelerator.process_index, accelerator.num_processes
         )
+        with StopRequest(self.options.minutes) as stop:
+            self.take_steps(stream, progress, sheets, stop)
+        if progress is not None:
+            progress.close()
+            print(
+                f"finished: {self.step} steps, {self.num_skipped} samples skipped. Next: "
+                f"python -m training export --run {self.options.out} --out adapter.safetensors"
+            )
+
+    def take_steps(
+        self,
+        stream: BatchStream,
+        progress: Progress | None,
+        sheets: SheetMaker | None,
+        stop: StopRequest,
+    ) -> None:
+        """Step after step; one that is asked to stop ends with a checkpoint."""
+        recipe, accelerator = self.recipe, self.accelerator
         while self.step < recipe.steps:
             torch.manual_seed(sample_seed(recipe.seed, 5, self.step, accelerator.process_index))
             values = self.train_step(stream.next_step(), progress)
@@ -140,23 +163,25 @@ class Run:
                     progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
             if sheets is not None and self.step % recipe.sheet_every == 0:
                 self.draw_sheet(sheets, progress)
-            if self.step % recipe.checkpoint_every == 0 or done:
+            stopped = self.over_processes(float(stop.asked)) > 0 and not done
+            if self.step % recipe.checkpoint_every == 0 or done or stopped:
                 self.save()
-        if progress is not None:
-            progress.close()
-            print(
-                f"finished: {self.step} steps, {self.num_skipped} samples skipped. Next: "
-                f"python -m training export --run {self.options.out} --out adapter.safetensors"
-            )
+            if stopped:
+                raise RunStopped(
+                    f"stopped after step {self.step} of {recipe.steps}, which is kept. "
+                    "The same command goes on from there."
+                )
 
     def sheet_maker(self) -> SheetMaker | None:
         """What draws sample sheets: from `held-out` beside the data's folder, if it is there."""
         held_out = self.options.data.parent / "held-out"
-        if not self.recipe.sheet_every or not any(held_out.glob("*.tar")):
+        if not self.recipe.sheet_every or not self.recipe.has_references:
+            return None
+        if not any(held_out.glob("*.tar")):
+            print(f"no sample sheets: no shards of held-out subjects in {held_out}")
             return None
         catalogue = self.held_out_catalogue(held_out)
-        pad = self.base.pad_token_id
-        dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, pad, plain=True)
+        dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, self.base, plain=True)
         encoders = self.objective.encoders
         samples = load_sheet_samples(dataset, self.recipe.sheet_subjects)
         if samples is None:

@@ -40,18 +40,46 @@ def only_writer(run: Path) -> Iterator[None]:
         yield
 
 
-def settle_config(run: Path, recipe: TrainingRecipe, places: dict[str, Any]) -> None:
-    """Save the resolved configuration at the first start; later ones must agree with it.
+def check_config(run: Path, recipe: TrainingRecipe, files: dict[str, str]) -> None:
+    """Refuse settings, base or starting adapter other than those the run was started with.
 
     Args:
-        places: data, base, vision and init as given, only noted.
+        files: "base" and "init" to a mark of what they hold; no entry for none.
     """
     path = run / CONFIG_NAME
-    wanted = recipe.as_dict()
-    if path.exists():
-        _refuse_other(path, json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe)
-    with atomic_path(path) as temporary:
-        content = {"recipe": wanted, "places": {k: str(v) for k, v in places.items() if v}}
+    if not path.exists():
+        return
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    _refuse_other(path, saved["recipe"], recipe)
+    for name, mark in saved.get("files", {}).items():
+        if files.get(name) != mark:
+            place = saved["places"].get(name, "another one")
+            got = "none" if name not in files else "a file that holds something else"
+            raise ValueError(
+                f"--{name}: expected what the run began with, {place}, got {got}. Pass --{name} "
+                "as at the first start, or use another --out."
+            )
+    for name in files.keys() - saved.get("files", files).keys():
+        raise ValueError(
+            f"--{name}: expected none, as the run was begun without, got one. Leave it out, or use "
+            "another --out."
+        )
+
+
+def write_config(
+    run: Path, recipe: TrainingRecipe, places: dict[str, Any], files: dict[str, str]
+) -> None:
+    """Save the resolved configuration, once a run has everything it needs.
+
+    Args:
+        places: data, base, vision and init as given. files: see :func:`check_config`.
+    """
+    content = {
+        "recipe": recipe.as_dict(),
+        "places": {name: str(place) for name, place in places.items() if place},
+        "files": files,
+    }
+    with atomic_path(run / CONFIG_NAME) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + os.linesep, encoding="utf-8")
 
 

@@ -5,37 +5,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from subject_diffusion_core.guidance import three_branch_guidance
 from subject_diffusion_core.losses import latent_size
 
-from ..base_model import SCHEDULE
+from ..bases.encoders import FrozenEncoders, decode_latents, to_pictures
+from ..dataset.bad_sample import BadSample
 from ..dataset.batches import MicroBatch, stack
-from ..dataset.layout import BadSample, TrainingSample
+from ..dataset.layout import TrainingSample
 from ..dataset.samples import Item, SubjectDataset
-from ..fused_attention import WatchedTokens
-from ..model import Conditioning, SubjectDiffusionModel
-from ..runs import atomic_path
-from .objective import (
-    FrozenEncoders,
-    conditioning_of,
-    decode_latents,
-    sample_seed,
-    watched_positions,
+from ..methods.subject_diffusion.model import (
+    Conditioning,
+    PreparedConditioning,
+    SubjectDiffusionModel,
 )
+from ..methods.subject_diffusion.objective import conditioning_of, sample_seed, watched_positions
+from ..methods.subject_diffusion.sampling import Sampler, SamplingRule, three_branches
+from ..networks.fused_attention import WatchedTokens
+from ..runs import atomic_path
 
-SAMPLING_STEPS = 20
-TEXT_GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.5
+RULE = SamplingRule(steps=20, text_guidance_scale=3.0, image_guidance_scale=1.5, stacked=False)
 FIRST_WATCHED_STEP = 5  # earlier maps are mostly noise
 COLORS = ((230, 60, 60), (60, 120, 230), (50, 170, 80), (220, 160, 30))
 CAPTION_HEIGHT = 14
@@ -68,6 +65,45 @@ def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | No
     return SheetSamples(samples, stack(items)) if items else None
 
 
+class MapSampler(Sampler):
+    """A sampler that adds up where the watched tokens of the first branch look.
+
+    ``maps``: (B, K, h, w), the sum over the later steps.
+    """
+
+    def __init__(
+        self, model: SubjectDiffusionModel, prediction_type: str, watched: WatchedTokens
+    ) -> None:
+        super().__init__(model, prediction_type, RULE)
+        self.watched = watched
+        self.positions, self.maps = torch.empty(0), torch.empty(0)
+
+    def watch(self, full: Conditioning, height: int, width: int) -> None:
+        """Watch the subjects' tokens of a branch from now on."""
+        self.positions = watched_positions(full)
+        self.maps = full.location_mask.new_zeros(*self.positions.shape, height, width)
+
+    def prepare(self, branch: Conditioning) -> Conditioning:
+        """Nothing is prepared: with FSDP only the model's own call has whole weights."""
+        return branch
+
+    def predict(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        branch: Conditioning | PreparedConditioning,
+        number: int,
+        index: int,
+    ) -> Tensor:
+        height, width = self.maps.shape[2:]
+        watches = self.positions if index == 0 else None
+        with self.watched.recording(watches, height * width // 4) as columns:
+            prediction = super().predict(latents, timestep, branch, number, index)
+        if columns and number >= FIRST_WATCHED_STEP:
+            self.maps += mean_maps(columns, height, width)
+        return prediction
+
+
 class SheetMaker:
     """Draws a sheet with the model as it is; changes neither weights nor random state."""
 
@@ -82,17 +118,9 @@ class SheetMaker:
         empty_ids: Tensor,
         device: torch.device,
     ) -> None:
-        self.model, self.watched = model, watched
-        self.encoders, self.vae = encoders, vae
-        self.samples, self.device = samples, device
-        self.empty_ids = empty_ids
-        self.scheduler = DDIMScheduler(
-            prediction_type=prediction_type,
-            clip_sample=False,
-            set_alpha_to_one=False,
-            timestep_spacing="trailing",
-            **SCHEDULE,
-        )
+        self.model, self.encoders, self.vae = model, encoders, vae
+        self.sampler = MapSampler(model, prediction_type, watched)
+        self.samples, self.empty_ids, self.device = samples, empty_ids, device
 
     @torch.no_grad()
     def draw(self) -> np.ndarray:
@@ -115,39 +143,15 @@ class SheetMaker:
     def sample(self, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Latents (B, c, h, w) and mean attention (B, K, h, w) by three-branch guidance."""
         full = conditioning_of(tensors)
-        branches = [full, *self.other_branches(full)]
         shape = (self.model.unet.config["out_channels"], *full.location_mask.shape[-2:])
         noise = [
             torch.randn(shape, generator=torch.Generator().manual_seed(sample_seed(6, row)))
             for row in range(len(full.token_ids))
         ]
-        latents = torch.stack(noise).to(self.device)
-        maps = latents.new_zeros(len(latents), 2 * full.text_valid.shape[1], *shape[1:])
-        self.scheduler.set_timesteps(SAMPLING_STEPS)
-        for number, timestep in enumerate(self.scheduler.timesteps):
-            predictions = []
-            for branch in branches:
-                watches = watched_positions(branch) if branch is full else None
-                with self.watched.recording(watches, shape[1] * shape[2] // 4) as columns:
-                    steps = timestep.expand(len(latents)).to(self.device)
-                    predictions.append(self.model(latents, steps, branch).float())
-                if columns and number >= FIRST_WATCHED_STEP:
-                    maps += mean_maps(columns, shape[1], shape[2])
-            guided = three_branch_guidance(
-                *predictions,
-                text_guidance_scale=TEXT_GUIDANCE,
-                image_guidance_scale=IMAGE_GUIDANCE,
-            )
-            latents = self.scheduler.step(guided, timestep, latents).prev_sample
-        return latents, maps / (SAMPLING_STEPS - FIRST_WATCHED_STEP)
-
-    def other_branches(self, full: Conditioning) -> tuple[Conditioning, Conditioning]:
-        """Without text, and without text and subjects."""
-        nothing = torch.zeros_like(full.text_valid)
-        empty = self.empty_ids.to(self.device).expand_as(full.token_ids)
-        image = replace(full, token_ids=empty, text_valid=nothing)
-        mask = torch.zeros_like(full.location_mask)
-        return image, replace(image, subject_valid=nothing, location_mask=mask)
+        self.sampler.watch(full, *shape[1:])
+        branches = three_branches(full, self.empty_ids)
+        latents = self.sampler(branches, torch.stack(noise).to(self.device))
+        return latents, self.sampler.maps / (RULE.steps - FIRST_WATCHED_STEP)
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """(B, R, R, 3) uint8. The autoencoder is on the device only for this moment."""
@@ -155,8 +159,7 @@ class SheetMaker:
         pixels = torch.cat([decode_latents(vae, one[None]) for one in latents])
         if self.encoders.vae is not self.vae:
             self.vae.to("cpu")
-        pixels = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-        return pixels.permute(0, 2, 3, 1).cpu().numpy()
+        return to_pictures(pixels)
 
 
 def write_sheet(path: Path, sheet: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """Training recipes: each a function that returns a full configuration."""
 
-from .catalogue import RECIPES, recipe_named
 from .configuration import TrainingRecipe
+from .named import RECIPES, recipe_named
 from .settings import with_settings
 
 __all__ = ["RECIPES", "TrainingRecipe", "recipe_named", "with_settings"]

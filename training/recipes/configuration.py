@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from subject_diffusion_core.adapter_options import AdapterOptions
@@ -24,9 +25,18 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 _AT_LEAST_ONE = (
     "resolution", "num_subjects", "steps", "global_batch_size", "micro_batch_size",
     "text_lora_rank", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_shards",
-    "grounding_hidden_dim", "projector_hidden_dim", "num_processes", "ema_every",
+    "grounding_hidden_dim", "projector_hidden_dim", "num_processes", "ema_every", "map_loss_below",
 )  # fmt: skip
-_SHARES = ("drop_text", "drop_image", "drop_both", "flip", "perspective", "same_view")
+_SHARES = (
+    "drop_text", "drop_image", "drop_both", "flip", "perspective", "same_view", "base_only",
+    "unknown_label", "crowded_share",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "map_loss_weight", "weight_decay", "rotation", "num_workers", "seed", "sheet_every",
+    "sheet_subjects", "few_slots", "inside_weight", "initial_alpha_attn", "initial_alpha_dense",
+)  # fmt: skip
+_ABOVE_ZERO = ("learning_rate", "gradient_norm_limit")
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +50,31 @@ class TrainingRecipe(AdapterOptions):
         resolution: side of the training pictures in pixels.
         adapter, image_cls, map_loss: parts that the paper's table 3 takes away (rows e, g, f),
             besides location_control (c) and box_coordinates (d) among the options.
-        map_loss_weight: lambda of the objective, MSE + lambda * map loss.
+        map_loss_weight: lambda of the objective, MSE + lambda * map loss. map_loss_below: it looks
+            at layers of at most the latent's size divided by this: 2 as in the paper, 1 at all.
+        inside_weight: how much heavier the squared error counts inside the subjects' boxes.
         text_encoder: full, lora (of text_lora_rank) or frozen. token_table: whether full training
             includes the table of token embeddings.
-        cross_attention_kv, conv_in: whether they are trained.
+        cross_attention_kv, conv_in: whether they are trained. train_base: whether all the rest of
+            the UNet is, too; the adapter then only fits the base that it was trained with.
+        initial_alpha_attn, initial_alpha_dense: what the gates of new adapters start from.
+        local_start: new adapters begin by looking at their own place (with query_positions).
+        adapter_heads: number and width of new adapters' heads by the width of their block, such as
+            "96:4x32 192:6x32"; blocks that are not named take those of their self-attention.
         drop_text, drop_image, drop_both: shares of samples that lose these conditions.
+        base_only: share of samples that the base sees alone, as a text-to-image model: the plain
+            caption, now and then no text, no subjects, no adapters. 1 with adapter, image_cls and
+            location_control off is plain text-to-image training.
+        unknown_label: share of samples whose label is hidden, so that the picture must tell.
+        few_slots: slots of most steps, which take pictures of at most as many subjects; 0 gives
+            every step all slots. crowded_share: share of the other steps, half of whose pictures
+            have more subjects.
         prediction_type: auto takes the base's (epsilon where a single file does not say).
         global_batch_size: samples of one optimiser step, whatever the number of processes.
         micro_batch_size: samples a process takes at once; the rest is accumulated.
         num_processes: how many the recipe is meant for; only a note, any number works.
-        optimizer: adamw, or adamw8bit (bitsandbytes). offload_optimizer: moments and the step on
-            the CPU.
+        optimizer: adamw, or adamw8bit (bitsandbytes). adam_beta2: decay of its second moment.
+            offload_optimizer: moments and the step on the CPU.
         ema_decay: of the moving average that is exported; 0 keeps none. ema_every: steps between
             two updates, whose decay is taken to this power. ema_device: the model's, or cpu.
         same_view: share of references that may come from the training picture itself although the
@@ -77,14 +101,25 @@ class TrainingRecipe(AdapterOptions):
     image_cls: bool = True
     map_loss: str = "balanced_l1"
     map_loss_weight: float = 0.01
+    map_loss_below: int = 2
+    inside_weight: float = 1.0
     text_encoder: str = "full"
     text_lora_rank: int = 32
     token_table: bool = True
     cross_attention_kv: bool = True
     conv_in: bool = True
+    train_base: bool = False
+    initial_alpha_attn: float = 0.0
+    initial_alpha_dense: float = 0.0
+    local_start: bool = False
+    adapter_heads: str = ""
     drop_text: float = 0.05
     drop_image: float = 0.05
     drop_both: float = 0.05
+    base_only: float = 0.0
+    unknown_label: float = 0.0
+    few_slots: int = 0
+    crowded_share: float = 0.2
     prediction_type: str = "auto"
     steps: int = 300_000
     warmup_steps: int = 1000
@@ -96,6 +131,7 @@ class TrainingRecipe(AdapterOptions):
     micro_batch_size: int = 12
     num_processes: int = 24
     optimizer: str = "adamw"
+    adam_beta2: float = 0.999
     offload_optimizer: bool = False
     ema_decay: float = 0.9999
     ema_every: int = 1
@@ -119,6 +155,12 @@ class TrainingRecipe(AdapterOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float):
+                self._require(field.name, math.isfinite(value), "a finite number")
+            elif isinstance(value, int):
+                self._require(field.name, abs(value) <= _LARGEST, "a number of at most 63 bits")
         for name, choices in _CHOICES.items():
             self._require_choice(name, choices)
         for name in _AT_LEAST_ONE:
@@ -126,7 +168,12 @@ class TrainingRecipe(AdapterOptions):
         for name in _SHARES:
             self._require(name, 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "0 (none) or a decay below 1")
-        self._require("learning_rate", self.learning_rate > 0, "a number above 0")
+        self._require("adam_beta2", 0 <= self.adam_beta2 < 1, "0 or a decay below 1")
+        for name in _NOT_NEGATIVE:
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        for name in _ABOVE_ZERO:
+            self._require(name, getattr(self, name) > 0, "a number above 0")
+        self._require("few_slots", self.few_slots <= self.num_subjects, "at most num_subjects")
         self._require("num_subjects", self.num_subjects <= MAX_SUBJECTS, f"1 to {MAX_SUBJECTS}")
         multiple = 8 * LATENT_DOWNSCALE if self.base_family != "tiny" else 2 * LATENT_DOWNSCALE
         self._require(
@@ -148,14 +195,24 @@ class TrainingRecipe(AdapterOptions):
             "False where conv_in is not trained",
         )
         follows = self.image_cls or self.cross_attention_kv or self.text_encoder != "frozen"
+        subjects = self.map_loss == "off" or self.base_only < 1
+        self._require("map_loss", subjects, "off where no sample has subjects (base_only=1)")
+        self._require(
+            "local_start",
+            self.query_positions or not self.local_start,
+            "False without query_positions, by which adapters look at places",
+        )
         self._require(
             "map_loss",
             self.map_loss == "off" or follows,
             "off where neither CLS, text nor K/V is trained: nothing could follow it",
         )
         conditioned = self.location_control or self.adapter or self.image_cls
+        plain = self.base_only == 1 and self.train_base and not conditioned
         self._require(
-            "adapter", conditioned, "at least one of adapter, image_cls, location_control"
+            "adapter",
+            conditioned or plain,
+            "at least one of adapter, image_cls, location_control, or base_only=1 and train_base",
         )
         positions = self.patch_positions or self.query_positions
         self._require(
@@ -169,6 +226,21 @@ class TrainingRecipe(AdapterOptions):
             not (self.offload_optimizer and self.optimizer == "adamw8bit"),
             "False with adamw8bit, whose moments live on the GPU",
         )
+
+    @property
+    def has_references(self) -> bool:
+        """Whether anything looks at the subjects' pictures."""
+        return self.adapter or self.image_cls
+
+    def heads(self) -> dict[int, tuple[int, int]]:
+        """``adapter_heads`` as numbers and widths of heads by the width of the block."""
+        try:
+            entries = (entry.split(":") for entry in self.adapter_heads.split())
+            pairs = ((int(width), heads.split("x")) for width, heads in entries)
+            return {width: (int(number), int(size)) for width, (number, size) in pairs}
+        except ValueError:
+            self._require("adapter_heads", False, "entries such as 96:4x32")
+            raise
 
     def _advice(self, name: str) -> str:
         return f"Choose another value with --set {name}=..."

@@ -35,6 +35,8 @@ def with_settings(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRe
             )
             raise ValueError(f"--set: expected a setting of the recipe, got {key!r}. {hint}")
         values[key] = _parse(key, text, str(known[key]))
+    if "steps" in values and "warmup_steps" not in values:  # a short trial warms up shortly
+        values["warmup_steps"] = min(recipe.warmup_steps, max(0, values["steps"]))
     return replace(recipe, **values)
 
 

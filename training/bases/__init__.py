@@ -1,0 +1,1 @@
+"""The text-to-image models that training starts from, and their encoders."""

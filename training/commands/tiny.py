@@ -1,0 +1,122 @@
+"""``python -m training tiny``: from public packages to the small model, and its TinyBench."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..toy.recipe import TinyRecipe
+
+DEFAULT_WORK = Path(".dev/tiny")
+REHEARSAL_WORK = Path(".dev/tiny-rehearsal")
+NUM_QUERIES = 200
+EPILOG = """\
+Examples
+  python -m training tiny --work .dev/tiny --weights weights
+  python -m training tiny --go-on-from weights --work .dev/tiny-on
+  python -m training tiny --rehearse
+
+Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
+data, autoencoder, features of all references, joint training, adapter; then TinyBench,
+in WORK/bench. Hours on two CPU cores; its numbers are in training/toy/recipe.py (or
+`python -m training recipes tiny`). The rehearsal goes the same way with a few steps a stage, to
+see that a machine can do all of it; its weights know nothing. For your own pictures use `train`
+with the recipe tiny_adapter instead.
+
+--go-on-from takes both files of a folder: their base stays as it is, and the adapter stage begins
+with their adapter, so autoencoder and joint training drop out. The result lies in WORK/weights
+unless --weights says otherwise. --steps and --seed are the adapter stage's; with another seed than
+the start's, training goes on with other samples and noise.
+"""
+
+
+def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
+    """The recipe with a few steps a stage."""
+    few: dict[str, Any] = {"steps": 4, "warmup_steps": 1, "checkpoint_every": 2}
+    decoder = replace(recipe.autoencoder, **few, num_images=256)
+    return replace(
+        recipe,
+        num_composites=256,
+        autoencoder=decoder,
+        joint=replace(recipe.joint, **few),
+        adapter=replace(recipe.adapter, **few),
+    )
+
+
+def with_adapter_options(recipe: TinyRecipe, options: dict[str, int | None]) -> TinyRecipe:
+    """The recipe with the adapter stage's given ``options``; those that are None stay."""
+    given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
+    if "steps" in given:
+        given["warmup_steps"] = min(recipe.adapter.warmup_steps, given["steps"])
+    return replace(recipe, adapter=replace(recipe.adapter, **given))
+
+
+def add_tiny(commands: argparse._SubParsersAction) -> None:
+    """``tiny``: the whole recipe of the weights in this repository."""
+    parser = commands.add_parser(
+        "tiny",
+        help="train the tiny model from the registries' packages to weights/, and measure it",
+        description="Every stage resumes where it was stopped: run the same command again.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--work", type=Path, help=f"folder for all stages (default {DEFAULT_WORK})")
+    parser.add_argument("--weights", type=Path, help="where to write (default weights)")
+    parser.add_argument(
+        "--go-on-from", type=Path, metavar="FOLDER", help="train this folder's adapter on"
+    )
+    parser.add_argument("--steps", type=int, help="of the adapter stage, with --go-on-from")
+    parser.add_argument("--seed", type=int, help="of the adapter stage, with --go-on-from")
+    parser.add_argument("--packages", type=Path, help="folder of packages downloaded before")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help=f"a few steps a stage; defaults: {REHEARSAL_WORK} and its folder weights",
+    )
+    parser.set_defaults(run=run_tiny)
+
+
+def run_tiny(arguments: argparse.Namespace) -> None:
+    """Data, autoencoder, features and latents, joint training, adapter, files, TinyBench."""
+    import torch
+
+    from ..evaluation import tinybench
+    from ..toy.data.sources import SourceError
+    from ..toy.stages import fastest_precision, run_all
+    from ..toy.stored_start import read_stored_start
+
+    recipe, num_queries = TinyRecipe(), NUM_QUERIES
+    work, weights = arguments.work or DEFAULT_WORK, arguments.weights or Path("weights")
+    if arguments.rehearse:
+        recipe, num_queries = rehearsal(recipe), 2
+        work = arguments.work or REHEARSAL_WORK
+    if arguments.go_on_from or arguments.rehearse:
+        weights = arguments.weights or work / "weights"
+    if arguments.go_on_from and weights.resolve() == arguments.go_on_from.resolve():
+        sys.exit(
+            f"error: --weights: expected another folder than --go-on-from, got {weights} for both. "
+            "Choose a new one, so that the start stays as it is."
+        )
+    options = {"steps": arguments.steps, "seed": arguments.seed}
+    if any(value is not None for value in options.values()) and not arguments.go_on_from:
+        sys.exit(
+            "error: --steps, --seed: expected --go-on-from beside them, got none. Name a folder of "
+            "weights to train on, or leave both out: the recipe has its own."
+        )
+    for name, least in (("steps", 1), ("seed", 0)):
+        value = options[name]
+        if value is not None and value < least:
+            sys.exit(f"error: --{name}: expected at least {least}, got {value}. Give another.")
+    recipe = with_adapter_options(recipe, options)
+    try:
+        start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
+        run_all(work, weights, recipe, packages=arguments.packages, start=start)
+    except (ValueError, OSError, ModuleNotFoundError, SourceError) as error:
+        sys.exit(f"error: {error}")
+    places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
+    precision = fastest_precision(torch.device("cpu"))
+    sampling = ["--precision", precision, "--limit", str(num_queries)]
+    tinybench.run(tinybench.parse_arguments([*places, *sampling]))

@@ -1,0 +1,117 @@
+"""A small copy of shards, to be carried to a GPU: lossy pictures, nothing computed before.
+
+Latents and features are computed where training runs. Samples are taken evenly over all shards
+until the folder is full.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..runs import atomic_path
+from .bad_sample import BadSample
+from .catalogue import Catalogue
+from .layout import TrainingSample, decode_sample
+
+BLOCK = 512  # a tar file's unit
+SHARD_BYTES = 15_000_000
+MARGIN = 60_000  # the ends of tar files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What was packed: samples, shards and bytes; and samples that could not be read."""
+
+    samples: int
+    shards: int
+    size: int
+    left_out: int
+
+
+def spread_order(total: int) -> Iterator[int]:
+    """0 to total - 1 such that any beginning of it is spread over all.
+
+    >>> list(spread_order(5))
+    [0, 2, 4, 1, 3]
+    """
+    step = max(1, round(total * 0.381966))  # the golden section's smaller part
+    while np.gcd(step, total) != 1:
+        step += 1
+    return ((number * step) % total for number in range(total))
+
+
+def lossy_members(key: str, sample: TrainingSample, quality: int) -> dict[str, bytes]:
+    """A sample's files: the picture as WebP, masks as 1-bit PNG, no features."""
+    assert sample.image is not None
+    members = {"webp": encoded(sample.image, "WEBP", quality)}
+    entries = []
+    for number, entity in enumerate(sample.entities):
+        members[f"mask{number}.png"] = encoded(entity.mask, "PNG", quality)
+        entries.append(
+            {
+                "label": entity.label,
+                "box": list(entity.box_xyxy),
+                "mask": f"mask{number}.png",
+                "identity": entity.identity,
+            }
+        )
+    metadata = {"caption": sample.caption, "entities": entries}
+    members["json"] = json.dumps(metadata).encode()
+    return {f"{key}.{suffix}": content for suffix, content in members.items()}
+
+
+def encoded(pixels: np.ndarray, kind: str, quality: int) -> bytes:
+    """Pixels as a picture file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, quality=quality, optimize=True)
+    return buffer.getvalue()
+
+
+def size_in_tar(members: dict[str, bytes]) -> int:
+    """Bytes that members take in a tar file."""
+    return sum(BLOCK + -(-len(content) // BLOCK) * BLOCK for content in members.values())
+
+
+def pack(catalogue: Catalogue, out: Path, max_bytes: int, quality: int) -> Packed:
+    """Write the copy into ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    places = [(s, row) for s, count in enumerate(catalogue.counts) for row in range(count)]
+    batch: dict[str, bytes] = {}
+    shards = samples = total = left_out = size = 0
+    for number in spread_order(len(places)):
+        key, members = catalogue.read(*places[number])
+        try:
+            lossy = lossy_members(f"{number:08d}", decode_sample(key, members), quality)
+        except BadSample:
+            left_out += 1
+            continue
+        added = size_in_tar(lossy)
+        if total + added > max_bytes - MARGIN:
+            break
+        if size + added > SHARD_BYTES:
+            write_shard(out / f"{shards:05d}.tar", batch)
+            batch, size, shards = {}, 0, shards + 1
+        batch |= lossy
+        size, total, samples = size + added, total + added, samples + 1
+    if batch:
+        write_shard(out / f"{shards:05d}.tar", batch)
+        shards += 1
+    written = sum(path.stat().st_size for path in out.glob("*.tar"))
+    return Packed(samples=samples, shards=shards, size=written, left_out=left_out)
+
+
+def write_shard(path: Path, members: dict[str, bytes]) -> None:
+    """A tar file of members, whole or not at all."""
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))

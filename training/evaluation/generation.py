@@ -1,0 +1,178 @@
+"""Pictures from the two files of the small model, for given prompts, references and boxes.
+
+# Shapes: B batch, N subject slots, P patch tokens, c latent channels, h x w latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.location_mask import boxes_to_location_mask
+from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
+
+from ..bases.base_model import BaseModel
+from ..bases.encoders import to_pictures
+from ..bases.loading import read_tiny_base
+from ..bases.vision import load_vision, vision_shape
+from ..dataset.samples import words_of
+from ..methods.subject_diffusion.assembly import build_model
+from ..methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
+from ..methods.subject_diffusion.sampling import (
+    Sampler,
+    SamplingRule,
+    three_branches,
+    two_branches,
+)
+from ..networks.text import END_TOKEN, START_TOKEN
+from ..recipes import TrainingRecipe, recipe_named
+from ..recipes.configuration import LATENT_DOWNSCALE
+from ..toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectRequest:
+    """One subject: its reference picture on white, (S, S, 3) uint8, its label and box (0..1)."""
+
+    reference: np.ndarray
+    label: str
+    box_xyxy: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """One picture to generate. No subjects: the base model's plain text-to-image."""
+
+    prompt: str
+    subjects: tuple[SubjectRequest, ...]
+    seed: int
+
+
+class Generator:
+    """Generates pictures with a trained model.
+
+    Args:
+        model, base, vision: the parts of the trained model.
+        recipe: its options; without adapter and CLS the base's two branches are used.
+    """
+
+    def __init__(
+        self,
+        model: SubjectDiffusionModel,
+        base: BaseModel,
+        vision: nn.Module,
+        recipe: TrainingRecipe,
+        rule: SamplingRule,
+    ) -> None:
+        self.model, self.recipe, self.base = model.eval(), recipe, base
+        self.autoencoder, self.vision = base.load_vae(), vision
+        self.sampler = Sampler(self.model, base.prediction_type, rule)
+
+    @property
+    def reference_size(self) -> int:
+        """Side of the reference pictures."""
+        return self.model.shape.reference_size
+
+    @torch.no_grad()
+    def __call__(self, requests: Sequence[GenerationRequest]) -> np.ndarray:
+        """Pictures (B, H, W, 3) uint8, one per request."""
+        side = self.recipe.resolution // LATENT_DOWNSCALE
+        size = (self.base.latent_channels, side, side)
+        noise = torch.stack(
+            [torch.randn(size, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
+        )
+        full = self.conditioning(requests)
+        empty = self.chunk("", []).token_ids
+        branches = three_branches(full, empty)
+        if not self.recipe.has_references:
+            plain = torch.stack([self.chunk(r.prompt, []).token_ids for r in requests])
+            branches = two_branches(full, plain, empty)
+        return to_pictures(self.autoencoder.decode(self.sampler(branches, noise)).float())
+
+    def chunk(self, prompt: str, labels: list[str]) -> ChunkTokens:
+        """Token ids and positions of the template with ``labels``."""
+        recipe = self.recipe
+        return build_chunk(
+            build_prompt(prompt, labels, recipe.placeholder),
+            words_of,
+            num_slots=recipe.num_subjects,
+            placeholder_token_id=recipe.placeholder_token_id,
+            start_token_id=START_TOKEN,
+            end_token_id=END_TOKEN,
+            pad_token_id=self.base.pad_token_id,
+        )
+
+    def conditioning(self, requests: Sequence[GenerationRequest]) -> Conditioning:
+        """Conditioning of the full branch."""
+        batch, slots = len(requests), self.recipe.num_subjects
+        chunks = [self.chunk(r.prompt, [s.label for s in r.subjects]) for r in requests]
+        valid = torch.zeros(batch, slots, dtype=torch.bool)
+        boxes = torch.zeros(batch, slots, 4)
+        for row, request in enumerate(requests):
+            for slot, subject in enumerate(request.subjects):
+                valid[row, slot] = True
+                boxes[row, slot] = torch.tensor(subject.box_xyxy)
+        patch_embeds, image_embeds = self.features(requests, valid)
+        side = self.recipe.resolution // LATENT_DOWNSCALE
+        conditioning = Conditioning(
+            token_ids=torch.stack([c.token_ids for c in chunks]),
+            placeholder_positions=torch.stack([c.placeholder_positions for c in chunks]),
+            label_positions=torch.stack([c.label_last_positions for c in chunks]),
+            text_valid=valid,
+            subject_valid=valid,
+            subject_boxes_xyxy=boxes,
+            patch_embeds=patch_embeds,
+            image_embeds=image_embeds,
+            location_mask=boxes_to_location_mask(boxes, valid, side, side),
+            adapter_scale=torch.ones(batch, 1, 1),
+        )
+        return conditioning.to(torch.device("cpu"), self.sampler.dtype)
+
+    def features(
+        self, requests: Sequence[GenerationRequest], valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """patch_embeds (B, N, P, C), image_embeds (B, N, E) of the references; zeros elsewhere."""
+        shape = self.model.shape
+        patch_embeds = torch.zeros(*valid.shape, shape.num_patches, shape.patch_dim)
+        image_embeds = torch.zeros(*valid.shape, shape.image_embed_dim)
+        pictures = [
+            torch.from_numpy(np.asarray(subject.reference))
+            for request in requests
+            for subject in request.subjects
+        ]
+        if pictures:
+            encoded = self.vision(torch.stack(pictures).permute(0, 3, 1, 2).float() / 255)
+            patch_embeds[valid], image_embeds[valid] = encoded
+        return patch_embeds, image_embeds
+
+
+def load_generator(
+    weights: Path,
+    rule: SamplingRule,
+    *,
+    use_adapter: bool = True,
+    precision: str = "float32",
+) -> Generator:
+    """The generator of the weights in a folder.
+
+    Args:
+        weights: folder with ``tiny_base.safetensors`` and ``tiny_adapter.safetensors``.
+        use_adapter: False leaves the adapter's weights out: the plain base model.
+        precision: of UNet and text encoder, "float32" or "bfloat16".
+    """
+    base, init = read_tiny_base(weights / BASE_NAME), weights / ADAPTER_NAME
+    recipe = recipe_named("text_to_image_tiny")
+    if use_adapter:
+        recipe = recipe_of_file(checkpoint.load(init).config)
+    shape = vision_shape(recipe, base)
+    model = build_model(base, recipe, shape, init if use_adapter else None)
+    model = model.requires_grad_(False).to(PRECISIONS[precision])
+    return Generator(model, base, load_vision(None, recipe, base), recipe, rule)

@@ -1,0 +1,1 @@
+"""One folder per method: its model, objective, recipe's assembly and files."""

@@ -1,0 +1,1 @@
+"""Subject-Diffusion: the trainable model, its objective, and the files it ends in."""

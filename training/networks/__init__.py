@@ -1,0 +1,1 @@
+"""Network parts that any method's training may use."""

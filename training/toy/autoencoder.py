@@ -1,0 +1,171 @@
+"""Trains the tiny autoencoder (``BlockAutoencoder``).
+
+# Shapes: B batch, C latent channels, H image size; latents are H/8 x H/8.
+Pictures are in [-1, 1]. The encoder is fixed (``block_pca.py``) and its latents have about unit
+variance, so no scaling factor is needed later. The decoder begins as the encoder's linear inverse
+and is trained under a little latent noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import FINE_BLOCK, TinyVision
+
+from ..runs import RunLog, cosine_learning_rate, load_state, save_state
+from .block_pca import BlockBasis, fit_basis, install_basis
+from .data.shards import read_shards
+from .data.split import assert_split
+from .recipe import AutoencoderRecipe
+
+STRIDE_4_BLOCK = 2
+
+
+def build_autoencoder(recipe: AutoencoderRecipe) -> BlockAutoencoder:
+    """The untrained autoencoder."""
+    return BlockAutoencoder(latent_channels=recipe.latent_channels)
+
+
+def load_images(shards: Path, num_images: int) -> np.ndarray:
+    """The first ``num_images`` pictures of a shard folder, uint8 (num_images, H, H, 3)."""
+    samples = list(itertools.islice(read_shards(shards), num_images))
+    assert_split({e.identity for sample in samples for e in sample.entities}, "train")
+    return np.stack([sample.image for sample in samples])
+
+
+def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Tensor:
+    """A batch of crops (B, 3, crop, crop), a function of the seed and the step alone."""
+    rng = np.random.default_rng((recipe.seed, step))
+    indices = rng.integers(len(images), size=recipe.batch_size)
+    corners = rng.integers(images.shape[1] - recipe.crop + 1, size=(recipe.batch_size, 2))
+    crops = [
+        images[i, y : y + recipe.crop, x : x + recipe.crop][:, :: (1 if rng.random() < 0.5 else -1)]
+        for i, (y, x) in zip(indices, corners, strict=True)
+    ]
+    pixels = torch.from_numpy(np.ascontiguousarray(np.stack(crops)))
+    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared distance of unit-length encoder features at stride 4 and 8.
+
+    Pictures are (B, 3, H, H) in [-1, 1], H a multiple of 16.
+    """
+
+    def features(pixels: Tensor) -> list[Tensor]:
+        hidden = F.relu6(vision.stem(((pixels + 1) * 127.5 - 127) / 128))
+        taps = []
+        for index, block in enumerate(vision.blocks[: FINE_BLOCK + 1]):
+            hidden = block(hidden)
+            if index in (STRIDE_4_BLOCK, FINE_BLOCK):
+                taps.append(F.normalize(hidden.float(), dim=1))
+        return taps
+
+    with torch.no_grad():
+        wanted = features(targets)
+    pairs = zip(features(images), wanted, strict=True)
+    return sum((got - want).square().sum(1).mean() for got, want in pairs)
+
+
+def color_distance(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of 8x8 means: without it the weakest colour axis is learnt last."""
+    return F.mse_loss(F.avg_pool2d(images, 8), F.avg_pool2d(targets, 8))
+
+
+def decoder_loss(
+    model: BlockAutoencoder, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
+) -> tuple[Tensor, dict[str, float]]:
+    """Reconstruction in pixels, colours and features."""
+    latents = model.encode(images)
+    with torch.autocast(images.device.type, torch.bfloat16):
+        noisy = latents + recipe.latent_noise * torch.randn_like(latents)
+        decoded = model.decode(noisy.to(images.dtype)).float()
+    mse = F.mse_loss(decoded, images)
+    perceptual = perceptual_distance(vision, decoded, images)
+    loss = (
+        F.l1_loss(decoded, images)
+        + mse
+        + recipe.color_weight * color_distance(decoded, images)
+        + recipe.perceptual_weight * perceptual
+    )
+    psnr = 10 * torch.log10(4 / mse.detach())
+    values = {"psnr": psnr.item(), "perceptual": perceptual.item()}
+    return loss, values
+
+
+def fit_encoder(shards: Path, work: Path, recipe: AutoencoderRecipe) -> Path:
+    """Fit the encoder; returns ``basis.pt``, the linear transform."""
+    path = work / "basis.pt"
+    if not path.exists():
+        basis = fit_basis(load_images(shards, recipe.num_images // 2), recipe.latent_channels)
+        save_basis(path, basis)
+    return path
+
+
+def save_basis(path: Path, basis: BlockBasis) -> None:
+    """Write what :func:`load_basis` reads."""
+    save_state(path, {"center": basis.center, "weight": basis.weight})
+
+
+def load_basis(path: Path) -> BlockBasis:
+    """What :func:`fit_encoder` wrote."""
+    return BlockBasis(**torch.load(path, map_location="cpu", weights_only=True))
+
+
+def train_decoder(
+    basis: BlockBasis,
+    shards: Path,
+    work: Path,
+    recipe: AutoencoderRecipe,
+    vision: TinyVision,
+    device: torch.device,
+) -> Path:
+    """Train the decoder on the fixed latents (resuming); returns the whole autoencoder's file."""
+    final, state_path = work / "autoencoder.pt", work / "autoencoder-state.pt"
+    if final.exists():
+        return final
+    steps = recipe.steps
+    torch.manual_seed(recipe.seed)
+    model = build_autoencoder(recipe)
+    install_basis(model, basis)
+    model.analysis.requires_grad_(False)
+    images = load_images(shards, recipe.num_images)
+    model = model.to(device, memory_format=torch.channels_last)
+    vision = vision.to(device, memory_format=torch.channels_last)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+    )
+    first_step = 0
+    if state := load_state(state_path):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first_step = state["step"]
+    log = RunLog(work / "autoencoder.jsonl", steps, first_step)
+    for step in range(first_step, steps):
+        torch.manual_seed(recipe.seed * 1_000_003 + step)
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_learning_rate(
+                step, steps, recipe.learning_rate, recipe.warmup_steps, floor=0.02
+            )
+        batch = random_crops(images, recipe, step)
+        batch = batch.to(device, memory_format=torch.channels_last)
+        loss, values = decoder_loss(model, vision, batch, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trainable, 1.0)
+        optimizer.step()
+        if (step + 1) % 50 == 0:
+            log.write(step + 1, loss=loss.item(), **values)
+        if (step + 1) % recipe.checkpoint_every == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            save_state(state_path, {**state, "step": step + 1})
+    save_state(final, {"model": model.cpu().state_dict()})
+    return final

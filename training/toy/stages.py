@@ -1,0 +1,225 @@
+"""The stages of the tiny recipe, each resumable: packages to committed weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPTextConfig
+
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+
+from ..bases.base_model import BaseModel
+from ..bases.encoders import weights_mark
+from ..bases.loading import read_tiny_base
+from ..dataset.catalogue import open_catalogue
+from ..dataset.layout import decode_metadata
+from ..dataset.samples import words_of
+from ..loop.checkpoints import newest_intact
+from ..loop.launch import RunOptions
+from ..loop.run import train
+from ..loop.trained import TrainedModel, load_trained
+from ..networks.text import CompactVocabulary, compact_text_arguments
+from ..recipes import TrainingRecipe
+from .autoencoder import build_autoencoder, fit_encoder, load_basis, train_decoder
+from .block_pca import BlockBasis, install_basis
+from .data.build import build
+from .data.sources import package_versions
+from .data.split import assert_split, identities_sha256
+from .export import base_from_model
+from .files import ADAPTER_NAME, BASE_NAME
+from .recipe import TinyRecipe
+from .references import encode_references, fit_statistics, write_pool
+from .stored_start import StoredStart, claim_work
+from .vision import load_vision
+
+TRAIN_SHARDS = "composites-train"
+JOINT_ADAPTER = "joint_adapter.safetensors"
+
+
+def training_device() -> torch.device:
+    """Where the stages train: a CUDA device if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fastest_precision(device: torch.device) -> str:
+    """bf16 where the hardware computes in it; elsewhere it is emulated, several times slower."""
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bfloat16" if device.type != "cpu" or has_bf16() else "float32"
+
+
+def run_encoder(work: Path, recipe: TinyRecipe) -> BlockBasis:
+    """Fit the autoencoder's encoder, or load it."""
+    return load_basis(fit_encoder(work / TRAIN_SHARDS, work, recipe.autoencoder))
+
+
+def run_decoder(work: Path, recipe: TinyRecipe) -> BlockAutoencoder:
+    """Train the autoencoder's decoder, or load the whole autoencoder."""
+    basis = run_encoder(work, recipe)
+    shards = work / TRAIN_SHARDS
+    vision = load_vision(recipe.vision)
+    path = train_decoder(basis, shards, work, recipe.autoencoder, vision, training_device())
+    model = build_autoencoder(recipe.autoencoder)
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+    return model.eval().requires_grad_(False)
+
+
+def run_precompute(work: Path, recipe: TinyRecipe) -> None:
+    """The pool of reference features of the training side, and the latents' transform."""
+    records = json.loads((work / "cutouts.json").read_text())
+    rows = [index for index, record in enumerate(records) if record["split"] == "train"]
+    assert_split({records[row]["identity"] for row in rows}, "train")
+    extra = recipe.num_reference_variants - 1
+    encode_references(work, load_vision(recipe.vision), rows, extra)
+    encoder = load_vision(recipe.vision, fit_statistics(work))
+    write_pool(work, work / TRAIN_SHARDS, weights_mark(encoder))
+    run_encoder(work, recipe)
+
+
+def corpus_vocabulary(work: Path, recipe: TinyRecipe) -> CompactVocabulary:
+    """Every CLIP id that captions, labels and the template use; also the words of the held-out
+    scenes, which the base is to know. Checks that only training identities are shown."""
+    catalogue = open_catalogue(work / TRAIN_SHARDS, work / f"{TRAIN_SHARDS}-index")
+    names = {name for index in catalogue.indices for of in index.identities for name in of}
+    assert_split(names, "train")
+    scenes = json.loads((work / "backgrounds.json").read_text())
+    texts = {"the", "is", ",", *(scene["caption"] for scene in scenes)}
+    for shard, count in enumerate(catalogue.counts):
+        for row in range(count):
+            metadata = decode_metadata(catalogue.read(shard, row)[1])
+            texts |= {metadata["caption"], *(entry["label"] for entry in metadata["entities"])}
+    ids = {token for text in texts for token in words_of(text)}
+    return CompactVocabulary(ids | {recipe.joint.placeholder_token_id})
+
+
+def untrained_base(
+    recipe: TinyRecipe, vocabulary: CompactVocabulary, basis: BlockBasis
+) -> BaseModel:
+    """The base at the first step of all: sizes, words, and the autoencoder's linear half."""
+
+    def build_vae() -> BlockAutoencoder:
+        autoencoder = build_autoencoder(recipe.autoencoder)
+        install_basis(autoencoder, basis)
+        return autoencoder.eval().requires_grad_(False)
+
+    return BaseModel(
+        family="tiny",
+        unet_arguments=dict(recipe.unet),
+        latent_channels=recipe.autoencoder.latent_channels,
+        unet={},
+        text_config=CLIPTextConfig(**compact_text_arguments(recipe.text_encoder, vocabulary)),
+        text={},
+        load_vae=build_vae,
+        prediction_type="v_prediction",
+        vision_geometry=recipe.vision,
+        vocabulary=vocabulary,
+        untrained=True,
+    )
+
+
+def provenance(recipe: TinyRecipe, stage: str, work: Path) -> dict[str, Any]:
+    """What made the weights of ``work``, stored in their file."""
+    return {
+        "recipe": "tiny",
+        "stage": stage,
+        "split_sha256": identities_sha256(),
+        "packages": package_versions(work / "raw"),
+        **recipe.as_dict(),
+    }
+
+
+def train_stage(
+    stage: TrainingRecipe,
+    data: Path,
+    out: Path,
+    base: BaseModel,
+    init: Path | None = None,
+) -> TrainedModel:
+    """Train a stage in the common loop, or go on with it; the model with its moving average."""
+    stage = replace(stage, precision=fastest_precision(training_device()))
+    train(RunOptions(recipe=stage, data=data, out=out, base_model=base, init=init))
+    folder = newest_intact(out)
+    assert folder is not None
+    return load_trained(folder, base, stage, init)
+
+
+def run_all(
+    work: Path,
+    weights: Path,
+    recipe: TinyRecipe,
+    *,
+    packages: Path | None = None,
+    start: StoredStart | None = None,
+) -> None:
+    """The whole recipe: packages, data, autoencoder, references, joint stage, adapter, files.
+
+    With ``start``, autoencoder and joint stage are the stored ones, and its adapter is trained on.
+    """
+    claim_work(work, start)
+    build(work, packages, train_composites=recipe.num_composites)
+    (work / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2))
+    run_precompute(work, recipe)
+    weights.mkdir(parents=True, exist_ok=True)
+    if start is None:
+        run_joint(work, weights, recipe)
+        init = work / JOINT_ADAPTER
+        made_by = provenance(recipe, "adapter", work)
+    else:
+        require_words(start, corpus_vocabulary(work, recipe))
+        shutil.copyfile(start.base_path, weights / BASE_NAME)
+        init = start.adapter_path
+        made_by = provenance(recipe, "adapter", work)
+        made_by |= {"start": start.sha256, "history": history_after(start, recipe.adapter)}
+    run_adapter(work, weights, recipe, init, made_by)
+
+
+def require_words(start: StoredStart, words: CompactVocabulary) -> None:
+    """Refuse a base that does not know the captions' words."""
+    if missing := set(words.token_ids) - set(start.vocabulary.token_ids):
+        raise ValueError(
+            f"--go-on-from: expected a base that knows the captions' words, got one without "
+            f"{len(missing)} of them. Train from nothing."
+        )
+
+
+def run_joint(work: Path, weights: Path, recipe: TinyRecipe) -> None:
+    """Everything together from scratch: the base's file, and the adapter to go on from."""
+    vocabulary = corpus_vocabulary(work, recipe)
+    base = untrained_base(recipe, vocabulary, run_encoder(work, recipe))
+    trained = train_stage(recipe.joint, work / TRAIN_SHARDS, work / "joint", base)
+    made_by = provenance(recipe, "joint", work)
+    stored = base_from_model(
+        trained.model,
+        run_decoder(work, recipe),
+        load_vision(recipe.vision, fit_statistics(work)),
+        vocabulary,
+        recipe,
+        made_by,
+    )
+    tiny_base.save(weights / BASE_NAME, stored)
+    checkpoint.save(work / JOINT_ADAPTER, replace(trained, recipe=recipe.adapter).adapter(made_by))
+
+
+def history_after(start: StoredStart, stage: TrainingRecipe) -> list[str]:
+    """What the stored adapter's file says of its making, and one sentence more."""
+    before: list[str] = start.adapter.config.provenance.get("history", [])
+    return [
+        *before,
+        f"adapter stage: {stage.steps} steps at {stage.learning_rate:g}, seed {stage.seed}, "
+        f"from the adapter {start.sha256[ADAPTER_NAME][:12]}, on its base",
+    ]
+
+
+def run_adapter(
+    work: Path, weights: Path, recipe: TinyRecipe, init: Path, made_by: dict[str, Any]
+) -> None:
+    """The paper's trainable parts on the stored, 8-bit base; writes the adapter's file."""
+    base = read_tiny_base(weights / BASE_NAME)
+    trained = train_stage(recipe.adapter, work / TRAIN_SHARDS, work / "adapter", base, init)
+    checkpoint.save(weights / ADAPTER_NAME, trained.adapter(made_by), int8=True)
