@@ -30,6 +30,10 @@ PACK_NODES = (
     "SubjectDiffusionLoadSubjects",
     "SubjectDiffusionSelfSubjectAttention",
     "SubjectDiffusionDreamTunerGuider",
+    "SubjectDiffusionTuneEmbedding",
+    "SubjectDiffusionApplyEmbedding",
+    "SubjectDiffusionSaveEmbedding",
+    "SubjectDiffusionLoadEmbedding",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

@@ -19,6 +19,11 @@ from .attention_maps.attention_maps_node import SubjectDiffusionAttentionMaps
 from .attention_maps.record_attention_node import SubjectDiffusionRecordAttention
 from .dreamtuner.dreamtuner_guider_node import SubjectDiffusionDreamTunerGuider
 from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectAttention
+from .hifi_tuner.apply_embedding_node import SubjectDiffusionApplyEmbedding
+from .hifi_tuner.load_embedding_node import SubjectDiffusionLoadEmbedding
+from .hifi_tuner.save_embedding_node import SubjectDiffusionSaveEmbedding
+from .hifi_tuner.tune_embedding_node import SubjectDiffusionTuneEmbedding
+from .hifi_tuner.tuned_files import TUNED_FILES
 from .segmentation.segment_loader_node import (
     SEGMENTERS,
     SubjectDiffusionSegmentLoader,
@@ -38,6 +43,7 @@ class SubjectDiffusionExtension(ComfyExtension):
         ADAPTERS.register()
         SEGMENTERS.register()
         SUBJECT_FILES.register(folder_paths.get_output_directory())  # where Save Subjects puts them
+        TUNED_FILES.register(folder_paths.get_output_directory())
         register_layout_route()
         return [
             SubjectDiffusionTinyLoader,
@@ -59,4 +65,8 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionLoadSubjects,
             SubjectDiffusionSelfSubjectAttention,
             SubjectDiffusionDreamTunerGuider,
+            SubjectDiffusionTuneEmbedding,
+            SubjectDiffusionApplyEmbedding,
+            SubjectDiffusionSaveEmbedding,
+            SubjectDiffusionLoadEmbedding,
         ]

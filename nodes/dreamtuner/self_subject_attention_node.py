@@ -11,11 +11,13 @@ from ..adapters.texts import TextEncoder
 from ..host.block_selection import select_blocks
 from ..host.comfy_types import Clip, Conditioning, Model, SubjectsType
 from ..host.node_warnings import show_warnings
+from ..host.picture_latents import checked_vae, latent_channels
 from ..host.unet_geometry import Location, transformer_block_locations
+from ..subjects.reference_picture import LABEL, caption_of
 from ..subjects.subject import Subjects, active_subjects, require_relative_boxes
-from ..subjects.subject_warnings import box_warnings
+from ..subjects.subject_warnings import box_warnings, preview_warnings
 from .reference_pass import PassSettings
-from .reference_pictures import LABEL, caption_of, preview_warnings, read_references
+from .reference_pictures import read_references
 from .references import BranchReferences, with_references
 from .subject_attention import ATTACHMENT_KEY, attach_self_subject_attention
 
@@ -95,7 +97,7 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         if not acts:
             return io.NodeOutput(model, positive, negative)
 
-        vae, channels, texts = _checked_vae(vae), _latent_channels(model), TextEncoder(clip)
+        vae, channels, texts = checked_vae(vae), latent_channels(model), TextEncoder(clip)
         references = tuple(
             read_references(
                 subject,
@@ -231,20 +233,6 @@ def _checked_model(model: Model, layers: str) -> frozenset[Location]:
             f"{NODE_NAME} made. Use one per MODEL, with all subjects."
         )
     return frozenset(locations[name] for name in select_blocks(layers, list(locations), "layers"))
-
-
-def _checked_vae(vae: Any) -> Any:
-    if vae is None:
-        raise ValueError(
-            "vae: expected the VAE of the model, got nothing. The checkpoint has none: connect a "
-            "Load VAE node."
-        )
-    return vae
-
-
-def _latent_channels(model: Model) -> int:
-    channels: int = model.get_model_object("latent_format").latent_channels
-    return channels
 
 
 def _require_settings(

@@ -1,0 +1,87 @@
+"""Gradients inside ComfyUI, which runs nodes in inference mode, to what a model is told: never to
+its weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_patcher
+import torch
+from torch import nn
+
+from .attention_terms import OVERRIDE
+from .comfy_types import Options
+
+PLAIN_TYPES = (torch.Tensor, nn.Parameter)
+
+
+@contextlib.contextmanager
+def gradients_through(module: nn.Module) -> Iterator[None]:
+    """Inside, operations record gradients and run through the module's weights.
+
+    ComfyUI's weights are inference tensors, which no gradient passes, and ask for gradients of
+    their own. They are exchanged for plain tensors in the same memory; afterwards, also after an
+    error, the same objects are back.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        exchanged = _exchange_tensors(module)
+        try:
+            yield
+        finally:
+            for holder, name, tensor in exchanged:
+                holder[name] = tensor
+
+
+def _exchange_tensors(module: nn.Module) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
+    """Put plain tensors in place of all weights; what stood where."""
+    plain: dict[int, torch.Tensor] = {}
+    exchanged = []
+    for part in module.modules():
+        for holder in (part._parameters, part._buffers):
+            for name, tensor in holder.items():
+                # other kinds of tensors, as quantised ones, are cast before they are used
+                if tensor is None or type(tensor) not in PLAIN_TYPES:
+                    continue
+                if id(tensor) not in plain:
+                    plain[id(tensor)] = _plain_view(tensor)
+                exchanged.append((holder, name, tensor))
+                holder[name] = plain[id(tensor)]
+    return exchanged
+
+
+def _plain_view(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in the same memory, as a tensor that gradients pass and that has none."""
+    view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    view.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
+    return nn.Parameter(view, requires_grad=False) if isinstance(tensor, nn.Parameter) else view
+
+
+def with_differentiable_attention(model_options: Options) -> Options:
+    """A copy of a run's options in which attention is PyTorch's own: others that ComfyUI may use
+    have no gradient, or none when memory is short."""
+    options: Options = comfy.model_patcher.create_model_options_clone(model_options)
+    transformer_options = dict(options.get("transformer_options", {}))
+    transformer_options[OVERRIDE] = _differentiable_attention
+    options["transformer_options"] = transformer_options
+    return options
+
+
+def _differentiable_attention(
+    function: Callable[..., torch.Tensor],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """ComfyUI calls this in place of `function`; models that ask for float32 get it."""
+    attention = comfy.ldm.modules.attention
+    wanted = attention.get_attn_precision(kwargs.get("attn_precision"), query.dtype)
+    dtype = query.dtype if wanted is None else wanted
+    out: torch.Tensor = attention.attention_pytorch(
+        query.to(dtype), key.to(dtype), value.to(dtype), *args, **kwargs
+    )
+    return out.to(query.dtype)
