@@ -20,7 +20,11 @@ from ...subject_diffusion_core.hifi_tuner import (
 )
 from ..host.comfy_types import Conditioning, Model, Options, Sampling
 from ..host.context_prediction import ContextPredictor
-from ..host.gradients import gradients_through, with_differentiable_attention
+from ..host.gradients import (
+    gradients_through,
+    networks_of,
+    with_differentiable_attention,
+)
 
 SCHEDULE = "ddim_uniform"
 
@@ -97,7 +101,7 @@ class TuningSampler(comfy.samplers.Sampler):
                 f"clip: expected one that encodes the caption once, got {len(entries)} encodings. "
                 "Remove Set CLIP Hooks before it."
             )
-        with gradients_through(inner_model):
+        with gradients_through(*networks_of(inner_model)):
             tuner = self._make_tuner(inner_model, entries[0], options, noise.device)
             self.state = tuner.state
             for update in tuner:

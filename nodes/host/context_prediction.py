@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import comfy.conds
 import comfy.samplers
@@ -23,22 +23,37 @@ class ContextPredictor:
         inner_model: of the guider that samples.
         entry: a conditioning as the run has it; its text is exchanged.
         model_options: of the run.
+        prompt_type: of the entry.
     """
 
-    def __init__(self, inner_model: Any, entry: Entry, model_options: Options) -> None:
-        if CONTEXT not in entry["model_conds"]:
-            raise ValueError(
-                f"model: expected one that is told a text, got {type(inner_model).__name__}, which "
-                "is not. Load a Stable Diffusion 1, 2 or XL."
-            )
+    def __init__(
+        self,
+        inner_model: Any,
+        entry: Entry,
+        model_options: Options,
+        prompt_type: Literal["positive", "negative"] = "positive",
+    ) -> None:
         self._inner_model = inner_model
         self._entry = entry
         self._options = model_options
+        self._prompt_type = prompt_type
         self._conds: dict[tuple[int, ...], dict[str, Any]] = {}
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """The clean latent (B, C, h, w) of x (B, C, h, w), sigma (B,) and context (1, L, d)."""
+        """The clean latent (B, C, h, w).
+
+        Args:
+            x: (B, C, h, w).
+            sigma: (B,).
+            context: (1 or B, L, d).
+        """
         conds = self._conds_for(x)
+        if CONTEXT not in conds:
+            raise ValueError(
+                "model: expected one that is told a text, got "
+                f"{type(self._inner_model).__name__}, which is not. Load a Stable Diffusion 1, 2 "
+                "or XL."
+            )
         text = type(conds[CONTEXT])(context)
         entry = {**self._entry, "model_conds": {**conds, CONTEXT: text}}
         (denoised,) = comfy.samplers.calc_cond_batch(
@@ -51,7 +66,7 @@ class ContextPredictor:
         size = tuple(x.shape[1:])
         if size not in self._conds:
             (sized,) = comfy.samplers.encode_model_conds(
-                self._inner_model.extra_conds, [self._entry], x, x.device, "positive"
+                self._inner_model.extra_conds, [self._entry], x, x.device, self._prompt_type
             )
             self._conds[size] = {
                 name: _out_of_inference_mode(cond) for name, cond in sized["model_conds"].items()

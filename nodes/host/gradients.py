@@ -4,7 +4,7 @@ its weights."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -19,27 +19,35 @@ PLAIN_TYPES = (torch.Tensor, nn.Parameter)
 
 
 @contextlib.contextmanager
-def gradients_through(module: nn.Module) -> Iterator[None]:
-    """Inside, operations record gradients and run through the module's weights.
+def gradients_through(*modules: nn.Module) -> Iterator[None]:
+    """Inside, operations record gradients and run through the modules' weights.
 
     ComfyUI's weights are inference tensors, which no gradient passes, and ask for gradients of
     their own. They are exchanged for plain tensors in the same memory; afterwards, also after an
     error, the same objects are back.
     """
+    exchanged: list[tuple[dict[str, Any], str, torch.Tensor]] = []
     with torch.inference_mode(False), torch.enable_grad():
-        exchanged = _exchange_tensors(module)
         try:
+            _exchange_tensors(modules, exchanged)
             yield
         finally:
-            for holder, name, tensor in exchanged:
+            for holder, name, tensor in reversed(exchanged):
                 holder[name] = tensor
 
 
-def _exchange_tensors(module: nn.Module) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
-    """Put plain tensors in place of all weights; what stood where."""
+def networks_of(inner_model: Any) -> list[nn.Module]:
+    """A run's model, and the networks that packs have put beside it."""
+    beside = inner_model.current_patcher.get_nested_additional_models()
+    return [inner_model, *(patcher.model for patcher in beside)]
+
+
+def _exchange_tensors(
+    modules: Sequence[nn.Module], exchanged: list[tuple[dict[str, Any], str, torch.Tensor]]
+) -> None:
+    """Put plain tensors in place of all weights; note what stood where."""
     plain: dict[int, torch.Tensor] = {}
-    exchanged = []
-    for part in module.modules():
+    for part in (part for module in modules for part in module.modules()):
         for holder in (part._parameters, part._buffers):
             for name, tensor in holder.items():
                 # other kinds of tensors, as quantised ones, are cast before they are used
@@ -49,7 +57,6 @@ def _exchange_tensors(module: nn.Module) -> list[tuple[dict[str, Any], str, torc
                     plain[id(tensor)] = _plain_view(tensor)
                 exchanged.append((holder, name, tensor))
                 holder[name] = plain[id(tensor)]
-    return exchanged
 
 
 def _plain_view(tensor: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ details from one of them."""
 from .context_vectors import last_vectors, with_last_vectors
 from .embedding_loss import distance_to_null, latent_mask, masked_sum, noise_error
 from .inversion import euler_step, invert_ddim
+from .reference_guidance import guided_steps, inside_outside, optimize_null_text
 from .similarity import Similarity, fit_similarity
 from .tuned_embedding import TunedEmbedding, step_ranges
 from .tuning import (
@@ -27,11 +28,14 @@ __all__ = [
     "euler_step",
     "first_state",
     "fit_similarity",
+    "guided_steps",
+    "inside_outside",
     "invert_ddim",
     "last_vectors",
     "latent_mask",
     "masked_sum",
     "noise_error",
+    "optimize_null_text",
     "step_ranges",
     "with_last_vectors",
 ]

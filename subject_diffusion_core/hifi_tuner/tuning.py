@@ -12,10 +12,7 @@ import torch
 
 from .context_vectors import last_vectors, with_last_vectors
 from .embedding_loss import distance_to_null, masked_sum, noise_error
-
-# Of the summed loss, so that gradients of half precision do not vanish; halved when they overflow.
-FIRST_LOSS_SCALE = 2.0**10
-SMALLEST_LOSS_SCALE = 2.0**-14
+from .loss_scale import FIRST_LOSS_SCALE, scaled_gradient
 
 # (x (B, C, h, w), sigma (B,), context (1, L, d)) -> the clean latent (B, C, h, w), with a gradient
 # to the context; x = latent + sigma * noise.
@@ -74,7 +71,7 @@ class TuningState:
         mean, mean_square: (n, d), Adam's moments.
         whole: (n, d), the one set for all noise levels, once it is done.
         sets: those of single steps that are done, (n, d) each.
-        loss_scale: see FIRST_LOSS_SCALE.
+        loss_scale: see `scaled_gradient`.
     """
 
     update: int
@@ -188,26 +185,13 @@ class EmbeddingTuner:
         weight = self._settings.regularization
         distance = weight * distance_to_null(self._vectors, self._null)
         (pull,) = torch.autograd.grad(distance, [self._vectors])
-        while True:
-            context = with_last_vectors(self._context, self._vectors)
-            denoised = self._predict(x, sigma, context)
-            total, count = masked_sum(noise_error(denoised, picture.latent, sigma), picture.mask)
-            if not bool(total.isfinite()):
-                raise ValueError(
-                    "model: expected finite numbers, got NaN or infinity from it. Load it in bf16 "
-                    "or fp32, and look at the subject's picture."
-                )
-            scale = self.state.loss_scale
-            (gradient,) = torch.autograd.grad(total * scale, [self._vectors])
-            if bool(gradient.isfinite().all()):
-                break
-            self.state.loss_scale = scale / 2
-            if self.state.loss_scale < SMALLEST_LOSS_SCALE:
-                raise ValueError(
-                    "model: expected finite gradients, got NaN or infinity. Load it in bf16 or "
-                    "fp32."
-                )
-        self._vectors.grad = gradient / (scale * count) + pull
+        context = with_last_vectors(self._context, self._vectors)
+        denoised = self._predict(x, sigma, context)
+        total, count = masked_sum(noise_error(denoised, picture.latent, sigma), picture.mask)
+        gradient, self.state.loss_scale = scaled_gradient(
+            total, self._vectors, self.state.loss_scale
+        )
+        self._vectors.grad = gradient / count + pull
         return float(total.detach() / count + distance.detach()), denoised.detach()
 
     def _finish_update(self, done: int) -> None:

@@ -43,6 +43,10 @@ NODE_IDS = [
     "SubjectDiffusionLoadSubjects",
     "SubjectDiffusionSelfSubjectAttention",
     "SubjectDiffusionDreamTunerGuider",
+    "SubjectDiffusionTuneEmbedding",
+    "SubjectDiffusionApplyEmbedding",
+    "SubjectDiffusionSaveEmbedding",
+    "SubjectDiffusionLoadEmbedding",
 ]
 
 

@@ -121,6 +121,36 @@ INTERFACE = {
         ],
         ["GUIDER"],
     ),
+    "SubjectDiffusionTuneEmbedding": (
+        [
+            "model",
+            "clip",
+            "vae",
+            "subjects",
+            "steps",
+            "steps_per_set",
+            "num_sets",
+            "learning_rate",
+            "regularization",
+            "num_vectors",
+            "batch_size",
+            "seed",
+            "caption",
+            "use_mask",
+            "picture_size",
+            "resume",
+        ],
+        ["SUBJECT_DIFFUSION_TUNED_EMBEDDING"],
+    ),
+    "SubjectDiffusionApplyEmbedding": (
+        ["embedding", "mode", "strength", "clip", "prompt", "conditioning"],
+        ["CONDITIONING"],
+    ),
+    "SubjectDiffusionSaveEmbedding": (["embedding", "filename_prefix"], []),
+    "SubjectDiffusionLoadEmbedding": (
+        ["file_name"],
+        ["SUBJECT_DIFFUSION_TUNED_EMBEDDING"],
+    ),
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 
