@@ -34,6 +34,7 @@ PACK_NODES = (
     "SubjectDiffusionApplyEmbedding",
     "SubjectDiffusionSaveEmbedding",
     "SubjectDiffusionLoadEmbedding",
+    "SubjectDiffusionReferenceGuidedSampler",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

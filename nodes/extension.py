@@ -21,6 +21,7 @@ from .dreamtuner.dreamtuner_guider_node import SubjectDiffusionDreamTunerGuider
 from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectAttention
 from .hifi_tuner.apply_embedding_node import SubjectDiffusionApplyEmbedding
 from .hifi_tuner.load_embedding_node import SubjectDiffusionLoadEmbedding
+from .hifi_tuner.reference_guided_sampler_node import SubjectDiffusionReferenceGuidedSampler
 from .hifi_tuner.save_embedding_node import SubjectDiffusionSaveEmbedding
 from .hifi_tuner.tune_embedding_node import SubjectDiffusionTuneEmbedding
 from .hifi_tuner.tuned_files import TUNED_FILES
@@ -69,4 +70,5 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionApplyEmbedding,
             SubjectDiffusionSaveEmbedding,
             SubjectDiffusionLoadEmbedding,
+            SubjectDiffusionReferenceGuidedSampler,
         ]

@@ -47,6 +47,7 @@ NODE_IDS = [
     "SubjectDiffusionApplyEmbedding",
     "SubjectDiffusionSaveEmbedding",
     "SubjectDiffusionLoadEmbedding",
+    "SubjectDiffusionReferenceGuidedSampler",
 ]
 
 

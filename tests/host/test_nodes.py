@@ -151,6 +151,25 @@ INTERFACE = {
         ["file_name"],
         ["SUBJECT_DIFFUSION_TUNED_EMBEDDING"],
     ),
+    "SubjectDiffusionReferenceGuidedSampler": (
+        [
+            "clip",
+            "vae",
+            "subjects",
+            "latent_image",
+            "method",
+            "num_updates",
+            "learning_rate",
+            "start_percent",
+            "end_percent",
+            "caption",
+            "algorithm",
+            "max_angle",
+            "inversion_iterations",
+            "mask",
+        ],
+        ["SAMPLER", "IMAGE", "MASK"],
+    ),
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 
