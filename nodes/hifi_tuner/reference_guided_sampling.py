@@ -21,6 +21,7 @@ from ...subject_diffusion_core.hifi_tuner import (
     invert_ddim,
     optimize_null_text,
 )
+from ..host.activation_memory import ActivationMemory
 from ..host.comfy_types import Conditioning, Entry, Options
 from ..host.context_prediction import CONTEXT, ContextPredictor
 from ..host.gradients import (
@@ -137,6 +138,7 @@ class GuidedRun:
         null = self._negative[0]["model_conds"][CONTEXT].cond.float()
         self._null = null.expand(x.shape[0], -1, -1)
         self._losses: list[float] = []
+        self._memory = ActivationMemory()
 
     def invert(self) -> torch.Tensor:
         """The reference's latents at all noise levels: (S, 1, C, h, w)."""
@@ -200,13 +202,15 @@ class GuidedRun:
                 guided = self._guided(x, level, positive, predict(x, level, phi), options)
                 return euler_step(x, guided, sigma, following)
 
-            self._null, losses = optimize_null_text(
-                next_latent,
-                null,
-                wanted,
-                mask,
-                self._guidance.num_updates,
-                self._guidance.learning_rate,
+            self._null, losses = self._memory.run(
+                lambda: optimize_null_text(
+                    next_latent,
+                    null,
+                    wanted,
+                    mask,
+                    self._guidance.num_updates,
+                    self._guidance.learning_rate,
+                )
             )
         self._losses += [losses[0], losses[-1]]
         return self._predict_for(self._options)(x, level, self._null)

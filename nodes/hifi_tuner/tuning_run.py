@@ -18,6 +18,7 @@ from ...subject_diffusion_core.hifi_tuner import (
     TuningState,
     TuningUpdate,
 )
+from ..host.activation_memory import ActivationMemory
 from ..host.comfy_types import Conditioning, Model, Options, Sampling
 from ..host.context_prediction import ContextPredictor
 from ..host.gradients import (
@@ -104,11 +105,15 @@ class TuningSampler(comfy.samplers.Sampler):
         with gradients_through(*networks_of(inner_model)):
             tuner = self._make_tuner(inner_model, entries[0], options, noise.device)
             self.state = tuner.state
-            for update in tuner:
-                with torch.no_grad():  # a preview may run a decoder
-                    self._on_update(tuner, update)
-                comfy.model_management.throw_exception_if_processing_interrupted()
+            ActivationMemory().run(lambda: self._tune(tuner))
         return torch.zeros_like(noise)
+
+    def _tune(self, tuner: EmbeddingTuner) -> None:
+        """From where the tuner is to the end."""
+        for update in tuner:
+            with torch.no_grad():  # a preview may run a decoder
+                self._on_update(tuner, update)
+            comfy.model_management.throw_exception_if_processing_interrupted()
 
     def _make_tuner(
         self, inner_model: Any, entry: dict[str, Any], options: Options, device: torch.device

@@ -56,9 +56,9 @@ class ContextPredictor:
             )
         text = type(conds[CONTEXT])(context)
         entry = {**self._entry, "model_conds": {**conds, CONTEXT: text}}
-        (denoised,) = comfy.samplers.calc_cond_batch(
+        denoised: torch.Tensor = comfy.samplers.calc_cond_batch(
             self._inner_model, [[entry]], x, sigma, self._options
-        )
+        )[0]
         return denoised
 
     def _conds_for(self, x: torch.Tensor) -> dict[str, Any]:

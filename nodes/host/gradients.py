@@ -48,7 +48,8 @@ def _exchange_tensors(
     """Put plain tensors in place of all weights; note what stood where."""
     plain: dict[int, torch.Tensor] = {}
     for part in (part for module in modules for part in module.modules()):
-        for holder in (part._parameters, part._buffers):
+        holders: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+        for holder in holders:
             for name, tensor in holder.items():
                 # other kinds of tensors, as quantised ones, are cast before they are used
                 if tensor is None or type(tensor) not in PLAIN_TYPES:

@@ -137,6 +137,38 @@ def test_an_error_leaves_the_model_as_it_was(bench: TuningBench) -> None:
     assert torch.is_inference_mode_enabled()
 
 
+def test_where_memory_is_short_it_goes_on(bench: TuningBench) -> None:
+    """From the update that did not fit, with activations kept outside; to the same numbers."""
+    task, model, calls = bench.task(), bench.model.clone(), []
+    wanted, losses = bench.run(task), list(bench.updates)
+
+    def full_once(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("of memory")
+        return executor(*args, **kwargs)
+
+    model.add_wrapper_with_key(WRAPPERS.APPLY_MODEL, "full", full_once)
+    state = bench.run(task, model)
+    assert bench.updates == losses
+    assert torch.equal(torch.stack(state.sets), torch.stack(wanted.sets))
+
+
+@pytest.mark.parametrize("method", ["adapter", "self-subject-attention"])
+def test_beside_other_methods_of_the_pack(
+    host: Host, bench: TuningBench, tmp_path: Path, method: str
+) -> None:
+    """On the same MODEL: gradients pass them, too."""
+    model = bench.base.attached()
+    if method == "adapter":
+        base = host.make_base()
+        loaded = host.make_adapter(base, tmp_path)
+        model, _ = host.apply_node.apply_adapter(base.model, base.clip, loaded)
+    before = Snapshot(model)
+    assert bench.run(bench.task(), model).whole.isfinite().all()
+    before.assert_unchanged()
+
+
 def test_the_global_noise_is_untouched(bench: TuningBench) -> None:
     torch.manual_seed(3)
     wanted = torch.randn(4)
