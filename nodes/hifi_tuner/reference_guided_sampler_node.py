@@ -12,7 +12,7 @@ from ...subject_diffusion_core.hifi_tuner.similarity import Algorithm
 from ..adapters.texts import TextEncoder
 from ..host.comfy_types import Clip, Latent, SubjectsType
 from ..host.node_warnings import show_warnings
-from ..host.picture_latents import checked_vae, encode_picture
+from ..host.picture_latents import checked_vae
 from ..host.search_words import search_words
 from ..subjects.reference_picture import LABEL, caption_of
 from ..subjects.subject import Subject, Subjects, active_subjects
@@ -92,7 +92,7 @@ class SubjectDiffusionReferenceGuidedSampler(io.ComfyNode):
         height, width = (side * factor for side in samples.shape[-2:])
         target = target_mask(mask, subject, height, width)
         moved = _moved(subject, target, algorithm, max_angle)
-        latent = encode_picture(vae, moved.image, samples.shape[1])
+        latent = vae.encode(moved.image[None])
         guidance = ReferenceGuidance(
             latent=latent,
             mask=reference_cells(moved.mask, latent),
