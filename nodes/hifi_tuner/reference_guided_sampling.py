@@ -25,9 +25,9 @@ from ..host.activation_memory import ActivationMemory
 from ..host.comfy_types import Conditioning, Entry, Options
 from ..host.context_prediction import CONTEXT, ContextPredictor
 from ..host.gradients import (
+    differentiable_options,
     gradients_through,
     networks_of,
-    with_differentiable_attention,
 )
 from ..host.node_warnings import show_text
 from ..host.plain_guidance import plain_guidance
@@ -189,7 +189,7 @@ class GuidedRun:
         wanted: torch.Tensor,
     ) -> torch.Tensor:
         """What the model says for phi_h after its updates; phi_h is kept for the next step."""
-        options = with_differentiable_attention(self._options)
+        options = differentiable_options(self._options)
         with gradients_through(*self._modules()):
             x, sigma, following, positive, wanted, null = (
                 each.clone() for each in (x, sigma, following, positive, wanted, self._null)

@@ -22,9 +22,9 @@ from ..host.activation_memory import ActivationMemory
 from ..host.comfy_types import Conditioning, Model, Options, Sampling
 from ..host.context_prediction import ContextPredictor
 from ..host.gradients import (
+    differentiable_options,
     gradients_through,
     networks_of,
-    with_differentiable_attention,
 )
 
 SCHEDULE = "ddim_uniform"
@@ -126,7 +126,7 @@ class TuningSampler(comfy.samplers.Sampler):
                 Picture(latent=latent, mask=None if mask is None else mask.to(device).clone())
             )
         return EmbeddingTuner(
-            ContextPredictor(inner_model, entry, with_differentiable_attention(options)),
+            ContextPredictor(inner_model, entry, differentiable_options(options)),
             pictures,
             task.caption[0][0].to(device, torch.float32, copy=True),
             task.null[0][0].to(device, torch.float32, copy=True),

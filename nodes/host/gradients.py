@@ -16,6 +16,7 @@ from .attention_terms import OVERRIDE
 from .comfy_types import Options
 
 PLAIN_TYPES = (torch.Tensor, nn.Parameter)
+AFTER_SKIP = "input_block_patch_after_skip"
 
 
 @contextlib.contextmanager
@@ -67,14 +68,25 @@ def _plain_view(tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(view, requires_grad=False) if isinstance(tensor, nn.Parameter) else view
 
 
-def with_differentiable_attention(model_options: Options) -> Options:
-    """A copy of a run's options in which attention is PyTorch's own: others that ComfyUI may use
-    have no gradient, or none when memory is short."""
+def differentiable_options(model_options: Options) -> Options:
+    """A copy of a run's options with which the model has a gradient.
+
+    Attention is PyTorch's own: others that ComfyUI may use have no gradient, or none when memory is
+    short. ControlNets are added in place to what the UNet hands over to its way up, so its way down
+    goes on with copies.
+    """
     options: Options = comfy.model_patcher.create_model_options_clone(model_options)
     transformer_options = dict(options.get("transformer_options", {}))
     transformer_options[OVERRIDE] = _differentiable_attention
+    patches = dict(transformer_options.get("patches", {}))
+    patches[AFTER_SKIP] = [*patches.get(AFTER_SKIP, []), _copied]
+    transformer_options["patches"] = patches
     options["transformer_options"] = transformer_options
     return options
+
+
+def _copied(hidden_states: torch.Tensor, _options: Options) -> torch.Tensor:
+    return hidden_states.clone()
 
 
 def _differentiable_attention(
