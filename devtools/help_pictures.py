@@ -106,6 +106,11 @@ class HelpGraphs:
                 Panel(f"reference guidance {scale:g}", self.dreamtuner_guidance(scale))
                 for scale in (1.0, 2.0, 4.0)
             ],
+            **self.hifi_tuner(),
+        }
+
+    def hifi_tuner(self) -> dict[str, list[Panel]]:
+        return {
             "SubjectDiffusionApplyEmbedding": [
                 Panel(
                     f"strength {strength:g}",

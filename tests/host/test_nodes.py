@@ -122,24 +122,8 @@ INTERFACE = {
         ["GUIDER"],
     ),
     "SubjectDiffusionTuneEmbedding": (
-        [
-            "model",
-            "clip",
-            "vae",
-            "subjects",
-            "steps",
-            "steps_per_set",
-            "num_sets",
-            "learning_rate",
-            "regularization",
-            "num_vectors",
-            "batch_size",
-            "seed",
-            "caption",
-            "use_mask",
-            "picture_size",
-            "resume",
-        ],
+        "model clip vae subjects steps steps_per_set num_sets learning_rate regularization "
+        "num_vectors batch_size seed caption use_mask picture_size resume".split(),
         ["SUBJECT_DIFFUSION_TUNED_EMBEDDING"],
     ),
     "SubjectDiffusionApplyEmbedding": (
@@ -152,22 +136,8 @@ INTERFACE = {
         ["SUBJECT_DIFFUSION_TUNED_EMBEDDING"],
     ),
     "SubjectDiffusionReferenceGuidedSampler": (
-        [
-            "clip",
-            "vae",
-            "subjects",
-            "latent_image",
-            "method",
-            "num_updates",
-            "learning_rate",
-            "start_percent",
-            "end_percent",
-            "caption",
-            "algorithm",
-            "max_angle",
-            "inversion_iterations",
-            "mask",
-        ],
+        "clip vae subjects latent_image method num_updates learning_rate start_percent end_percent "
+        "caption algorithm max_angle inversion_iterations mask".split(),
         ["SAMPLER", "IMAGE", "MASK"],
     ),
 }
