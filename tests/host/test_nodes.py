@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.utils
 import pytest
 import torch
+from hifi_tuner_interface import HIFI_TUNER
 from host_models import Host
 
 INTERFACE = {
@@ -121,25 +122,7 @@ INTERFACE = {
         ],
         ["GUIDER"],
     ),
-    "SubjectDiffusionTuneEmbedding": (
-        "model clip vae subjects steps steps_per_set num_sets learning_rate regularization "
-        "num_vectors batch_size seed caption use_mask picture_size resume".split(),
-        ["SUBJECT_DIFFUSION_TUNED_EMBEDDING"],
-    ),
-    "SubjectDiffusionApplyEmbedding": (
-        ["embedding", "mode", "strength", "clip", "prompt", "conditioning"],
-        ["CONDITIONING"],
-    ),
-    "SubjectDiffusionSaveEmbedding": (["embedding", "filename_prefix"], []),
-    "SubjectDiffusionLoadEmbedding": (
-        ["file_name"],
-        ["SUBJECT_DIFFUSION_TUNED_EMBEDDING"],
-    ),
-    "SubjectDiffusionReferenceGuidedSampler": (
-        "clip vae subjects latent_image method num_updates learning_rate start_percent end_percent "
-        "caption algorithm max_angle inversion_iterations mask".split(),
-        ["SAMPLER", "IMAGE", "MASK"],
-    ),
+    **HIFI_TUNER,
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 
