@@ -61,6 +61,10 @@ class UnfinishedRun:
             yield
         except BaseException:
             self._write()
+            if self._state is not None:
+                show_text(
+                    [f"Stopped after {self._state.update} steps; the same run goes on there."]
+                )
             raise
 
     def remove(self) -> None:
