@@ -127,6 +127,10 @@ class ComfyClient:
             raise
         return self._result_of(prompt_id)
 
+    def is_busy(self) -> bool:
+        """Whether the server runs a prompt at this moment."""
+        return bool(self._get_json("/queue")["queue_running"])
+
     def fetch_image(self, image: ImageReference) -> bytes:
         """The bytes of an image file on the server."""
         query = {"filename": image.filename, "subfolder": image.subfolder, "type": image.type}

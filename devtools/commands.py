@@ -24,6 +24,7 @@ from .host_tests import parse_run
 from .host_tests import run_all as run_in_hosts
 from .jobs import GenerationSettings, Job, fresh_seed, job_from_line, jobs_of_command, parse_size
 from .server import ComfyServer, prepare_base, temporary_base
+from .tuning_options import add_tune_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".dev"
@@ -238,6 +239,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     add_demo_parser(commands)
     add_generate_parser(commands)
+    add_tune_parser(commands, Workshop)
     serve_parser = commands.add_parser("serve", help="run ComfyUI with the pack, for the browser")
     serve_parser.add_argument("--port", type=int, help="default: a free one")
     serve_parser.set_defaults(run=serve)

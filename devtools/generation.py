@@ -52,7 +52,9 @@ class Generator:
         started = time.monotonic()
         adapter_name = None
         if job.settings.uses_adapter_file:
-            adapter_name = offer_adapter(Path(str(job.settings.adapter)), self._server.base)
+            adapter_name = offer_file(
+                Path(str(job.settings.adapter)), self._server.base / MODEL_FOLDER
+            )
         graph = generation_graph(job, self._client.upload_image, adapter_name)
         images = self._client.run(graph, self._show_step)
         if not images:
@@ -90,9 +92,10 @@ class Generator:
             )
 
 
-def offer_adapter(file: Path, base: Path) -> str:
-    """Make an adapter file visible to the server under its own name, by a link or else a copy."""
-    target = base / MODEL_FOLDER / file.name
+def offer_file(file: Path, folder: Path) -> str:
+    """Make a model's file visible to the server under its own name, by a link or else a copy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / file.name
     if not target.exists():
         try:
             os.symlink(file.resolve(), target)

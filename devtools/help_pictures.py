@@ -106,6 +106,25 @@ class HelpGraphs:
                 Panel(f"reference guidance {scale:g}", self.dreamtuner_guidance(scale))
                 for scale in (1.0, 2.0, 4.0)
             ],
+            **self.hifi_tuner(),
+        }
+
+    def hifi_tuner(self) -> dict[str, list[Panel]]:
+        return {
+            "SubjectDiffusionApplyEmbedding": [
+                Panel(
+                    f"strength {strength:g}",
+                    self.changed("tuned_embedding", "ApplyEmbedding", strength=strength),
+                )
+                for strength in (0.0, 0.5, 1.0)
+            ],
+            "SubjectDiffusionReferenceGuidedSampler": [
+                Panel(
+                    f"num_updates {updates}",
+                    self.changed("reference_guided", "ReferenceGuidedSampler", num_updates=updates),
+                )
+                for updates in (0, 3, 10)
+            ],
         }
 
     def two(self, *changes: tuple[str, dict[str, Any]]) -> Graph:
@@ -198,6 +217,12 @@ class HelpGraphs:
         guider = _find(graph, "SubjectDiffusionDreamTunerGuider")
         guider["inputs"]["reference_guidance_scale"] = reference_guidance_scale
         _find(graph, "EmptyLatentImage")["inputs"] |= {"width": 128, "height": 128}
+        return graph
+
+    def changed(self, name: str, node_name: str, **inputs: Any) -> Graph:
+        """An example workflow with other inputs of one of the pack's nodes."""
+        graph = self.golden(name)
+        _find(graph, f"SubjectDiffusion{node_name}")["inputs"] |= inputs
         return graph
 
     def golden(self, name: str) -> Graph:

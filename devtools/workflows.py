@@ -30,6 +30,11 @@ PACK_NODES = (
     "SubjectDiffusionLoadSubjects",
     "SubjectDiffusionSelfSubjectAttention",
     "SubjectDiffusionDreamTunerGuider",
+    "SubjectDiffusionTuneEmbedding",
+    "SubjectDiffusionApplyEmbedding",
+    "SubjectDiffusionSaveEmbedding",
+    "SubjectDiffusionLoadEmbedding",
+    "SubjectDiffusionReferenceGuidedSampler",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

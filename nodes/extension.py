@@ -20,6 +20,12 @@ from .attention_maps.record_attention_node import SubjectDiffusionRecordAttentio
 from .checked_inputs import with_checked_inputs
 from .dreamtuner.dreamtuner_guider_node import SubjectDiffusionDreamTunerGuider
 from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectAttention
+from .hifi_tuner.apply_embedding_node import SubjectDiffusionApplyEmbedding
+from .hifi_tuner.load_embedding_node import SubjectDiffusionLoadEmbedding
+from .hifi_tuner.reference_guided_sampler_node import SubjectDiffusionReferenceGuidedSampler
+from .hifi_tuner.save_embedding_node import SubjectDiffusionSaveEmbedding
+from .hifi_tuner.tune_embedding_node import SubjectDiffusionTuneEmbedding
+from .hifi_tuner.tuned_files import TUNED_FILES
 from .host.picture_route import register_picture_route
 from .segmentation.segment_loader_node import (
     SEGMENTERS,
@@ -40,6 +46,7 @@ class SubjectDiffusionExtension(ComfyExtension):
         ADAPTERS.register()
         SEGMENTERS.register()
         SUBJECT_FILES.register(folder_paths.get_output_directory())  # where Save Subjects puts them
+        TUNED_FILES.register(folder_paths.get_output_directory())
         register_layout_route()
         register_picture_route()
         nodes: list[type[io.ComfyNode]] = [
@@ -62,5 +69,10 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionLoadSubjects,
             SubjectDiffusionSelfSubjectAttention,
             SubjectDiffusionDreamTunerGuider,
+            SubjectDiffusionTuneEmbedding,
+            SubjectDiffusionApplyEmbedding,
+            SubjectDiffusionSaveEmbedding,
+            SubjectDiffusionLoadEmbedding,
+            SubjectDiffusionReferenceGuidedSampler,
         ]
         return [with_checked_inputs(node) for node in nodes]

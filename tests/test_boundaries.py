@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "adapters/ip_attention": SHARED,
     "attention_maps": SHARED,
     "dreamtuner": SHARED,
+    "hifi_tuner": SHARED,
     "segmentation": SHARED,
     "tiny": SHARED,
 }

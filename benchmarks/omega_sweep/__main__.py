@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.toy.data.library import Library, load_library
 from training.evaluation.gallery import (
     Gallery,
     chunk_features,
@@ -34,6 +33,7 @@ from training.evaluation.metric_encoder import MetricEncoder, load_metric_encode
 from training.evaluation.pictures import PictureMaker, cached_pictures
 from training.evaluation.queries import Query, draw_queries
 from training.evaluation.scoring import RowScores, crop_features, score_row
+from training.toy.data.library import Library, load_library
 
 from ..comfyui import ROOT
 from ..structure.in_process import InProcessHost, in_process_host

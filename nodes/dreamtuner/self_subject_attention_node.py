@@ -13,17 +13,19 @@ from ..host.block_selection import select_blocks
 from ..host.comfy_types import Clip, Conditioning, Model, SubjectsType
 from ..host.layout_size import layout_size_values
 from ..host.node_warnings import show_warnings
+from ..host.picture_latents import checked_vae, latent_channels
 from ..host.unet_geometry import Location, transformer_block_locations
+from ..subjects.reference_picture import LABEL, caption_of
 from ..subjects.subject import (
     Subjects,
     active_subjects,
     layout_size_of,
     require_relative_boxes,
 )
-from ..subjects.subject_warnings import box_warnings
+from ..subjects.subject_warnings import box_warnings, preview_warnings
 from .key_store import KeyStore
 from .reference_pass import PassSettings
-from .reference_pictures import LABEL, caption_of, preview_warnings, read_references
+from .reference_pictures import read_references
 from .references import BranchReferences, with_references
 from .subject_attention import ATTACHMENT_KEY, attach_self_subject_attention
 
@@ -107,7 +109,7 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         if not acts:
             return io.NodeOutput(model, positive, negative)
 
-        vae, channels, texts = _checked_vae(vae), _latent_channels(model), TextEncoder(clip)
+        vae, channels, texts = checked_vae(vae), latent_channels(model), TextEncoder(clip)
         first_caption = texts.encode(caption_of(subjects[0], caption))
         _require_pooled_outputs(model, first_caption, positive, negative)
         references = tuple(
@@ -275,15 +277,6 @@ def _checked_model(model: Model, layers: str) -> frozenset[Location]:
     return frozenset(locations[name] for name in select_blocks(layers, list(locations), "layers"))
 
 
-def _checked_vae(vae: Any) -> Any:
-    if vae is None:
-        raise ValueError(
-            "vae: expected the VAE of the model, got nothing. The checkpoint has none: connect a "
-            "Load VAE node."
-        )
-    return vae
-
-
 def _require_pooled_outputs(
     model: Model, caption: Conditioning, positive: Conditioning, negative: Conditioning
 ) -> None:
@@ -298,11 +291,6 @@ def _require_pooled_outputs(
                     "one, got one without. Use the CLIP of the XL checkpoint, or a Dual CLIP "
                     "Loader of type sdxl, also for the prompts."
                 )
-
-
-def _latent_channels(model: Model) -> int:
-    channels: int = model.get_model_object("latent_format").latent_channels
-    return channels
 
 
 def _require_settings(

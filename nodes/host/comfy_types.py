@@ -15,6 +15,7 @@ AdapterType = io.Custom("SUBJECT_DIFFUSION_ADAPTER")
 SubjectsType = io.Custom("SUBJECTS")
 AttentionType = io.Custom("SUBJECT_DIFFUSION_ATTENTION")
 SegmenterType = io.Custom("SUBJECT_DIFFUSION_SEGMENTER")
+TunedEmbeddingType = io.Custom("SUBJECT_DIFFUSION_TUNED_EMBEDDING")
 
 # Dictionaries in which ComfyUI and every pack leave what they like: `transformer_options`, and a
 # conditioning as a sampling run has it.

@@ -30,7 +30,7 @@ def weight_differences(
     """
     patches: Patches = {}
     for name, target in targets.items():
-        found = _unpatched_weight(patcher, name)
+        found = unpatched_weight(patcher, name)
         got = None if found is None else tuple(found[0].shape)
         if found is None or got != tuple(target.shape):
             raise ValueError(
@@ -45,7 +45,7 @@ def weight_differences(
     return patches
 
 
-def _unpatched_weight(patcher: Patcher, name: str) -> tuple[torch.Tensor, Convert] | None:
+def unpatched_weight(patcher: Patcher, name: str) -> tuple[torch.Tensor, Convert] | None:
     """A weight as the base has it, and what makes numbers of it; None if there is none.
 
     One at a time: quantised checkpoints have weights that cannot be asked for like the others.

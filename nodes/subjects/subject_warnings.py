@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from ...subject_diffusion_core.files.subject_file import THUMBNAIL_SIZE
 from .layout_constants import CONSTANTS
 from .placement import overlap
 from .subject import Subjects
@@ -72,3 +73,14 @@ def box_warnings(subjects: Subjects) -> list[str]:
                 f"{MAX_IOU:g} they mix. Move one of them."
             )
     return sentences
+
+
+def preview_warnings(subjects: Subjects) -> list[str]:
+    """Subjects of saved files, whose pictures are no more than previews."""
+    return [
+        f"{subject.name} comes from a saved file, which holds a preview of "
+        f"{subject.images.shape[2]} x {subject.images.shape[1]} pixels only. Connect a Subject "
+        "node with its whole picture for a better likeness."
+        for subject in subjects
+        if subject.embeds is not None and max(subject.images.shape[1:3]) <= THUMBNAIL_SIZE
+    ]

@@ -43,6 +43,11 @@ NODE_IDS = [
     "SubjectDiffusionLoadSubjects",
     "SubjectDiffusionSelfSubjectAttention",
     "SubjectDiffusionDreamTunerGuider",
+    "SubjectDiffusionTuneEmbedding",
+    "SubjectDiffusionApplyEmbedding",
+    "SubjectDiffusionSaveEmbedding",
+    "SubjectDiffusionLoadEmbedding",
+    "SubjectDiffusionReferenceGuidedSampler",
 ]
 
 

@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.utils
 import pytest
 import torch
+from hifi_tuner_interface import HIFI_TUNER
 from host_models import Host
 
 INTERFACE = {
@@ -125,6 +126,7 @@ INTERFACE = {
         ],
         ["GUIDER"],
     ),
+    **HIFI_TUNER,
 }
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 

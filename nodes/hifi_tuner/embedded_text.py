@@ -1,0 +1,63 @@
+# Shapes: B samples, L vectors of a text, d their width, n tuned vectors.
+"""Conditionings whose last vectors are a tuned embedding's."""
+
+from __future__ import annotations
+
+import torch
+
+from ...subject_diffusion_core.hifi_tuner import TunedEmbedding, step_ranges, with_last_vectors
+from ..host.comfy_types import Conditioning
+from ..host.schedule import clip_range
+
+
+def embed(
+    conditioning: Conditioning, embedding: TunedEmbedding, is_stepwise: bool, strength: float
+) -> Conditioning:
+    """The conditioning with c_s at its end, or with c_s^t of every part of the sampling.
+
+    Args:
+        strength: 0 leaves it as it is, 1 puts the vectors in place of its own.
+    """
+    for text, _ in conditioning:
+        _require_width(text, embedding)
+    if strength == 0.0:
+        return conditioning
+    if not is_stepwise:
+        return _with_vectors(conditioning, embedding.vectors, strength)
+    assert embedding.step_vectors is not None
+    ranges = step_ranges(embedding.step_timesteps)
+    embedded = []
+    for vectors, (start, end) in zip(embedding.step_vectors, ranges, strict=True):
+        for text, values in _with_vectors(conditioning, vectors, strength):
+            clip_start, clip_end = (
+                values.get("clip_start_percent", 0.0),
+                values.get("clip_end_percent", 1.0),
+            )
+            bounds = clip_range(start, end, clip_start, clip_end)
+            if bounds:
+                embedded.append([text, {**values, **bounds}])
+    return embedded
+
+
+def _with_vectors(
+    conditioning: Conditioning, vectors: torch.Tensor, strength: float
+) -> Conditioning:
+    return [[_with_last(text, vectors, strength), dict(values)] for text, values in conditioning]
+
+
+def _with_last(text: torch.Tensor, vectors: torch.Tensor, strength: float) -> torch.Tensor:
+    if strength == 1.0:
+        return with_last_vectors(text, vectors)
+    own = text[0, -len(vectors) :].to(vectors)
+    return with_last_vectors(text, torch.lerp(own, vectors, strength))
+
+
+def _require_width(text: torch.Tensor, embedding: TunedEmbedding) -> None:
+    count, width = embedding.vectors.shape
+    if text.ndim != 3 or text.shape[-1] != width or text.shape[1] <= count:
+        base = embedding.provenance.get("base", "another model")
+        raise ValueError(
+            f"embedding: expected one for a text of shape {tuple(text.shape)}, got {count} vectors "
+            f"of width {width}, tuned on {base}. Use it with the kind of model that it was tuned "
+            "on, or tune it again."
+        )

@@ -1,0 +1,232 @@
+"""Reference-Guided Sampler: a sampler that takes a subject's details from its picture."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import torch
+from comfy_api.latest import io
+
+from ...subject_diffusion_core.errors import require_finite_numbers
+from ...subject_diffusion_core.hifi_tuner.similarity import Algorithm
+from ..adapters.texts import TextEncoder
+from ..host.comfy_types import Clip, Latent, SubjectsType
+from ..host.node_warnings import show_warnings
+from ..host.picture_latents import checked_vae
+from ..host.search_words import search_words
+from ..subjects.reference_picture import LABEL, caption_of
+from ..subjects.subject import Subject, Subjects, active_subjects
+from ..subjects.subject_warnings import preview_warnings
+from .moved_reference import MovedReference, move_reference, reference_cells, target_mask
+from .reference_guided_sampling import METHODS, Method, ReferenceGuidance, make_sampler
+
+NODE_NAME = "Subject-Diffusion Reference-Guided Sampler"
+ALGORITHMS = get_args(Algorithm)
+
+
+class SubjectDiffusionReferenceGuidedSampler(io.ComfyNode):
+    """A subject's picture and its place -> SAMPLER for Sampler Custom Advanced."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SubjectDiffusionReferenceGuidedSampler",
+            display_name=NODE_NAME,
+            category="Subject-Diffusion",
+            description=(
+                "HiFi Tuner's reference-guided generation: Euler's sampler, which in the middle of "
+                "the sampling takes the details of one subject from its picture. For Sampler "
+                "Custom Advanced with a CFG Guider and the scheduler ddim_uniform."
+            ),
+            inputs=[
+                io.Clip.Input("clip", tooltip="The model's text encoder, for the caption."),
+                io.Vae.Input("vae", tooltip="The model's VAE, for the subject's picture."),
+                SubjectsType.Input("subjects", tooltip="One subject, with its mask."),
+                io.Latent.Input(
+                    "latent_image", tooltip="The latent that is sampled, for its size."
+                ),
+                *_guidance_inputs(),
+                *_place_inputs(),
+            ],
+            outputs=[
+                io.Sampler.Output(display_name="SAMPLER", tooltip="For Sampler Custom Advanced."),
+                io.Image.Output(
+                    display_name="reference", tooltip="The subject's picture, moved to its place."
+                ),
+                io.Mask.Output(display_name="mask", tooltip="Where it guides."),
+            ],
+            **search_words("HiFi Tuner", "null-text", "DDIM inversion"),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        clip: Clip,
+        vae: Any,
+        subjects: Subjects,
+        latent_image: Latent,
+        method: Method,
+        num_updates: int,
+        learning_rate: float,
+        start_percent: float,
+        end_percent: float,
+        caption: str,
+        algorithm: Algorithm,
+        max_angle: float,
+        inversion_iterations: int,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        require_finite_numbers(
+            NODE_NAME,
+            learning_rate=learning_rate,
+            start_percent=start_percent,
+            end_percent=end_percent,
+            max_angle=max_angle,
+        )
+        _require_choices(method, algorithm, num_updates)
+        subject = _one_reference(subjects)
+        show_warnings([*preview_warnings((subject,)), *_why_nothing(start_percent, end_percent)])
+        samples = latent_image["samples"]
+        vae, texts = checked_vae(vae), TextEncoder(clip)
+        factor = vae.spacial_compression_encode()
+        height, width = (side * factor for side in samples.shape[-2:])
+        target = target_mask(mask, subject, height, width)
+        moved = _moved(subject, target, algorithm, max_angle)
+        latent = vae.encode(moved.image[None])
+        guidance = ReferenceGuidance(
+            latent=latent,
+            mask=reference_cells(moved.mask, latent),
+            caption=texts.encode(caption_of(subject, caption)),
+            method=method,
+            num_updates=num_updates,
+            learning_rate=learning_rate,
+            start=start_percent,
+            end=end_percent,
+            num_iterations=inversion_iterations,
+        )
+        return io.NodeOutput(make_sampler(guidance), moved.image[None], moved.mask[None])
+
+
+def _moved(
+    subject: Subject, target: torch.Tensor, algorithm: Algorithm, max_angle: float
+) -> MovedReference:
+    assert subject.masks is not None
+    if float(target.max()) > 0.0:
+        return move_reference(subject.images[0], subject.masks[0], target, algorithm, max_angle)
+    show_warnings(["mask: it is empty, so the sampler is Euler's. Connect where the subject is."])
+    return MovedReference(image=torch.ones(*target.shape, 3), mask=target)
+
+
+def _one_reference(subjects: Subjects) -> Subject:
+    active = active_subjects(subjects)
+    if len(active) != 1:
+        raise ValueError(
+            f"subjects: expected one with a strength above 0, got {len(active)}. Use a sampler for "
+            "one of them; it takes its first picture."
+        )
+    if active[0].masks is None:
+        raise ValueError(
+            f"{active[0].name} has no mask: expected where it is in its picture. Connect one, for "
+            "example of Segment."
+        )
+    return active[0]
+
+
+def _require_choices(method: str, algorithm: str, num_updates: int) -> None:
+    for name, value, known in (
+        ("method", method, METHODS),
+        ("algorithm", algorithm, ALGORITHMS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}: expected {' or '.join(known)}, got '{value}'. Choose one.")
+    if num_updates < 0:
+        raise ValueError(f"num_updates: expected 0 or more, got {num_updates}. 10 is usual.")
+
+
+def _why_nothing(start_percent: float, end_percent: float) -> list[str]:
+    if start_percent <= end_percent:
+        return []
+    return ["start_percent is above end_percent, so the sampler is Euler's. Change one."]
+
+
+def _guidance_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "method",
+            options=list(METHODS),
+            default=METHODS[0],
+            tooltip="optimise: as in the paper, 12 times as slow in the guided steps. caption as "
+            "negative: a shortcut without gradients.",
+        ),
+        io.Int.Input(
+            "num_updates",
+            default=10,
+            min=0,
+            max=100,
+            tooltip="How strongly the reference guides: updates per guided step (10 in the paper). "
+            "0 = Euler's sampler alone.",
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=0.01,
+            min=0.0001,
+            max=1.0,
+            step=0.001,
+            round=0.0001,
+            tooltip="By how much an update changes the empty text.",
+        ),
+        io.Float.Input(
+            "start_percent",
+            default=0.2,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Where in the steps guiding begins: earlier changes the picture's structure.",
+        ),
+        io.Float.Input(
+            "end_percent",
+            default=0.8,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Where in the steps it ends: later than this, details no longer fit in.",
+        ),
+        io.String.Input(
+            "caption",
+            default=f"a photo of a {LABEL}",
+            tooltip=f"What the subject's picture shows; {LABEL} is its label.",
+        ),
+    ]
+
+
+def _place_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "algorithm",
+            options=list(ALGORITHMS),
+            default=ALGORITHMS[0],
+            tooltip="How the picture is moved to its place: moments finds the best overlap of the "
+            "masks; paper is algorithm 4 as printed, which never enlarges.",
+        ),
+        io.Float.Input(
+            "max_angle",
+            default=180.0,
+            min=0.0,
+            max=180.0,
+            step=1.0,
+            tooltip="How far it may be turned, in degrees; 0 = upright.",
+        ),
+        io.Int.Input(
+            "inversion_iterations",
+            default=1,
+            min=0,
+            max=10,
+            tooltip="Repeats of each step of the inversion; more follow the picture more exactly.",
+        ),
+        io.Mask.Input(
+            "mask",
+            optional=True,
+            tooltip="Where the subject stands in the picture that the same noise gives, such as of "
+            "Segment; else the subject's region or box.",
+        ),
+    ]

@@ -1,0 +1,332 @@
+"""Reference-guided generation as a sampler in ComfyUI, in its inference mode."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.samplers
+import pytest
+import torch
+from host_models import Host, cfg_guider, relative_error
+from reference_models import ReferenceBench, bench_of
+from test_control import make_control
+from tuning_models import FAMILIES, Snapshot
+
+WRAPPERS = comfy.patcher_extension.WrappersMP
+STEPS = 5
+
+
+class Setup:
+    """A random model, a prompt, and a reference in the middle of the latent."""
+
+    def __init__(self, host: Host, family: str = "tiny", **options: Any) -> None:
+        self.host = host
+        self.bench: ReferenceBench = bench_of(host, family, **options)
+        self.positive, self.negative = self.bench.text(3), self.bench.text(4)
+        sampling = self.bench.model.get_model_object("model_sampling")
+        self.sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", STEPS)
+        self.mask = torch.zeros(16, 16, dtype=torch.bool)
+        self.mask[4:12, 5:13] = True
+
+    def guidance(self, **changes: Any) -> Any:
+        values = {
+            "latent": self.bench.noise(seed=30),
+            "mask": self.mask,
+            "caption": self.bench.text(6),
+            "method": "optimise",
+            "num_updates": 2,
+            "learning_rate": 0.01,
+            "start": 0.2,
+            "end": 0.8,
+            "num_iterations": 1,
+            **changes,
+        }
+        return self.host.reference_guided_sampling.ReferenceGuidance(**values)
+
+    def sample(self, sampler: Any, noise: Any = None, guider: Any = None, **kwargs: Any) -> Any:
+        noise = self.bench.noise() if noise is None else noise
+        guider = guider or cfg_guider(self.bench.model, self.positive, self.negative, 4.0)
+        sigmas = kwargs.pop("sigmas", self.sigmas)
+        latent = torch.zeros_like(noise)
+        return guider.sample(noise, latent, sampler, sigmas, seed=0, disable_pbar=True, **kwargs)
+
+    def guided(self, guidance: Any = None, **kwargs: Any) -> Any:
+        make = self.host.reference_guided_sampling.make_sampler
+        return self.sample(make(guidance or self.guidance()), **kwargs)
+
+    def euler(self, **kwargs: Any) -> Any:
+        return self.sample(comfy.samplers.sampler_object("euler"), **kwargs)
+
+
+@pytest.fixture(scope="module")
+def setup(host: Host) -> Setup:
+    with torch.inference_mode():
+        return Setup(host)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_updates": 0},
+        {"mask": torch.zeros(16, 16, dtype=torch.bool)},
+        {"start": 0.9, "end": 0.5},
+    ],
+    ids=["J = 0", "empty mask", "no steps"],
+)
+def test_off_is_euler(setup: Setup, changes: dict[str, Any]) -> None:
+    """Bit for bit; nothing is inverted or optimised."""
+    assert torch.equal(setup.guided(setup.guidance(**changes)), setup.euler())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["optimise", "caption as negative"])
+def test_every_family_is_guided_and_left_as_it_was(host: Host, family: str, method: str) -> None:
+    setup = Setup(host, family)
+    before = Snapshot(setup.bench.model)
+    guided = setup.guided(setup.guidance(method=method))
+    before.assert_unchanged()
+    assert torch.is_inference_mode_enabled()
+    assert guided.isfinite().all()
+    assert relative_error(guided[..., setup.mask], setup.euler()[..., setup.mask]) > 0.01
+
+
+def seen_latents(setup: Setup, guidance: Any) -> list[torch.Tensor]:
+    """The latent at the beginning of every step."""
+    latents: list[torch.Tensor] = []
+    setup.guided(guidance, callback=lambda step, x0, x, total: latents.append(x.clone()))
+    return latents
+
+
+def test_only_the_mask_changes_at_the_first_guided_step(setup: Setup) -> None:
+    """Before it nothing does; the inserted latent is the reference's own noise level."""
+    plain: list[torch.Tensor] = []
+    setup.euler(callback=lambda step, x0, x, total: plain.append(x.clone()))
+    guidance = setup.guidance(start=0.4)
+    make = setup.host.reference_guided_sampling.make_sampler
+    latents: list[torch.Tensor] = []
+    setup.sample(make(guidance), callback=lambda step, x0, x, total: latents.append(x.clone()))
+    assert all(torch.equal(latents[i], plain[i]) for i in (0, 1))
+    outside = ~setup.mask
+    assert torch.equal(latents[2][..., outside], plain[2][..., outside])
+    assert not torch.equal(latents[2][..., setup.mask], plain[2][..., setup.mask])
+
+
+def test_more_updates_come_nearer(setup: Setup) -> None:
+    """After one guided step, inside the mask, to the reference's latent at that level."""
+    wanted = seen_latents(setup, setup.guidance(start=0.4, end=0.4))[2]  # x* at step 2, inside
+    distances = []
+    for updates in (1, 10):
+        guidance = setup.guidance(start=0.2, end=0.2, num_updates=updates, learning_rate=0.05)
+        got = seen_latents(setup, guidance)[2]
+        distances.append(float((got - wanted)[..., setup.mask].norm()))
+    assert distances[1] < 0.99 * distances[0]
+
+
+def test_batch_is_singles(setup: Setup) -> None:
+    noise = setup.bench.noise(3)
+    batch = setup.guided(noise=noise)
+    assert relative_error(batch[1:2], setup.guided(noise=noise[1:2])) < 1e-4
+
+
+@pytest.mark.parametrize("stop", [2, 9, 14])
+def test_cancel_and_error(setup: Setup, stop: int) -> None:
+    """While inverting, and while optimising."""
+    for failure in (None, torch.OutOfMemoryError("full")):
+        model, calls, before = setup.bench.model.clone(), [], Snapshot(setup.bench.model)
+
+        def count(executor: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.append(None)  # noqa: B023
+            if len(calls) == stop:  # noqa: B023
+                if failure is not None:  # noqa: B023
+                    raise failure  # noqa: B023
+                comfy.model_management.interrupt_current_processing()
+            return executor(*args, **kwargs)
+
+        model.add_wrapper_with_key(WRAPPERS.APPLY_MODEL, "count", count)
+        guider = cfg_guider(model, setup.positive, setup.negative, 4.0)
+        error = (
+            torch.OutOfMemoryError
+            if failure
+            else (comfy.model_management.InterruptProcessingException)
+        )
+        with pytest.raises(error):
+            setup.guided(guider=guider)
+        before.assert_unchanged()
+        assert torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_lower_precision(host: Host, dtype: torch.dtype) -> None:
+    exact, low = Setup(host, "sd15"), Setup(host, "sd15", dtype=dtype)
+    low.positive, low.negative = exact.positive, exact.negative
+    sampling = exact.bench.model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 2)
+    error = relative_error(low.guided(sigmas=sigmas), exact.guided(sigmas=sigmas))
+    plain = relative_error(low.euler(sigmas=sigmas), exact.euler(sigmas=sigmas))
+    assert error < max(0.1, 5 * plain)
+
+
+def test_beside_a_controlnet_and_with_ranges(setup: Setup, comfy_nodes: Any) -> None:
+    """Gradients pass the ControlNet of the negative prompt; a prompt may have several ranges."""
+    control = make_control(SimpleNamespace(model=setup.bench.model), "controlnet")
+    hint = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(8))
+    limit = setup.host.schedule.limit_to_range
+    parts = limit(setup.positive, 0.0, 0.41) + limit(setup.bench.text(5), 0.41, 1.0)
+    positive, negative = comfy_nodes.ControlNetApplyAdvanced().apply_controlnet(
+        parts, setup.negative, control, hint, 1.0, 0.0, 1.0
+    )
+    guider = cfg_guider(setup.bench.model, positive, negative, 4.0)
+    plain, off, guided = (
+        setup.euler(guider=guider),
+        setup.guided(setup.guidance(num_updates=0), guider=guider),
+        setup.guided(guider=guider),
+    )
+    assert torch.equal(off, plain)
+    assert guided.isfinite().all() and relative_error(guided, plain) > 0.01
+    assert relative_error(guided, setup.guided()) > 0.01
+
+
+def test_the_global_noise_is_untouched(setup: Setup) -> None:
+    torch.manual_seed(3)
+    wanted = torch.randn(4)
+    torch.manual_seed(3)
+    setup.guided()
+    assert torch.equal(torch.randn(4), wanted)
+
+
+def test_bad_guiders_and_latents(setup: Setup) -> None:
+    basic = comfy.samplers.CFGGuider(setup.bench.model)
+    basic.inner_set_conds({"positive": setup.positive})
+    with pytest.raises(ValueError, match="guider: expected a CFG Guider"):
+        setup.guided(guider=basic)
+    with pytest.raises(ValueError, match="cfg: expected another number than 1"):
+        setup.guided(guider=cfg_guider(setup.bench.model, setup.positive, setup.negative, 1.0))
+    two = setup.negative + setup.bench.text(9)
+    with pytest.raises(ValueError, match="negative: expected one prompt for all of the picture"):
+        setup.guided(guider=cfg_guider(setup.bench.model, setup.positive, two, 4.0))
+    with pytest.raises(ValueError, match="latent_image: expected a latent without a noise mask"):
+        setup.guided(denoise_mask=torch.ones(1, 1, 16, 16))
+    with pytest.raises(ValueError, match="latent_image: expected the one that is sampled"):
+        setup.guided(noise=setup.bench.noise(size=(16, 24)))
+    with pytest.raises(ValueError, match="sigmas: expected two or more noise levels that fall"):
+        setup.guided(sigmas=setup.sigmas[:-1])
+
+
+class NodeRun:
+    """The node with the tiny model's random weights."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.base = host.make_base()
+        self.vae = host.tiny_model.build_vae(host.tiny)
+        self.values = {
+            "method": "optimise",
+            "num_updates": 2,
+            "learning_rate": 0.01,
+            "start_percent": 0.2,
+            "end_percent": 0.8,
+            "caption": "a photo of a <label>",
+            "algorithm": "moments",
+            "max_angle": 180.0,
+            "inversion_iterations": 1,
+        }
+
+    def subject(self, box: str = "0.5,0.1,0.9,0.6", **inputs: Any) -> Any:
+        mask = torch.zeros(1, 80, 96)
+        mask[:, 20:60, 30:70] = 1.0
+        image = torch.rand(1, 80, 96, 3, generator=torch.Generator().manual_seed(1))
+        values = {"mask": mask, **inputs}
+        node = self.host.subject_node.SubjectDiffusionSubject
+        return node.execute(image, "dog", box, values.pop("strength", 1.0), **values).args[0]
+
+    def execute(self, subjects: Any = None, latent: Any = None, **changes: Any) -> Any:
+        latent = {"samples": torch.zeros(1, 16, 16, 24)} if latent is None else latent
+        node = self.host.reference_guided_sampler_node.SubjectDiffusionReferenceGuidedSampler
+        values = {**self.values, **changes}
+        vae = values.pop("vae", self.vae)
+        subjects = self.subject() if subjects is None else subjects
+        return node.execute(self.base.clip, vae, subjects, latent, **values).args
+
+
+@pytest.fixture(scope="module")
+def node(host: Host) -> NodeRun:
+    with torch.inference_mode():
+        return NodeRun(host)
+
+
+def test_node(node: NodeRun) -> None:
+    """The reference stands in its box, and the sampler runs; ComfyUI gives an empty latent the
+    model's channels later."""
+    sampler, picture, mask = node.execute(latent={"samples": torch.zeros(1, 4, 16, 24)})
+    assert picture.shape == (1, 128, 192, 3) and mask.shape == (1, 128, 192)
+    rows, columns = torch.nonzero(mask[0] > 0.5, as_tuple=True)
+    assert 0.05 < float(rows.min()) / 128 < 0.2 and 0.5 < float(rows.max()) / 128 < 0.7
+    assert 0.42 < float(columns.min()) / 192 < 0.62 and 0.8 < float(columns.max()) / 192 < 0.98
+    guider = cfg_guider(
+        node.base.model,
+        node.host.encode_text(node.base.clip, "a dog"),
+        node.host.encode_text(node.base.clip, ""),
+        4.0,
+    )
+    noise = torch.randn(1, 16, 16, 24, generator=torch.Generator().manual_seed(2))
+    sampling = node.base.model.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "ddim_uniform", 4)
+    run = [
+        guider.sample(noise, torch.zeros_like(noise), each, sigmas, seed=0, disable_pbar=True)
+        for each in (sampler, comfy.samplers.sampler_object("euler"))
+    ]
+    assert run[0].isfinite().all() and not torch.equal(*run)
+
+
+def test_places(node: NodeRun) -> None:
+    """A mask first, then the region, then the box."""
+    region = torch.zeros(1, 64, 64)
+    region[:, 40:60, 2:20] = 1.0
+    both = node.subject(region=region)
+    low = node.execute(both)[2][0]
+    assert float(torch.nonzero(low > 0.5)[:, 0].float().mean()) / 128 > 0.6
+    mask = torch.zeros(1, 128, 192)
+    mask[:, 5:30, 80:120] = 1.0
+    high = node.execute(both, mask=mask)[2][0]
+    assert float(torch.nonzero(high > 0.5)[:, 0].float().mean()) / 128 < 0.3
+
+
+def test_nothing_to_guide_is_said(node: NodeRun, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        node.execute(mask=torch.zeros(1, 128, 192))
+        node.execute(start_percent=0.9, end_percent=0.1)
+    assert "mask: it is empty, so the sampler is Euler's" in caplog.text
+    assert "start_percent is above end_percent" in caplog.text
+
+
+BAD = {
+    "method": ({"method": "best"}, "method: expected optimise or caption as negative, got 'best'"),
+    "algorithm": ({"algorithm": "x"}, "algorithm: expected moments or paper, got 'x'"),
+    "updates": ({"num_updates": -1}, "num_updates: expected 0 or more, got -1"),
+    "numbers": ({"max_angle": float("nan")}, "max_angle: expected a finite number"),
+    "vae": ({"vae": None}, "vae: expected the VAE of the model, got nothing"),
+    "masks": ({"mask": torch.ones(2, 8, 8)}, "mask: expected one mask of the generated picture"),
+    "nan mask": ({"mask": torch.full((1, 8, 8), float("nan"))}, "mask: expected numbers from 0"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input(node: NodeRun, kind: str) -> None:
+    changes, sentence = BAD[kind]
+    with pytest.raises(ValueError, match=sentence):
+        node.execute(**changes)
+
+
+def test_bad_subjects(node: NodeRun) -> None:
+    with pytest.raises(ValueError, match="Subject 1 has no mask: expected where it is"):
+        node.execute(node.subject(mask=None))
+    with pytest.raises(ValueError, match="subjects: expected one with a strength above 0, got 0"):
+        node.execute(node.subject(strength=0.0))
+    with pytest.raises(ValueError, match="subjects: expected one with a strength above 0, got 2"):
+        node.execute(node.subject(previous=node.subject()))
+    with pytest.raises(ValueError, match="mask: expected where Subject 1 stands in the generated"):
+        node.execute(node.subject(box=""))
