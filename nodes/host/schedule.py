@@ -34,16 +34,24 @@ def make_hook(strength: float, start_percent: float, end_percent: float) -> Hook
 
 
 def require_switchable(model: Model, start_percent: float, end_percent: float) -> None:
-    """ComfyUI's hooks ask for all weights of a model by name; quantised ones have names without a
-    weight."""
-    try:
-        model.get_key_patches()
-    except AttributeError as error:
+    """One clear sentence unless ComfyUI can switch the weights of a model in mid-run."""
+    if not _is_switchable(model):
         raise ValueError(
             f"start_percent, end_percent: expected 0 and 1 for a quantised model, got "
             f"{start_percent:g} and {end_percent:g}. ComfyUI cannot switch its weights in mid-run: "
             "leave start_percent at 0 and end_percent at 1, or load the model in fp16."
-        ) from error
+        )
+
+
+def _is_switchable(model: Model) -> bool:
+    """ComfyUI's hooks ask for all weights of a model by name, and set them in place: quantised ones
+    have names without a weight, or refuse it."""
+    try:
+        model.get_key_patches()
+    except AttributeError:
+        return False
+    weights = model.model_state_dict().values()
+    return not any(type(weight).__name__ == "QuantizedTensor" for weight in weights)
 
 
 def _keyframes(start_percent: float, end_percent: float) -> Keyframes:
