@@ -48,7 +48,8 @@ def with_checked_inputs(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 def _read(node: type[io.ComfyNode], schema: io.Schema, given: dict[str, Any]) -> dict[str, Any]:
     entries = {entry.id: entry for entry in schema.inputs}
     for name in given:
-        if str(entries[name].io_type) == "SUBJECTS":
+        is_needed = given[name] is None and not entries[name].optional
+        if str(entries[name].io_type) == "SUBJECTS" and not is_needed:
             given[name] = checked_chain(given[name], name)
     by_itself: frozenset[str] = getattr(node, "READS_ITSELF", frozenset())
     name_by_inputs = getattr(node, "input_owner", None)

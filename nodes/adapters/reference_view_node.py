@@ -43,4 +43,6 @@ class SubjectDiffusionReferenceView(io.ComfyNode):
             for subject in subjects
             for picture in reference_pictures(subject.images, subject.masks, size)
         ]
+        if not pictures:
+            raise ValueError("subjects: expected at least one, got none. Connect a Subject node.")
         return io.NodeOutput(torch.stack(pictures))

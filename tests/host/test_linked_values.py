@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,8 @@ def test_nothing_where_something_is_needed(comfy_nodes: Any) -> None:
         ValueError, match=r"Record Attention's model: expected MODEL, got nothing\."
     ):
         record.execute(None, "0-1")
+    view = comfy_nodes.NODE_CLASS_MAPPINGS["SubjectDiffusionReferenceView"]
+    with pytest.raises(ValueError, match=r"Reference View's subjects: expected SUBJECTS, got noth"):
+        view.execute(None, object())
+    with pytest.raises(ValueError, match=r"^subjects: expected at least one, got none\."):
+        view.execute((), types.SimpleNamespace(reference_size=96))
