@@ -101,17 +101,14 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         subjects = active_subjects(subjects)
         require_relative_boxes([subject for subject in subjects if subject.box is not None])
         acts = omega_ref > 0.0 and start_percent < end_percent and len(subjects) > 0
-        show_warnings(
-            [*box_warnings(subjects), *preview_warnings(subjects)]
-            if acts
-            else [_why_nothing(subjects, omega_ref)]
-        )
         if not acts:
+            show_warnings([_why_nothing(subjects, omega_ref)])
             return io.NodeOutput(model, positive, negative)
+        show_warnings([*box_warnings(subjects), *preview_warnings(subjects)])
 
         vae, channels, texts = checked_vae(vae), latent_channels(model), TextEncoder(clip)
-        first_caption = texts.encode(caption_of(subjects[0], caption))
-        _require_pooled_outputs(model, first_caption, positive, negative)
+        first = texts.encode(caption_of(subjects[0], caption))
+        _require_pooled_outputs(model, first, positive, negative)
         references = tuple(
             read_references(
                 subject,
