@@ -72,6 +72,8 @@ INTERFACE = {
             "negative",
             "text_guidance_scale",
             "image_guidance_scale",
+            "start_percent",
+            "end_percent",
         ],
         ["GUIDER"],
     ),
