@@ -14,6 +14,9 @@ from ..errors import CheckpointError, shown
 from ..schema import MODULE_WIDTH, MOST_BLOCKS, NUM_SUBJECTS, NumberRange
 
 FORMAT_VERSION = 1
+_SWITCHES = (
+    "box_coordinates", "patch_positions", "query_positions", "token_positions", "location_control",
+)  # fmt: skip
 TOKEN_ID = NumberRange(low=0, high=10**6, is_whole=True)
 TEMPERATURE = NumberRange(low=1e-6, high=1e9)
 LONGEST_WORD = 100  # characters
@@ -113,6 +116,8 @@ class AdapterConfig(AdapterOptions):
             self._require(name, whole, "a whole number of 1 or more")
             limits = NUM_SUBJECTS if name == "num_subjects" else MODULE_WIDTH
             limits.require(name, value, _CORRECT)
+        for name in _SWITCHES:
+            self._require(name, isinstance(getattr(self, name), bool), "True or False")
         TOKEN_ID.require("placeholder_token_id", self.placeholder_token_id, _CORRECT)
         TEMPERATURE.require("temperature", self.temperature, _CORRECT)
         is_word = isinstance(self.placeholder, str) and 0 < len(self.placeholder) <= LONGEST_WORD

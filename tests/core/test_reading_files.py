@@ -201,6 +201,7 @@ def test_subjects_outside_the_limits(
         ({"patch_dim": 10**12}, r"patch_dim: expected a whole number from 1 to 65536"),
         ({"temperature": float("nan")}, r"temperature: expected a finite number, got nan"),
         ({"placeholder": "x" * 10**6}, r"placeholder: expected a word, got 'x+\.\.\."),
+        ({"box_coordinates": "{" * 1000}, r"box_coordinates: expected True or False, got '\{\{"),
         ({"placeholder_token_id": -1}, r"placeholder_token_id: expected a whole number from 0"),
     ],
 )
