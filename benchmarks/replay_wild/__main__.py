@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from .hosts_and_packs import BESIDE_OTHERS, HOSTS
+from .pictures_and_files import FILES, PICTURES
 from .rows import Row
 from .running import run_tests, state_of
 
-SECTIONS: tuple[tuple[Row, ...], ...] = (HOSTS, BESIDE_OTHERS)
+SECTIONS: tuple[tuple[Row, ...], ...] = (HOSTS, BESIDE_OTHERS, PICTURES, FILES)
 
 
 def chosen_rows(names: Sequence[str]) -> list[Row]:
@@ -25,7 +26,8 @@ def chosen_rows(names: Sequence[str]) -> list[Row]:
     return [row for row in rows if not names or row.name in names or row.name[0] in names]
 
 
-def main(names: Sequence[str]) -> None:
+def main(names: Sequence[str]) -> int:
+    """The exit status: 1 where a row is open."""
     rows = chosen_rows(names)
     found = run_tests(rows)
     states = [state_of(row, found) for row in rows]
@@ -33,7 +35,8 @@ def main(names: Sequence[str]) -> None:
         print(f"{row.name:4} {state:20} {row.what}")
     counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
     print(counts)
+    return 1 if "open" in states else 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    raise SystemExit(main(sys.argv[1:]))

@@ -29,7 +29,13 @@ HOSTS = (
         what="--gpu-only: raw parameters and thumbnails on the wrong device",
         tests=("tests/host/test_gpu_only.py",),
     ),
-    Row(name="A5", what="Load Image decodes animations as many pictures"),
+    Row(
+        name="A5",
+        what="Load Image decodes animations as many pictures",
+        tests=(
+            "tests/nodes/subjects/test_subject.py::test_an_animation_counts_with_its_first_views",
+        ),
+    ),
     Row(
         name="A6",
         what="Manager 4 and the registry: install lines, and a name without ComfyUI in it",
