@@ -26,7 +26,10 @@ PICTURES = (
     Row(
         name="C2",
         what="Load Image's mask, painted or of a cut-out, without Invert Mask",
-        tests=(f"{_SUBJECT}::test_what_a_mask_marks", f"{_PICTURES}::test_where_a_mask_counts"),
+        tests=(
+            f"{_SUBJECT}::test_what_a_mask_marks",
+            f"{_PICTURES}::test_where_a_mask_counts_and_what_it_marks",
+        ),
     ),
     Row(
         name="C3",
