@@ -218,13 +218,18 @@ def settings_of_line(values: dict[str, Any], settings: GenerationSettings) -> Ge
         raise DevError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
     if method == "base":
         settings = replace(settings, adapter="none")
-    for name in ("text_guidance", "image_guidance"):
-        if name in values:
-            value = values[name]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise DevError(f"{name}: expected a number, got {value!r}.")
-            settings = replace(settings, **{f"{name}_scale": float(value)})
-    return settings
+    return replace(
+        settings,
+        text_guidance_scale=_number(values, "text_guidance", settings.text_guidance_scale),
+        image_guidance_scale=_number(values, "image_guidance", settings.image_guidance_scale),
+    )
+
+
+def _number(values: dict[str, Any], name: str, default: float) -> float:
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DevError(f"{name}: expected a number, got {value!r}.")
+    return float(value)
 
 
 def out_file(out_folder: Path, out: Any, default_name: str) -> Path:
