@@ -223,19 +223,23 @@ def job_from_line(line: str, number: int, out_folder: Path, settings: Generation
 
 def settings_of_line(values: dict[str, Any], settings: GenerationSettings) -> GenerationSettings:
     """The command's settings with what a job says of its method and guidance."""
-    scales: dict[str, Any] = {}
     method = values.get("method", METHODS[0])
     if method not in METHODS:
         raise DevError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
     if method == "base":
         settings = replace(settings, adapter="none")
-    for name in ("text_guidance", "image_guidance"):
-        if name in values:
-            value = values[name]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise DevError(f"{name}: expected a number, got {value!r}.")
-            scales[f"{name}_scale"] = float(value)
-    return replace(settings, **scales)
+    return replace(
+        settings,
+        text_guidance_scale=_number(values, "text_guidance", settings.text_guidance_scale),
+        image_guidance_scale=_number(values, "image_guidance", settings.image_guidance_scale),
+    )
+
+
+def _number(values: dict[str, Any], name: str, default: float) -> float:
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DevError(f"{name}: expected a number, got {value!r}.")
+    return float(value)
 
 
 def out_file(out_folder: Path, out: Any, default_name: str) -> Path:

@@ -21,14 +21,12 @@ from own_pictures import write_pictures
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
-from torch import nn
 from training_runs import last_checkpoint, train_arguments
 
 from training.__main__ import main
 from training.dataset.catalogue import open_catalogue
 from training.loop.checkpoints import _is_disk_error
 from training.loop.run import Run
-from training.networks.low_rank import add_low_rank
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -312,19 +310,6 @@ def test_a_python_without_the_packages_is_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(bare, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: expected the package" in done.stderr and "pip install" in done.stderr
-
-
-# arithmetic
-
-
-def test_an_earlier_runs_names_are_kept() -> None:
-    parent = nn.Module()
-    parent.fc1 = nn.Linear(4, 3)
-    add_low_rank(parent, 2)
-    assert set(parent.state_dict()) == {
-        "fc1.bias", "fc1.parametrizations.weight.original",
-        "fc1.parametrizations.weight.0.down", "fc1.parametrizations.weight.0.up",
-    }  # fmt: skip
 
 
 def test_checkpoints_are_finite(shards: Path, tmp_path: Path) -> None:

@@ -180,7 +180,8 @@ def is_in_adapter(name: str) -> bool:
     """Whether the adapter's file holds this parameter of the whole model."""
     if name.endswith("token_embedding.weight"):
         return False
-    return not name.startswith("unet.") or is_adapter_tensor(name.removeprefix("unet."))
+    own = name.removeprefix("unet.")
+    return own == name or own.startswith("position_net.") or is_adapter_tensor(own)
 
 
 def write_weights(folder: Path) -> Path:

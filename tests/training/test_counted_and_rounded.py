@@ -1,4 +1,4 @@
-"""What was counted or rounded wrongly: what is counted and computed now."""
+"""Arithmetic that was left out of the count, and small deltas that bf16 rounded away."""
 
 from __future__ import annotations
 
@@ -43,3 +43,13 @@ def test_a_small_delta_is_not_rounded_away_in_bf16() -> None:
     assert delta.norm() < 0.02 * without.float().norm()
     spacing = without.float().abs().mean() * 2**-8  # of bf16 near the outputs
     assert (added - delta).abs().mean() < 2 * spacing
+
+
+def test_an_earlier_runs_names_are_kept() -> None:
+    parent = nn.Module()
+    parent.fc1 = nn.Linear(4, 3)
+    add_low_rank(parent, 2)
+    assert set(parent.state_dict()) == {
+        "fc1.bias", "fc1.parametrizations.weight.original",
+        "fc1.parametrizations.weight.0.down", "fc1.parametrizations.weight.0.up",
+    }  # fmt: skip
