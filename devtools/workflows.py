@@ -89,6 +89,7 @@ def _subjects(job: Job, upload: Upload) -> Graph:
             "strength": subject.strength,
             "start_percent": 0.0,
             "end_percent": 1.0,
+            "mask_marks": "subject",
         }
         mask_nodes, mask = _mask_of(subject, number, upload)
         graph |= mask_nodes
@@ -157,6 +158,8 @@ def _subject_guidance(job: Job, adapter_name: str | None) -> Graph:
         negative=["encode", 2],
         text_guidance_scale=settings.text_guidance_scale,
         image_guidance_scale=settings.image_guidance_scale,
+        start_percent=0.0,
+        end_percent=1.0,
     )
     return graph
 

@@ -32,6 +32,9 @@ def recorded(host: Host, model: Any, ranges: str = "0-1") -> tuple[Any, Any]:
     return host.record_attention_node.SubjectDiffusionRecordAttention.execute(model, ranges).args
 
 
+CHUNK = 77  # tokens of a text
+
+
 def with_texts(setup: Setup, prompt: str, negative: str) -> tuple[Any, tuple[Any, Any, Any]]:
     """MODEL and conditionings; prompts of any length."""
     model, clip = setup.host.apply_node.apply_adapter(
@@ -50,7 +53,8 @@ def spy_on_attention(model: Any) -> tuple[Any, list[torch.Tensor]]:
 
     def override(function: Any, q: Any, k: Any, v: Any, heads: int, **kwargs: Any) -> torch.Tensor:
         options = kwargs["transformer_options"]
-        if q.shape[1] != k.shape[1]:
+        is_text = k.shape[1] % CHUNK == 0  # a gated layer sees cells and subjects, too
+        if q.shape[1] != k.shape[1] and is_text:
             query, key = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k))
             probs = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
             chunks = probs.chunk(len(options["cond_or_uncond"]))

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import pytest
+import torch
 from graphs import Graph, good_graph, make_pictures, node
 from host_models import Host
 from PIL import Image
@@ -80,17 +81,27 @@ def test_a_sampler_that_is_not_on_the_recorded_model(client: ComfyClient) -> Non
 def test_the_earlier_runs_are_kept_for_cached_pictures(host: Host) -> None:
     module = host.attention_record
     handle = module.AttentionHandle()
-    records = [object() for _ in range(module.MOST_RUNS + 2)]
-    assert handle.record_of({"run 1"}) is None
+    maps = torch.zeros(1, 1, 1, 2, 4, 4)
+    records = [
+        module.AttentionRecord(
+            ranges=((0.0, 1.0),),
+            subjects=(),
+            kinds=module.WORDS,
+            maps=maps,
+            present=torch.ones(1, 1, dtype=torch.bool),
+        )
+        for _ in range(module.MOST_RUNS + 2)
+    ]
+    assert handle.records_of({"run 1"}) == ()
     for number, record in enumerate(records):
         handle.begin(f"run {number}")
         assert handle.record is None
-        handle.keep(record, f"run {number}")
-    assert handle.record_of({"run 5", "a node before it"}) is records[5]
-    assert handle.record_of({"run 0"}) is None  # too long ago
-    assert handle.record_of(set()) is handle.record is records[-1]
+        handle.keep((record, None), f"run {number}")
+    assert handle.records_of({"run 5", "a node before it"}) == (records[5],)
+    assert handle.records_of({"run 0"}) == ()  # too long ago
+    assert handle.records_of(set()) == (handle.record,) == (records[-1],)
     handle.begin("run 5")  # sampled again, and cancelled
-    assert handle.record_of({"run 5"}) is None
+    assert handle.records_of({"run 5"}) == ()
 
 
 def test_what_a_node_depends_on(host: Host) -> None:

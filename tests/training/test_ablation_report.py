@@ -14,7 +14,7 @@ from training.evaluation.ablation.variants import PAPER, VARIANTS, paper_change
 NUM_QUERIES = 40
 SETTINGS = {
     "start": "fresh",
-    "stage": {"steps": 3, "batch_size": 32, "learning_rate": 8e-4},
+    "stage": {"steps": 3, "global_batch_size": 32, "learning_rate": 8e-4},
     "sampling": {"steps": 20, "precision": "float32"},
 }
 

@@ -11,6 +11,7 @@ import torch
 
 from ....subject_diffusion_core.checkpoint import AdapterConfig
 from ....subject_diffusion_core.prompts import SubjectPrompt, build_prompt, tokenize_suffix
+from ....subject_diffusion_core.schema import printed
 from ....subject_diffusion_core.text_fusion import ImageEmbedProjector, blend_towards_label
 from ...host.comfy_types import Clip, Conditioning, Token, TokenEmbedding, Tokens
 from ...subjects.subject import Subject
@@ -114,7 +115,7 @@ class SubjectTokenizer:
         if len(content) > self._format.room:
             suffix = "".join(segment.text for segment in prompt.suffix_segments(index)).strip(", ")
             raise ValueError(
-                f"label: expected a few words, got {len(content)} tokens in '{suffix}'. A CLIP "
+                f"label: expected a few words, got {len(content)} tokens in {printed(suffix)}. A CLIP "
                 f"text encoder takes {self._format.room}: shorten the label."
             )
 
