@@ -115,8 +115,8 @@ class SubjectTokenizer:
         if len(content) > self._format.room:
             suffix = "".join(segment.text for segment in prompt.suffix_segments(index)).strip(", ")
             raise ValueError(
-                f"label: expected a few words, got {len(content)} tokens in {printed(suffix)}. A CLIP "
-                f"text encoder takes {self._format.room}: shorten the label."
+                f"label: expected a few words, got {len(content)} tokens in {printed(suffix)}. A "
+                f"CLIP text encoder takes {self._format.room}: shorten the label."
             )
 
 
