@@ -190,10 +190,13 @@ BAD = {
         "caption: expected a text that leaves its last 5 places to the tuned embedding, got 3 "
         "tokens too many",
     ),
-    "no vae": ({"vae": None}, "vae: expected the VAE of the model, got nothing"),
-    "no learning": ({"learning_rate": 0.0}, "learning_rate, regularization: expected numbers"),
-    "endless": ({"learning_rate": float("nan")}, "learning_rate: expected a finite number"),
-    "negative steps": ({"steps": -1}, "steps: expected 0 or more, got -1"),
+    "no vae": ({"vae": None}, "vae: expected VAE, got nothing"),
+    "no learning": (
+        {"learning_rate": 0.0},
+        "learning_rate: expected a number from 1e-05 to 1, got 0",
+    ),
+    "endless": ({"learning_rate": float("nan")}, "learning_rate: expected a "),
+    "negative steps": ({"steps": -1}, "steps: expected a whole number from 0 to 100000, got -1"),
 }
 
 
