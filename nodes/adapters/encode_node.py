@@ -177,7 +177,7 @@ def _join(pieces: list[tuple[Conditioning, float, float]], stock: Conditioning) 
     """One branch: the adapter's encodings while it is on, the stock encoding otherwise."""
     merged = _merge_equal(pieces)
     (_, start, _), (_, _, end) = merged[0], merged[-1]
-    joined = _limit_to_range(stock, 0.0, start) if start > 0.0 else []
+    joined = limit_to_range(stock, 0.0, start) if start > 0.0 else []
     for conditioning, first, last in merged:
         # a ControlNet never saw fused text or the retrained text encoder
         inside = [
@@ -185,11 +185,11 @@ def _join(pieces: list[tuple[Conditioning, float, float]], stock: Conditioning) 
             for tensor, values in conditioning
         ]
         is_whole = first <= 0.0 and last >= 1.0
-        joined += inside if is_whole else _limit_to_range(inside, first, last)
-    return joined + (_limit_to_range(stock, end, 1.0) if end < 1.0 else [])
+        joined += inside if is_whole else limit_to_range(inside, first, last)
+    return joined + (limit_to_range(stock, end, 1.0) if end < 1.0 else [])
 
 
-def _limit_to_range(
+def limit_to_range(
     conditioning: Conditioning, start_percent: float, end_percent: float
 ) -> Conditioning:
     """The same conditioning, in force between two percentages only."""

@@ -60,7 +60,7 @@ def scheduled(host: Host, tmp_path: Path) -> Watched:
         host.conditioning(texts[index], host.branch(loaded, count))
         for index, count in ((0, 2), (1, 2), (1, 0))
     ]
-    limit = host.schedule.limit_to_range
+    limit = host.encode_node.limit_to_range
     guider = host.guider_node.ThreeBranchGuider(model)
     guider.set_branches(
         *(

@@ -125,17 +125,20 @@ def test_bad_alphas(host: Host, guiders: tuple[Any, Any], alphas: str) -> None:
         strip(host, guiders, alphas)
 
 
+SAMPLER = comfy.samplers.sampler_object("euler")
+
+
 def test_no_steps(host: Host, guiders: tuple[Any, Any]) -> None:
     node = host.interpolate_node.SubjectDiffusionInterpolate
     with pytest.raises(ValueError, match="sigmas: expected at least one step, got 0 numbers"):
-        node.execute(FixedNoise(), *guiders, None, torch.zeros(0), latent(), "0.5")
+        node.execute(FixedNoise(), *guiders, SAMPLER, torch.zeros(0), latent(), "0.5")
 
 
 def test_noise_mask(host: Host, guiders: tuple[Any, Any]) -> None:
     node = host.interpolate_node.SubjectDiffusionInterpolate
     masked = {**latent(), "noise_mask": torch.ones(1, 64, 64)}
     with pytest.raises(ValueError, match="expected a latent without a noise mask"):
-        node.execute(FixedNoise(), *guiders, None, SIGMAS, masked, "0.5")
+        node.execute(FixedNoise(), *guiders, SAMPLER, SIGMAS, masked, "0.5")
 
 
 def test_a_batch_keeps_the_indices_of_its_noise(host: Host, guiders: tuple[Any, Any]) -> None:

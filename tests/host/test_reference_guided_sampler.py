@@ -174,7 +174,7 @@ def test_beside_a_controlnet_and_with_ranges(setup: Setup, comfy_nodes: Any) -> 
     """Gradients pass the ControlNet of the negative prompt; a prompt may have several ranges."""
     control = make_control(SimpleNamespace(model=setup.bench.model), "controlnet")
     hint = torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(8))
-    limit = setup.host.schedule.limit_to_range
+    limit = setup.host.encode_node.limit_to_range
     parts = limit(setup.positive, 0.0, 0.41) + limit(setup.bench.text(5), 0.41, 1.0)
     positive, negative = comfy_nodes.ControlNetApplyAdvanced().apply_controlnet(
         parts, setup.negative, control, hint, 1.0, 0.0, 1.0

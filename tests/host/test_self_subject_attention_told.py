@@ -160,7 +160,7 @@ def test_with_an_adapter_both_are_recorded(host: Host, tmp_path: Any, setup: Set
     )  # fmt: skip
     ((context, values),) = setup.positive
     text = host.sampling_run.WatchedText(subjects=(watched_subject,), num_tokens=context.shape[1])
-    cond = host.sampling_run.BranchCond(value=host.branch(loaded, 1), text=text)
+    cond = host.run_attachment.BranchCond(value=host.branch(loaded, 1), text=text)
     positive = [[context, {**values, "model_conds": {host.family.ATTACHMENT_KEY: cond}}]]
     for reports in (True, False):
         seeing = setup.apply(*subjects, model=adapted, positive=positive, report_attention=reports)
