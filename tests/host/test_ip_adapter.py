@@ -11,7 +11,6 @@ import pytest
 import torch
 from host_models import Base, Host, cfg_guider, random_noise, relative_error, sample
 from ip_models import Vision, diffusers_prediction, make_file, write_file
-from safetensors.torch import save_file
 from test_nodes import make_subject
 from test_parity import TIMESTEP, host_prediction
 from test_saved_subjects import output_folder, save_and_load  # noqa: F401
@@ -274,18 +273,3 @@ def test_subjects_with_one_label_have_a_mention_each(
     present = list(enumerate((setup.subject(0), setup.subject(1))))
     text = setup.host.label_texts.watched_labels(texts, prompt, present)
     assert [subject.label_position for subject in text.subjects] == positions
-
-
-def test_a_label_that_is_an_embedding(setup: Setup, tmp_path: Path) -> None:
-    """It has no place in the text, but acts as every subject does."""
-    width = setup.base.config["cross_attention_dim"]
-    save_file({"emb_params": torch.randn(2, width)}, tmp_path / "mine.safetensors")
-    tokenizer = getattr(setup.base.clip.tokenizer, setup.base.clip.tokenizer.clip)
-    before, tokenizer.embedding_directory = tokenizer.embedding_directory, [str(tmp_path)]
-    try:
-        texts = setup.host.texts.TextEncoder(setup.base.clip)
-        present = [(0, setup.subject(label="embedding:mine"))]
-        prompt = "an embedding:mine on a sofa"
-        assert setup.host.label_texts.watched_labels(texts, prompt, present) is None
-    finally:
-        tokenizer.embedding_directory = before
