@@ -24,7 +24,7 @@ from host_models import (
 )
 from ip_models import WIDTH, make_file, write_file
 from sdxl_models import make_sdxl_base
-from stock_unet import STOCK_UNET, load_stock_base
+from stock_unet import SCALED_FP8, STOCK_UNET, load_stock_base
 from test_coexistence import make_lora
 from test_control import make_control
 from test_ip_adapter import PROMPT
@@ -232,7 +232,7 @@ def test_a_file_in_scaled_fp8(host: Host, tmp_path: Path) -> None:
     with torch.inference_mode():
         bases = [
             load_stock_base(host, tmp_path, quantised, SIXTEEN_LAYERS)
-            for quantised in (False, True)
+            for quantised in ("", SCALED_FP8)
         ]
         path = write_file(tmp_path / "file.safetensors", make_file("plus", bases[0].unet))
         adapter = host.registry.load_adapter(path)
