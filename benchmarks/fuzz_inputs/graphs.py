@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devtools.api_client import Graph
+from devtools.workflows import node
 
 from .values import any_number, any_text
 
@@ -15,10 +16,6 @@ PREFIX = "SubjectDiffusion"
 ODD_PICTURES = (
     "grey.png", "animated.gif", "sideways.jpg", "one_pixel.png", "palette.png", "wide.png",
 )  # fmt: skip
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs}
 
 
 def good_graph(seed: int) -> Graph:
