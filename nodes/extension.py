@@ -23,6 +23,7 @@ from .dreamtuner.self_subject_attention_node import SubjectDiffusionSelfSubjectA
 from .hifi_tuner.apply_embedding_node import SubjectDiffusionApplyEmbedding
 from .hifi_tuner.load_embedding_node import SubjectDiffusionLoadEmbedding
 from .hifi_tuner.reference_guided_sampler_node import SubjectDiffusionReferenceGuidedSampler
+from .hifi_tuner.replacement_sampler_node import SubjectDiffusionReplacementSampler
 from .hifi_tuner.save_embedding_node import SubjectDiffusionSaveEmbedding
 from .hifi_tuner.tune_embedding_node import SubjectDiffusionTuneEmbedding
 from .hifi_tuner.tuned_files import TUNED_FILES
@@ -74,5 +75,6 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionSaveEmbedding,
             SubjectDiffusionLoadEmbedding,
             SubjectDiffusionReferenceGuidedSampler,
+            SubjectDiffusionReplacementSampler,
         ]
         return [with_checked_inputs(node) for node in nodes]

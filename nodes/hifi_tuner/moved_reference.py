@@ -53,7 +53,7 @@ def move_reference(
 def target_mask(mask: torch.Tensor | None, subject: Subject, height: int, width: int) -> Any:
     """M_g, (H, W): the given mask, else the subject's region, else its box."""
     if mask is not None:
-        return area_resize(_single(mask, "mask").float().cpu(), height, width)
+        return area_resize(single_mask(mask, "mask").float().cpu(), height, width)
     if subject.region is not None:
         return area_resize(subject.region, height, width)
     if subject.box is None or subject.box.unit != "relative":
@@ -88,7 +88,8 @@ def _onto_canvas(
     return picture, F.pad(fitted[0, 3], around)
 
 
-def _single(mask: torch.Tensor, argument: str) -> torch.Tensor:
+def single_mask(mask: torch.Tensor, argument: str) -> torch.Tensor:
+    """(H, W) in 0..1 of a MASK that holds one."""
     masks = mask[None] if mask.ndim == 2 else mask
     if len(masks) != 1:
         raise ValueError(
