@@ -139,7 +139,7 @@ def examples(options: argparse.Namespace, progress: Progress) -> int:
     workshop = Workshop(progress)
     with workshop.server() as server:
         pictures = ExamplePictures(root=ROOT, python=workshop.python, progress=progress)
-        made = pictures.make_all(server)
+        made = pictures.make_all(server, options.names)
     print(f"\n{len(made)} pictures made", flush=True)
     return 0
 
@@ -243,9 +243,11 @@ def build_parser() -> argparse.ArgumentParser:
     serve_parser = commands.add_parser("serve", help="run ComfyUI with the pack, for the browser")
     serve_parser.add_argument("--port", type=int, help="default: a free one")
     serve_parser.set_defaults(run=serve)
-    commands.add_parser(
+    example_pictures = commands.add_parser(
         "examples", help="make the pictures of the example workflows anew"
-    ).set_defaults(run=examples)
+    )
+    example_pictures.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    example_pictures.set_defaults(run=examples)
     help_pages = commands.add_parser(
         "docs", help="make the pictures of the help pages and the English texts anew"
     )

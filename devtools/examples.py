@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from .api_client import ComfyClient, Graph, PromptError
@@ -24,13 +25,19 @@ class ExamplePictures:
         self._python = python
         self._progress = progress
 
-    def make_all(self, server: ComfyServer) -> list[Path]:
-        """The pictures that were made; a graph that lacks a user's other files is only named."""
+    def make_all(self, server: ComfyServer, names: Sequence[str] = ()) -> list[Path]:
+        """The pictures that were made, of these examples or of all; a graph that lacks a user's
+        other files is only named."""
+        known = {path.stem: path for path in (self._root / "tests" / "golden").glob("*.json")}
+        if unknown := sorted(set(names) - set(known)):
+            raise DevError(
+                f"examples: expected names of {', '.join(sorted(known))}, got {unknown[0]}."
+            )
         for picture in (self._root / "assets").rglob("*.png"):
             shutil.copy(picture, server.base / "input")
         made = []
         with ComfyClient(LOOPBACK, server.port, server.is_running) as client:
-            for golden in sorted((self._root / "tests" / "golden").glob("*.json")):
+            for golden in (known[name] for name in sorted(names or known)):
                 picture = self._root / "example_workflows" / f"{golden.stem}.jpg"
                 graph = json.loads(golden.read_text(encoding="utf-8"))
                 try:

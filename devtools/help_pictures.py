@@ -125,7 +125,16 @@ class HelpGraphs:
                 )
                 for updates in (0, 3, 10)
             ],
+            "SubjectDiffusionReplacementSampler": [
+                Panel("with a mask", self.golden("subject_replacement")),
+                Panel("without a mask", self.replaced_without_mask()),
+            ],
         }
+
+    def replaced_without_mask(self) -> Graph:
+        graph = self.golden("subject_replacement")
+        del _find(graph, "SubjectDiffusionReplacementSampler")["inputs"]["mask"]
+        return graph
 
     def two(self, *changes: tuple[str, dict[str, Any]]) -> Graph:
         """A crab and a guitar; `changes` name nodes and the inputs they get instead."""

@@ -35,6 +35,7 @@ PACK_NODES = (
     "SubjectDiffusionSaveEmbedding",
     "SubjectDiffusionLoadEmbedding",
     "SubjectDiffusionReferenceGuidedSampler",
+    "SubjectDiffusionReplacementSampler",
 )
 SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"

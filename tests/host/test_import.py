@@ -48,6 +48,7 @@ NODE_IDS = [
     "SubjectDiffusionSaveEmbedding",
     "SubjectDiffusionLoadEmbedding",
     "SubjectDiffusionReferenceGuidedSampler",
+    "SubjectDiffusionReplacementSampler",
 ]
 
 

@@ -122,8 +122,7 @@ def alive(host: Host) -> Counter[str]:
             counts[kind.__name__] += 1
         elif issubclass(kind, torch.Tensor) and thing.device.type == "cpu":
             # what torch.compile keeps of its tracing has sizes without numbers, and no memory
-            if not thing._has_symbolic_sizes_strides:
-                counts["tensor bytes"] += thing.nbytes
+            counts["tensor bytes"] += 0 if thing._has_symbolic_sizes_strides else thing.nbytes
     counts["loaded models"] = len(comfy.model_management.current_loaded_models)
     return counts
 
