@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -78,6 +79,12 @@ def _checked(entry: Any, argument: str, value: Any) -> Any:
             is_whole=kind == "INT",
         ).require(argument, value, ACTION)
         return int(value) if kind == "INT" else float(value)
+    if kind == "COMBO" and entry.default is not None:  # a list of files has none
+        _require_choice(argument, value, entry.options)
+    if kind == "BOOLEAN" and not isinstance(value, bool):
+        raise ValueError(
+            f"{argument}: expected true or false, got {printed(value)}. Connect one of these."
+        )
     if kind == "STRING":
         if not isinstance(value, str):
             raise ValueError(f"{argument}: expected text, got {printed(value)}. Connect a text.")
@@ -89,3 +96,9 @@ def _checked(entry: Any, argument: str, value: Any) -> Any:
     if kind == "MASK":
         return read_masks(argument, value)
     return value
+
+
+def _require_choice(argument: str, value: Any, options: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in options:
+        names = (" or " if len(options) == 2 else ", ").join(options)
+        raise ValueError(f"{argument}: expected {names}, got {printed(value)}. Choose one of them.")

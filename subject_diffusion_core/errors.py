@@ -52,6 +52,19 @@ def shown(text: object, limit: int = 200) -> str:
     return written if len(written) <= limit else f"{written[:limit]}..."
 
 
+def reason_of(error: Exception) -> str:
+    """What was wrong with something that was read, in words; Python's own tell only of contents.
+
+    >>> reason_of(KeyError("dtype")), reason_of(TypeError("'NoneType' object is not iterable"))
+    ("'dtype'", 'something of another kind')
+    """
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, TypeError | AttributeError):
+        return "something of another kind"
+    return shown(error)
+
+
 def require_finite_numbers(owner: str, **values: float) -> None:
     """One sentence for the first of `values` that is NaN or infinite; `owner` is the node."""
     for name, value in values.items():

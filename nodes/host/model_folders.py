@@ -49,6 +49,8 @@ class ModelFolder:
 
     def find(self, file_name: str) -> str | None:
         """The path of a file, None if it is not there."""
+        if not isinstance(file_name, str) or "\0" in file_name:
+            return None
         found = (folder_paths.get_full_path(name, file_name) for name in (self.name, *self.others))
         return next((path for path in found if path is not None), None)
 

@@ -157,6 +157,25 @@ def test_a_part_of_another_file_is_refused(host: Host, sams_folder: Path) -> Non
             load(host, name)
 
 
+@pytest.mark.parametrize("name", [{"version": 1}, ["sam.pth"], 3, None, "a\0b", "", "../sam.pth"])
+def test_a_name_that_is_none(host: Host, sams_folder: Path, name: Any) -> None:
+    with pytest.raises(ValueError, match=r"segmenter_name: expected a"):
+        load(host, name)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 129), (129, 1)])
+def test_a_picture_of_which_nothing_is_left(
+    host: Host, sams_folder: Path, height: int, width: int
+) -> None:
+    """It is made 64 pixels long, and less than half a pixel wide."""
+    torch.save(make_sam().state_dict(), sams_folder / "sam.pth")
+    segmenter = load(host, "sam.pth")
+    with pytest.raises(ValueError, match=rf"at most 128 times as long .* {width}x{height} pixels"):
+        segment(host, segmenter, torch.rand(1, height, width, 3), BOX, "")
+    longest = torch.rand(1, max(1, height - 1), max(1, width - 1), 3)
+    segment(host, segmenter, longest, "", "0.5,0.5")
+
+
 def test_without_the_package(
     host: Host, sams_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
