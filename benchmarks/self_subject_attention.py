@@ -159,7 +159,7 @@ class Counter(Bench):
         cost = self.call(self.seeing, 1, **{reference_pass.WRITE_KEY: keys})
         references = pack_module("references").BranchReferences(subjects=(subject,))
         run = sampling_run.SamplingRun((self.side, self.side))
-        part = sampling_run.BranchCond(value=references, run=run, batch_size=rows)
+        part = pack_module("run_attachment").BranchCond(value=references, run=run, batch_size=rows)
         seen = reference_pass.SeenReferences(
             call=part.concat([]),
             subjects={references: (reference_pass.SeenSubject(subject, (keys,)),)},

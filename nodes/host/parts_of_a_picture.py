@@ -7,7 +7,7 @@ lands in the part, and a sentence says so.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,14 +69,12 @@ class _Sampled:
 _SAMPLED: weakref.WeakKeyDictionary[BranchValue, _Sampled] = weakref.WeakKeyDictionary()
 
 
-def warn_of_tiles(
-    values: Iterable[BranchValue], latent_image: torch.Tensor, sigmas: object = None
-) -> None:
+def warn_of_tiles(value: BranchValue, latent_image: torch.Tensor, sigmas: object = None) -> None:
     """Tiled upscalers and detailers sample one cut-out after the other, in one node, with the same
-    conditionings: runs of one size and schedule, from different latents."""
+    conditionings, of which `value` is one's: runs of one size and schedule, from different
+    latents."""
     by = get_executing_context()
-    value = next((value for value in values if value.acts), None)
-    if by is None or value is None or not isinstance(sigmas, torch.Tensor):
+    if by is None or not isinstance(sigmas, torch.Tensor):
         return
     if not bool(latent_image.any()):
         return

@@ -268,8 +268,10 @@ def _warn(
         if (cond := entry["model_conds"].get(key)) and cond.value.acts
     ]
     warn_of_changed_texts(acting)
-    values = [saying.value for sayings in said.values() for saying in sayings]
-    warn_of_tiles(values, latent_image, *more[1:2])
+    values = (saying.value for sayings in said.values() for saying in sayings)
+    acts = next((value for value in values if value.acts), None)
+    if acts is not None:
+        warn_of_tiles(acts, latent_image, *more[1:2])
 
 
 def _silence(settings: RunSettings, said: dict[str, list[Said]]) -> dict[str, BranchCond]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ...subject_diffusion_core.errors import shown
-from ...subject_diffusion_core.pictures import read_masks, read_pictures
+from ...subject_diffusion_core.pictures import read_masks
 from ...subject_diffusion_core.schema import (
     LONGEST_LABEL,
     MOST_VIEWS_OF_A_NODE,
@@ -107,31 +107,29 @@ def make_subject(
     marks: str = "subject",
     warn: Callable[[str], None] = logging.warning,
 ) -> Subject:
-    """Check the inputs of the Subject node and put them together, on the CPU: with --gpu-only some
-    nodes give pictures and masks that lie on the GPU, others do not.
+    """Put the inputs of the Subject node together, on the CPU: with --gpu-only some nodes give
+    pictures and masks that lie on the GPU, others do not.
 
     Args:
-        images: IMAGE in any form that `read_pictures` reads; its alpha is the mask where `masks`
-            gives none.
-        masks: MASK in any form that `read_masks` reads.
+        images: (V, H, W, 3 or 4) as `read_pictures` reads them; their alpha is the mask where
+            `masks` gives none.
+        masks: (1 or V, H, W) as `read_masks` reads them.
         marks: what the mask marks, see `read_view_masks`.
         warn: takes a sentence about what was left out or guessed.
     """
     label = checked_label(label, owner)
-    pictures = read_pictures(f"{owner}'s image", images)
-    num_views = len(pictures)
+    num_views = len(images)
     if num_views > MOST_VIEWS_OF_A_NODE:
         warn(
             f"{owner}'s image: {num_views} pictures, of which the first {MOST_VIEWS_OF_A_NODE} are "
             "used. Connect the best views of it, for example through Image From Batch."
         )
     first = slice(MOST_VIEWS_OF_A_NODE)
-    views, alpha = pictures[first, ..., :3].cpu(), pictures[first, ..., 3:].cpu()
+    views, alpha = images[first, ..., :3].cpu(), images[first, ..., 3:].cpu()
     view_masks = None
     if masks is not None:
-        given = read_masks(f"{owner}'s mask", masks).cpu()
-        given = given[first] if len(given) == num_views else given
-        view_masks = read_view_masks(given, views, owner, marks, warn)
+        given = masks[first] if len(masks) == num_views else masks
+        view_masks = read_view_masks(given.cpu(), views, owner, marks, warn)
     if view_masks is None and alpha.shape[-1] == 1 and bool((alpha < 1.0).any()):
         view_masks = read_view_masks(alpha[..., 0], views, owner, "subject", warn)
     return Subject(

@@ -20,7 +20,7 @@ from .view_masks import MARKS
 class SubjectDiffusionSubject(io.ComfyNode):
     """Pictures, label, box and strength of one subject."""
 
-    READS_ITSELF = frozenset({"image", "mask", "region", "box"})
+    READS_ITSELF = frozenset({"region", "box"})
 
     @classmethod
     def input_owner(cls, inputs: Mapping[str, Any]) -> str:
@@ -98,7 +98,6 @@ class SubjectDiffusionSubject(io.ComfyNode):
         region: torch.Tensor | None = None,
         mask_marks: str = MARKS[0],
     ) -> io.NodeOutput:
-        previous = checked_chain(previous, "previous")
         owner = subject_name(len(previous))
         place = parse_box(box, owner)
         if region is not None:

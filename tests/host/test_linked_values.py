@@ -171,4 +171,4 @@ def test_nothing_where_something_is_needed(comfy_nodes: Any) -> None:
     with pytest.raises(ValueError, match=r"Reference View's subjects: expected SUBJECTS, got noth"):
         view.execute(None, object())
     with pytest.raises(ValueError, match=r"^subjects: expected at least one, got none\."):
-        view.execute((), types.SimpleNamespace(reference_size=96))
+        view.execute((), types.SimpleNamespace(pictures=types.SimpleNamespace(reference_size=96)))

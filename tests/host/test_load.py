@@ -121,7 +121,9 @@ def alive(host: Host) -> Counter[str]:
         if kind.__name__ in KINDS and kind.__module__.startswith(host.pack.__name__):
             counts[kind.__name__] += 1
         elif issubclass(kind, torch.Tensor) and thing.device.type == "cpu":
-            counts["tensor bytes"] += thing.nbytes
+            # what torch.compile keeps of its tracing has sizes without numbers, and no memory
+            if not thing._has_symbolic_sizes_strides:
+                counts["tensor bytes"] += thing.nbytes
     counts["loaded models"] = len(comfy.model_management.current_loaded_models)
     return counts
 

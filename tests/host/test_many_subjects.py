@@ -18,6 +18,7 @@ from test_nodes import Encoder, make_subject
 SUBJECTS = Path(__file__).resolve().parents[2] / "assets" / "subjects"
 NAMES = ("crab", "guitar", "owl", "hamburger", "futon", "dinosaur")
 WARNING = "6 subjects at once, but the adapter 'tiny_adapter.safetensors' was trained with up to 4"
+EVENT = "subject_diffusion.sentences"  # as in web/node_warnings.js
 
 
 @pytest.fixture(scope="module")
@@ -63,27 +64,27 @@ def graph_of(names: tuple[str, ...]) -> Graph:
     return graph
 
 
-def texts_on_nodes(runner: GraphRunner) -> list[bytes]:
-    """Text messages that ComfyUI's server would send to the browser; empties its queue."""
+def sentences_on_nodes(runner: GraphRunner) -> list[str]:
+    """Sentences that ComfyUI's server would send to the browser; empties its queue."""
     server = runner._server
     server.loop.run_until_complete(asyncio.sleep(0))
-    texts = []
+    sentences: list[str] = []
     while not server.messages.empty():
-        _, data, _ = server.messages.get_nowait()
-        if isinstance(data, bytes):
-            texts.append(data)
-    return texts
+        event, data, _ = server.messages.get_nowait()
+        if event == EVENT:
+            sentences += data["sentences"]
+    return sentences
 
 
 def test_six_subjects(runner: GraphRunner, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         picture = runner.run(graph_of(NAMES))
         assert WARNING in caplog.text
-        assert [text for text in texts_on_nodes(runner) if WARNING.encode() in text] != []
+        assert [text for text in sentences_on_nodes(runner) if WARNING in text] != []
         caplog.clear()
         fewer = runner.run(graph_of(NAMES[:4]))
         assert "subjects at once" not in caplog.text
-        assert texts_on_nodes(runner) == []
+        assert sentences_on_nodes(runner) == []
     assert picture.shape == (128, 128, 3)
     half = np.abs(picture.astype(int) - fewer).mean(axis=2)
     assert half[:, 43:].mean() > 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from host_models import Host
 from devtools.server import LOOPBACK, ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT_MESSAGE = 3  # BinaryEventTypes.TEXT of ComfyUI's protocol
+EVENT = "subject_diffusion.sentences"  # as in web/node_warnings.js
 
 
 def subjects(host: Host, *boxes: str) -> Any:
@@ -63,9 +62,10 @@ def test_labels(host: Host) -> None:
     assert host.subject_warnings.label_warnings(chained, "  ") == []
 
 
-async def run_and_listen(server: ComfyServer, graph: dict[str, Any]) -> dict[str, str]:
-    """Queue a graph as the page does; node id -> the text that came for it."""
-    base, texts = f"{LOOPBACK}:{server.port}", {}
+async def run_and_listen(server: ComfyServer, graph: dict[str, Any]) -> dict[str, list[str]]:
+    """Queue a graph as the page does; node id -> the sentences that came for it."""
+    base = f"{LOOPBACK}:{server.port}"
+    texts: dict[str, list[str]] = {}
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(f"ws://{base}/ws?clientId=page", max_msg_size=0) as socket,
@@ -74,14 +74,11 @@ async def run_and_listen(server: ComfyServer, graph: dict[str, Any]) -> dict[str
         answer = await (await session.post(f"http://{base}/prompt", json=body)).json()
         assert answer.get("node_errors") == {}, answer
         async for message in socket:
-            if message.type == aiohttp.WSMsgType.BINARY:
-                kind, length = struct.unpack(">II", message.data[:8])
-                if kind == TEXT_MESSAGE:
-                    node_id = message.data[8 : 8 + length].decode()
-                    texts[node_id] = message.data[8 + length :].decode()
-            elif message.type == aiohttp.WSMsgType.TEXT:
+            if message.type == aiohttp.WSMsgType.TEXT:
                 event = json.loads(message.data)
                 assert event["type"] != "execution_error", event
+                if event["type"] == EVENT:
+                    texts.setdefault(event["data"]["node"], []).extend(event["data"]["sentences"])
                 if event["type"] == "execution_success":
                     return texts
     raise AssertionError("the server hung up")
@@ -97,10 +94,10 @@ def test_the_page_gets_them_on_the_right_nodes(server: ComfyServer, tmp_path: Pa
     texts = asyncio.run(run_and_listen(server, graph))
     small = "Subject 1's box covers 1.0% of the picture; below 5% little of it can be seen."
     assert set(texts) == {"layout", "encode"}
-    assert texts["layout"].startswith(small)
-    lines = texts["encode"].splitlines()
-    assert lines[0].startswith("Subject 2: its label '&lt;b&gt;cat' is not in the prompt")
-    assert lines[1].startswith(small)
+    assert texts["layout"][0].startswith(small)
+    label, box = texts["encode"]
+    assert label.startswith("Subject 2: its label '<b>cat' is not in the prompt")
+    assert box.startswith(small)
 
 
 def test_the_preview_of_a_layout_can_be_saved(server: ComfyServer) -> None:

@@ -134,13 +134,13 @@ def test_batch_is_singles(setup: Setup) -> None:
 
 @pytest.mark.parametrize("stop", [2, 9, 14])
 def test_cancel_and_error(setup: Setup, stop: int) -> None:
-    """While inverting, and while optimising."""
+    """While inverting, and while optimising, where too little memory is met by one more try."""
     for failure in (None, torch.OutOfMemoryError("full")):
         model, calls, before = setup.bench.model.clone(), [], Snapshot(setup.bench.model)
 
         def count(executor: Any, *args: Any, **kwargs: Any) -> Any:
             calls.append(None)  # noqa: B023
-            if len(calls) == stop:  # noqa: B023
+            if len(calls) >= stop:  # noqa: B023
                 if failure is not None:  # noqa: B023
                     raise failure  # noqa: B023
                 comfy.model_management.interrupt_current_processing()

@@ -68,6 +68,12 @@ def files() -> list[Path]:
     return sorted((Path(folder_paths.get_output_directory()) / "subject_diffusion_tuned").glob("*"))
 
 
+@pytest.fixture(autouse=True)
+def no_files_of_other_tests() -> None:
+    for path in files():
+        path.unlink()
+
+
 def test_node(node: NodeRun, caplog: pytest.LogCaptureFixture) -> None:
     """Provenance and sets; what is left of the run is the embedding alone."""
     with caplog.at_level(logging.WARNING):

@@ -24,7 +24,7 @@ def test_masks() -> None:
     mask = torch.zeros(1, 20, 30)
     mask[:, 5:10, 5:10] = 1
     assert masks_of(make_subject(mask, views=3)).shape == (3, 20, 30)
-    assert masks_of(make_subject(mask[0])).shape == (1, 20, 30)
+    assert masks_of(make_subject(mask)).shape == (1, 20, 30)
     # Load Image's mask of a picture without transparency, and the same through Invert Mask
     assert make_subject(torch.zeros(1, 64, 64)).masks is None
     assert make_subject(torch.ones(1, 64, 64)).masks is None
