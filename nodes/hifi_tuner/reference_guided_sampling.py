@@ -8,34 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import comfy.model_management
 import comfy.samplers
 import torch
-from torch import nn
 from tqdm.auto import trange
 
-from ...subject_diffusion_core.hifi_tuner import (
-    euler_step,
-    guided_steps,
-    inside_outside,
-    invert_ddim,
-    optimize_null_text,
-)
-from ..host.activation_memory import ActivationMemory
-from ..host.comfy_types import Conditioning, Entry, Options
-from ..host.context_prediction import CONTEXT, ContextPredictor
-from ..host.gradients import (
-    differentiable_options,
-    gradients_through,
-    networks_of,
-)
+from ...subject_diffusion_core.hifi_tuner import euler_step, guided_steps, inside_outside
+from ..host.comfy_types import Conditioning
 from ..host.node_warnings import show_text
-from ..host.plain_guidance import plain_guidance
+from .guided_model import GuidedModel
 
 Method = Literal["optimise", "caption as negative"]
 METHODS = get_args(Method)
-# What of a conditioning describes the generated picture alone, not the reference.
-_OF_THE_PICTURE = ("area", "mask", "control", "timestep_start", "timestep_end", "gligen", "default")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,43 +102,15 @@ class GuidedRun:
         sigmas: torch.Tensor,
         x: torch.Tensor,
     ) -> None:
-        _require_guider(guider, extra_args)
-        self._guidance = guidance
-        self._inner_model = guider.inner_model
-        self._positive, self._negative = guider.conds["positive"], guider.conds["negative"]
-        self._scale = guider.cfg
-        self._options: Options = extra_args["model_options"]
-        self._sigmas = sigmas
-        self._latent = guider.inner_model.process_latent_in(guidance.latent.to(x))
-        if self._latent.shape[1:] != x.shape[1:]:
-            raise ValueError(
-                "latent_image: expected the one that is sampled, of shape "
-                f"{tuple(x.shape[1:])}, got {tuple(self._latent.shape[1:])} in the "
-                "reference-guided sampler. Connect the same latent to both."
-            )
+        self._guidance, self._sigmas = guidance, sigmas
+        self._model = GuidedModel(guider, extra_args, guidance.caption, x, "Reference guidance")
+        self._latent = self._model.latent_of(guidance.latent, x, "reference-guided sampler")
         self.mask = guidance.mask.to(x.device)
-        self._caption = guidance.caption[0][0].to(x.device, torch.float32)
-        null = self._negative[0]["model_conds"][CONTEXT].cond.float()
-        self._null = null.expand(x.shape[0], -1, -1)
         self._losses: list[float] = []
-        self._memory = ActivationMemory()
 
     def invert(self) -> torch.Tensor:
         """The reference's latents at all noise levels: (S, 1, C, h, w)."""
-        values = self._guidance.caption[0][1]
-        entry: Entry = {k: v for k, v in self._positive[0].items() if k not in _OF_THE_PICTURE}
-        entry |= {"model_conds": {}, "cross_attn": self._caption}
-        if values.get("pooled_output") is not None:
-            entry["pooled_output"] = values["pooled_output"]
-        predict = ContextPredictor(self._inner_model, entry, self._options)
-
-        def denoise(latent: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            return predict(latent, sigma.expand(len(latent)), self._caption)
-
-        return invert_ddim(
-            denoise, self._latent, self._sigmas, num_iterations=self._guidance.num_iterations
-        )
+        return self._model.invert(self._latent, self._sigmas, self._guidance.num_iterations)
 
     def step(
         self, x: torch.Tensor, sigma: torch.Tensor, following: torch.Tensor, wanted: torch.Tensor
@@ -165,113 +120,34 @@ class GuidedRun:
         Args:
             wanted: (1, C, h, w), x*_{t-1}.
         """
-        level = sigma.expand(len(x))
+        model, level = self._model, sigma.expand(len(x))
         positive, outside = comfy.samplers.calc_cond_batch(
-            self._inner_model, [self._positive, self._negative], x, level, self._options
+            model.inner_model, [model.positive, model.negative], x, level, model.options
         )
         if self._guidance.method == "optimise":
-            inside = self._optimised(x, sigma, following, positive, wanted)
+            losses = model.optimise_null(
+                x,
+                sigma,
+                following,
+                positive,
+                wanted,
+                self.mask,
+                self._guidance.num_updates,
+                self._guidance.learning_rate,
+            )
+            self._losses += [losses[0], losses[-1]]
+            inside = model.for_null()(x, level, model.null)
         else:
-            inside = self._predict_for(self._options)(x, level, self._caption)
+            inside = model.for_null()(x, level, model.caption)
         guided = inside_outside(
-            self._guided(x, level, positive, inside, self._options),
-            self._guided(x, level, positive, outside, self._options),
+            model.guided(x, level, positive, inside),
+            model.guided(x, level, positive, outside),
             self.mask,
         )
         return euler_step(x, guided, sigma, following), guided
-
-    def _optimised(
-        self,
-        x: torch.Tensor,
-        sigma: torch.Tensor,
-        following: torch.Tensor,
-        positive: torch.Tensor,
-        wanted: torch.Tensor,
-    ) -> torch.Tensor:
-        """What the model says for phi_h after its updates; phi_h is kept for the next step."""
-        options = differentiable_options(self._options)
-        with gradients_through(*self._modules()):
-            x, sigma, following, positive, wanted, null = (
-                each.clone() for each in (x, sigma, following, positive, wanted, self._null)
-            )
-            level, mask = sigma.expand(len(x)), self.mask.clone()
-            predict = self._predict_for(options)
-
-            def next_latent(phi: torch.Tensor) -> torch.Tensor:
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                guided = self._guided(x, level, positive, predict(x, level, phi), options)
-                return euler_step(x, guided, sigma, following)
-
-            self._null, losses = self._memory.run(
-                lambda: optimize_null_text(
-                    next_latent,
-                    null,
-                    wanted,
-                    mask,
-                    self._guidance.num_updates,
-                    self._guidance.learning_rate,
-                )
-            )
-        self._losses += [losses[0], losses[-1]]
-        return self._predict_for(self._options)(x, level, self._null)
 
     def report(self) -> None:
         """How far the updates came, on the node."""
         if self._losses:
             before, after = (sum(self._losses[i::2]) / len(self._losses[i::2]) for i in (0, 1))
             show_text([f"Distance to the reference: {before:.2e} before, {after:.2e} after."])
-
-    def _guided(
-        self,
-        x: torch.Tensor,
-        level: torch.Tensor,
-        positive: torch.Tensor,
-        negative: torch.Tensor,
-        options: Options,
-    ) -> torch.Tensor:
-        return plain_guidance(
-            self._inner_model,
-            positive,
-            negative,
-            self._scale,
-            x=x,
-            timestep=level,
-            options=options,
-            cond=self._positive,
-            uncond=self._negative,
-        )
-
-    def _predict_for(self, options: Options) -> ContextPredictor:
-        return ContextPredictor(self._inner_model, self._negative[0], options, "negative")
-
-    def _modules(self) -> list[nn.Module]:
-        """All networks that a gradient passes: the model, and ControlNets on the negative."""
-        modules = networks_of(self._inner_model)
-        control = self._negative[0].get("control")
-        if control is not None:
-            modules += [patcher.model for patcher in control.get_models()]
-        return modules
-
-
-def _require_guider(guider: Any, extra_args: dict[str, Any]) -> None:
-    conds = getattr(guider, "conds", {})
-    if set(conds) != {"positive", "negative"} or not hasattr(guider, "cfg"):
-        raise ValueError(
-            "guider: expected a CFG Guider, with a positive and a negative prompt, got "
-            f"{type(guider).__name__}. Reference guidance optimises the negative one."
-        )
-    if guider.cfg == 1.0:
-        raise ValueError(
-            "cfg: expected another number than 1, got 1, at which the negative prompt, which "
-            "reference guidance optimises, does not count. 7.5 is usual."
-        )
-    if len(conds["negative"]) != 1 or "area" in conds["negative"][0]:
-        raise ValueError(
-            "negative: expected one prompt for all of the picture, got "
-            f"{len(conds['negative'])} or an area. Reference guidance optimises one."
-        )
-    if extra_args.get("denoise_mask") is not None:
-        raise ValueError(
-            "latent_image: expected a latent without a noise mask, got one with a mask. Remove Set "
-            "Latent Noise Mask: the reference's own mask says where it acts."
-        )

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 
@@ -26,6 +27,7 @@ from .comfy_types import Attention, Control, Executor, Model, Options, Unet
 from .unet_geometry import Location, location_of_block, transformer_block_at
 
 OVERRIDE = "optimized_attention_override"
+WRAPPER_KIND = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,6 +148,27 @@ def attach_attention_around(
     _attach(model, key, kind, around, None)
 
 
+def with_attention_around(
+    model_options: Options, key: str, kind: Literal["attn1", "attn2"], around: AttentionAround
+) -> Options:
+    """A copy of a run's options with `around` around every attention layer of this kind: for model
+    calls of a sampler that others do not share."""
+    hooks = _Hooks(key, kind, around, None)
+    options: Options = comfy.model_patcher.create_model_options_clone(model_options)
+    transformer_options = dict(options.get("transformer_options", {}))
+    patches = dict(transformer_options.get("patches", {}))
+    for name, patch in hooks.patches.items():
+        patches[name] = [*patches.get(name, []), patch]
+    wrappers = dict(transformer_options.get("wrappers", {}))
+    wrappers[WRAPPER_KIND] = {**wrappers.get(WRAPPER_KIND, {}), key: [hooks.diffusion_model]}
+    options["transformer_options"] = {
+        **transformer_options,
+        "patches": patches,
+        "wrappers": wrappers,
+    }
+    return options
+
+
 def attach_attention_term(
     model: Model, key: str, kind: Literal["attn1", "attn2"], term: AttentionTerm
 ) -> None:
@@ -178,9 +201,35 @@ def _attach(
     around: AttentionAround,
     term_behind: AttentionTerm | None,
 ) -> None:
-    """`term_behind` is added to layers whose attention another node replaced."""
+    hooks = _Hooks(key, kind, around, term_behind)
+    model.add_wrapper_with_key(WRAPPER_KIND, key, hooks.diffusion_model)
+    for name, patch in hooks.patches.items():
+        model.set_model_patch(patch, name)
+
+
+class _Hooks:
+    """What ComfyUI calls around the UNet and around each of its attention layers of one kind.
+
+    Args:
+        term_behind: added to layers whose attention another node replaced.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        kind: Literal["attn1", "attn2"],
+        around: AttentionAround,
+        term_behind: AttentionTerm | None,
+    ) -> None:
+        self._key, self._kind = key, kind
+        self._around, self._term_behind = around, term_behind
+
+    @property
+    def patches(self) -> dict[str, Callable[..., Any]]:
+        return {f"{self._kind}_patch": self._before, f"{self._kind}_output_patch": self._behind}
 
     def diffusion_model(
+        self,
         executor: Executor,
         x: torch.Tensor,
         timesteps: torch.Tensor | None = None,
@@ -191,17 +240,18 @@ def _attach(
         **kwargs: object,
     ) -> torch.Tensor:
         options = dict(transformer_options or {})
-        mark = _Mark(executor.class_obj, around, options.get(OVERRIDE))
-        options |= {key: mark, OVERRIDE: mark.override}
+        mark = _Mark(executor.class_obj, self._around, options.get(OVERRIDE))
+        options |= {self._key: mark, OVERRIDE: mark.override}
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
-    def before(
+    def _before(
+        self,
         query_states: torch.Tensor,
         key_states: torch.Tensor,
         value_states: torch.Tensor,
         extra_options: Options,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        mark, location = extra_options.get(key), location_of_block(extra_options)
+        mark, location = extra_options.get(self._key), location_of_block(extra_options)
         if mark is not None and location is not None:
             mark.set(
                 _Layer(
@@ -214,18 +264,13 @@ def _attach(
             )
         return query_states, key_states, value_states
 
-    def behind(out: torch.Tensor, extra_options: Options) -> torch.Tensor:
-        mark = extra_options.get(key)
+    def _behind(self, out: torch.Tensor, extra_options: Options) -> torch.Tensor:
+        mark = extra_options.get(self._key)
         layer = None if mark is None else mark.take()
-        if mark is None or layer is None or term_behind is None:
+        if mark is None or layer is None or self._term_behind is None:
             return out
         block = transformer_block_at(mark.unet, layer.location)
-        return _with_term(layer, getattr(block, kind), term_behind, out)
-
-    wrapper_kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-    model.add_wrapper_with_key(wrapper_kind, key, diffusion_model)
-    model.set_model_patch(before, f"{kind}_patch")
-    model.set_model_patch(behind, f"{kind}_output_patch")
+        return _with_term(layer, getattr(block, self._kind), self._term_behind, out)
 
 
 def _with_term(

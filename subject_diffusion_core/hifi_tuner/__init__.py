@@ -5,7 +5,7 @@ from .context_vectors import last_vectors, with_last_vectors
 from .embedding_loss import distance_to_null, latent_mask, masked_sum, noise_error
 from .inversion import euler_step, invert_ddim
 from .reference_guidance import guided_steps, inside_outside, optimize_null_text
-from .replacement_attention import two_call_attention
+from .replacement_attention import split_values, token_mapper, two_call_attention
 from .similarity import Similarity, fit_similarity
 from .tuned_embedding import TunedEmbedding, step_ranges
 from .tuning import (
@@ -37,7 +37,9 @@ __all__ = [
     "masked_sum",
     "noise_error",
     "optimize_null_text",
+    "split_values",
     "step_ranges",
+    "token_mapper",
     "two_call_attention",
     "with_last_vectors",
 ]

@@ -40,6 +40,7 @@ def optimize_null_text(
     mask: torch.Tensor,
     num_updates: int,
     learning_rate: float = 1e-2,
+    stop_below: float = 0.0,
 ) -> tuple[torch.Tensor, list[float]]:
     """J updates of phi_h by eq. 10: the next latent shall be the reference's inside the mask.
 
@@ -51,7 +52,7 @@ def optimize_null_text(
         null_text: (B, L, d), where to begin.
         reference: (1 or B, C, h, w), x*_{t-1}.
         mask: (h, w) bool, True = compare here.
-        num_updates: J.
+        num_updates: J, or fewer where the loss falls below `stop_below` before.
 
     Returns:
         The null text (B, L, d) float32, and the loss before each update: the mean of the squares.
@@ -64,8 +65,10 @@ def optimize_null_text(
     for _ in range(num_updates):
         error = (next_latent(phi) - reference).square().masked_fill(~mask, 0.0)
         total = error.sum()
+        losses.append(float(total.detach()) / (count * len(error)))
+        if losses[-1] < stop_below:
+            break
         gradient, scale = scaled_gradient(total, phi, scale)
         phi.grad = gradient / count
         optimizer.step()
-        losses.append(float(total.detach()) / (count * len(error)))
     return phi.detach(), losses

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+from difflib import SequenceMatcher
+
 import torch
 from torch.nn import functional as F
 
@@ -41,8 +44,26 @@ def two_call_attention(
     >>> torch.allclose(two_call_attention(q, k, q, k, v, kept), own, atol=1e-6)
     True
     """
-    length_source, length_target = key_source.shape[-2], key_target.shape[-2]
-    require_shape("kept", kept, (length_source,), "Pass a flag for each column of the source")
+    wanted = (key_source.shape[-2],)
+    require_shape("kept", kept, wanted, "Pass a flag for each column of the source")
+    from_source, own = split_values(value_target, kept, mapper)
+    return F.scaled_dot_product_attention(
+        query_source, key_source, from_source
+    ) + F.scaled_dot_product_attention(query_target, key_target, own)
+
+
+def split_values(
+    value_target: torch.Tensor, kept: torch.Tensor, mapper: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values (..., L_target, K) for the source's probabilities, (..., L_source, K), and those
+    for the target's own, (..., L_target, K): the arguments of `two_call_attention` say the rest.
+
+    >>> values = torch.tensor([[1.0], [2.0]])
+    >>> from_source, own = split_values(values, torch.tensor([True, False]))
+    >>> from_source.flatten().tolist(), own.flatten().tolist()
+    ([1.0, 0.0], [0.0, 2.0])
+    """
+    length_source, length_target = kept.shape[0], value_target.shape[-2]
     if mapper is None:
         if length_source != length_target:
             raise ShapeError(
@@ -53,6 +74,30 @@ def two_call_attention(
     require_shape("mapper", mapper, (length_source, length_target), "Pass a share for each pair")
     shares = mapper.to(value_target) * kept.to(value_target)[:, None]
     free = (shares == 0).all(dim=0).to(value_target)
-    from_source = F.scaled_dot_product_attention(query_source, key_source, shares @ value_target)
-    own = F.scaled_dot_product_attention(query_target, key_target, value_target * free[:, None])
-    return from_source + own
+    return shares @ value_target, value_target * free[:, None]
+
+
+def token_mapper(
+    source: Sequence[Hashable], target: Sequence[Hashable], num_free_last: int = 0
+) -> torch.Tensor:
+    """(L_source, L_target): 1 where a token of the source stands for one of the target.
+
+    Equal tokens map to each other in their order, also where words of different length stand
+    between; what is new in the target has a column of zeros.
+
+    Args:
+        num_free_last: so many columns at the end of the target belong to a tuned embedding, and map
+            to nothing.
+
+    >>> token_mapper("aXc", "aYZc").tolist()
+    [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    """
+    mapper = torch.zeros(len(source), len(target))
+    for first, second, size in SequenceMatcher(
+        None, source, target, autojunk=False
+    ).get_matching_blocks():
+        for step in range(size):
+            mapper[first + step, second + step] = 1.0
+    if num_free_last > 0:
+        mapper[:, -num_free_last:] = 0.0
+    return mapper

@@ -232,7 +232,8 @@ class FrontEnd:
             raise AssertionError(end["detail"]["exception_message"])
 
     def images_of(self, node_id: int) -> list[bytes]:
-        """The images that a node shows, once the page has got them."""
+        """The images that a node shows, once the page has got them: those of drawn nodes."""
+        self.fit_view()
         images = f"""(window.LiteGraph.vueNodesMode
             ? [...document.querySelectorAll('[data-node-id="{node_id}"] img')]
             : window.app.graph.getNodeById({node_id}).imgs ?? [])"""
@@ -240,6 +241,11 @@ class FrontEnd:
         self._wait_for(loaded)
         sources = self.page.evaluate(f"{images}.map(image => image.src)")
         return [self.page.request.get(source, timeout=PATIENCE).body() for source in sources]
+
+    def fit_view(self) -> None:
+        """Bring the whole workflow into the window, not what is selected alone."""
+        self.page.evaluate("window.app.canvas.deselectAll()")
+        self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
 
     def rectangles(self) -> dict[str, tuple[float, float, float, float]]:
         """Left, top, right and bottom of every node as drawn, with its title bar."""
@@ -253,7 +259,7 @@ class FrontEnd:
 
     def screenshot(self, name: str) -> Path:
         """The whole workflow, fitted into the window."""
-        self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.fit_view()
         self.stand_still()  # the view glides there
         path = self._screenshots / f"{name} ({self.mode}).png"
         self.page.screenshot(path=path)
