@@ -16,7 +16,7 @@ from devtools.workflows import node
 from subject_diffusion_core.ip_attention import ImageProjection
 
 from ..golden_latents.model_files import WEIGHTS, make_sam
-from .good_graph import good_graph, needed_for
+from .good_graph import ADAPTER, good_graph, needed_for
 from .methods_graph import SEGMENTER
 
 CONTEXT_DIM, WIDTH = 768, 64  # of an IP-Adapter's tokens, and of a layer of its UNet
@@ -42,7 +42,7 @@ class FileKind:
 ADAPTERS, SUBJECTS = "subject_diffusion", "subject_diffusion_embeds"
 TUNED, SEGMENTERS = "subject_diffusion_tuned", "sams"
 KINDS = (
-    FileKind(folder=ADAPTERS, good=f"models/{ADAPTERS}/tiny_adapter.safetensors"),
+    FileKind(folder=ADAPTERS, good=f"models/{ADAPTERS}/{ADAPTER}"),
     FileKind(folder=ADAPTERS, good=f"models/{ADAPTERS}/ip_adapter.safetensors"),
     FileKind(folder=ADAPTERS, good=f"models/{ADAPTERS}/ip_adapter.bin"),
     FileKind(folder=SUBJECTS, good=f"output/{SUBJECTS}/fuzz*.safetensors"),
@@ -56,7 +56,7 @@ def make_files(models: Path) -> None:
     """The good files, but those that nodes save themselves."""
     for kind in KINDS:
         (models / kind.folder).mkdir(parents=True, exist_ok=True)
-    shutil.copy(WEIGHTS / "tiny_adapter.safetensors", models / ADAPTERS)
+    shutil.copy(WEIGHTS / ADAPTER, models / ADAPTERS)
     sam = make_sam().state_dict()
     save_file(sam, models / SEGMENTERS / SEGMENTER)
     torch.save(sam, models / SEGMENTERS / "small_sam.pth")

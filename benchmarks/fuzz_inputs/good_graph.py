@@ -10,13 +10,25 @@ from .methods_graph import methods_graph
 # The nodes that end what hangs together; what one depends on is a graph of its own.
 TARGETS = (
     "preview", "save", "show_maps", "show_boxes", "keep_file", "show_view", "show_cut_out",
-    "show_strip", "show_dream", "show_tuned", "tuned_file", "show_guided",
+    "show_strip", "show_dream", "show_tuned", "tuned_file", "show_guided", "show_loaded",
+    "show_subjects",
 )  # fmt: skip
+# Files that other targets save.
+SAVED_BY = ("keep_file", "tuned_file")
+SAVED = "fuzz_00001_.safetensors"
+ADAPTER = "tiny_adapter.safetensors"
+# Inputs that the graph leaves out: its nodes work without them, or they take the place of others.
+LEFT_OUT = (
+    ("subject1", "region"),
+    ("layout", "boxes"),
+    ("encode", "negative_image"),
+    ("tuned", "conditioning"),
+)
 
 
 def good_graph(seed: int) -> Graph:
-    """Two subjects in a small picture, with every node of the pack but the loaders of files."""
-    return {**_subjects(), **_sampling(seed), **_beside(), **methods_graph()}
+    """Two subjects in a small picture, with every node of the pack."""
+    return {**_subjects(), **_sampling(seed), **_beside(), **methods_graph(SAVED)}
 
 
 def _subjects() -> Graph:
@@ -53,8 +65,9 @@ def _subjects() -> Graph:
             layout='{"version": 1, "subjects": [{"strength": 0.9}, null]}',
         ),
         "view": node(
-            "SubjectDiffusionReferenceView", subjects=["layout", 0], adapter=["loader", 4]
+            "SubjectDiffusionReferenceView", subjects=["layout", 0], adapter=["adapter_file", 0]
         ),
+        "adapter_file": node("SubjectDiffusionAdapterLoader", adapter_name=ADAPTER),
     }
 
 
@@ -91,6 +104,8 @@ def _sampling(seed: int) -> Graph:
             negative=["encode", 2],
             text_guidance_scale=3.0,
             image_guidance_scale=1.5,
+            start_percent=0.0,
+            end_percent=1.0,
         ),
         "noise": node("RandomNoise", noise_seed=seed),
         "sampler": node("KSamplerSelect", sampler_name="euler"),
@@ -113,7 +128,14 @@ def _sampling(seed: int) -> Graph:
 
 def _beside() -> Graph:
     """Nodes that a picture does not need; each has an output of its own in `TARGETS`."""
+    loaded = node("SubjectDiffusionLoadSubjects", file_name=SAVED, previous=["subject1", 0])
+    view = node(
+        "SubjectDiffusionReferenceView", subjects=["subjects_file", 0], adapter=["loader", 4]
+    )
     return {
+        "subjects_file": loaded,
+        "view_of_file": view,
+        "show_subjects": node("PreviewImage", images=["view_of_file", 0]),
         "preview": node("PreviewImage", images=["layout", 1]),
         "show_view": node("PreviewImage", images=["view", 0]),
         "maps": node(

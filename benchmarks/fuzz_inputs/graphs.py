@@ -10,7 +10,7 @@ from typing import Any
 from devtools.api_client import Graph
 from devtools.workflows import node
 
-from .good_graph import TARGETS, good_graph, is_link, needed_for
+from .good_graph import LEFT_OUT, TARGETS, good_graph, is_link, needed_for
 from .values import any_number, any_text
 
 PREFIX = "SubjectDiffusion"
@@ -44,7 +44,8 @@ def wrong_graph(chance: random.Random) -> Attempt:
     name = chance.choice(own)
     inputs = graph[name]["inputs"]
     said = []
-    for one in chance.sample(sorted(inputs), min(len(inputs), chance.choice((1, 1, 2)))):
+    entries = sorted({*inputs, *(entry for owner, entry in LEFT_OUT if owner == name)})
+    for one in chance.sample(entries, min(len(entries), chance.choice((1, 1, 2)))):
         said.append(f"{name}.{one} = {_change(chance, graph, name, one)}")
     target = chance.choice([one for one in TARGETS if name in needed_for(graph, one)])
     return Attempt(what=f"{target}: " + "; ".join(said), graph=needed_for(graph, target))
@@ -52,8 +53,8 @@ def wrong_graph(chance: random.Random) -> Attempt:
 
 def _change(chance: random.Random, graph: Graph, name: str, entry: str) -> str:
     """Change an input of a node; in words, what it is now."""
-    usual = graph[name]["inputs"][entry]
-    if is_link(usual):
+    usual = graph[name]["inputs"].get(entry)
+    if usual is None or is_link(usual):
         graph[name]["inputs"][entry], words = _other_source(chance, graph, usual)
         return words
     is_text = isinstance(usual, str)
@@ -73,8 +74,8 @@ def _primitive(value: float | str) -> dict[str, Any]:
     return node(kind, value=value)
 
 
-def _other_source(chance: random.Random, graph: Graph, usual: list[Any]) -> tuple[Any, str]:
-    """Another picture, mask or output in place of a link."""
+def _other_source(chance: random.Random, graph: Graph, usual: Any) -> tuple[Any, str]:
+    """Another picture, mask or output in place of a link, or of nothing."""
     size = {"width": chance.choice((1, 16, 40, 64)), "height": chance.choice((1, 16, 48, 64))}
     graph["odd_picture"] = node("LoadImage", image=chance.choice(ODD_PICTURES))
     graph["odd_mask"] = node("SolidMask", value=chance.choice((0.0, 0.5, 1.0)), **size)
@@ -89,6 +90,7 @@ def _other_source(chance: random.Random, graph: Graph, usual: list[Any]) -> tupl
     links = (
         ["odd_picture", 0], ["odd_picture", 1], ["odd_mask", 0], ["odd_join", 0],
         ["odd_broken", 0], ["loader", 0], ["loader", 4], ["subject1", 0], ["absent", 0], None,
+        ["plain", 0],
     )  # fmt: skip
     link = chance.choice(links)
     return link, f"{link} instead of {usual}"

@@ -11,8 +11,12 @@ SEGMENTER = "small_sam.safetensors"
 SIZE = 64
 
 
-def methods_graph() -> Graph:
-    """Beside the nodes of `good_graph`, on the plain model and its texts."""
+def methods_graph(saved: str) -> Graph:
+    """Beside the nodes of `good_graph`, on the plain model and its texts.
+
+    Args:
+        saved: the file of a tuned embedding.
+    """
     plain = {
         "plain": node("CLIPTextEncode", clip=["loader", 1], text="a dog"),
         "nothing": node("CLIPTextEncode", clip=["loader", 1], text=""),
@@ -24,7 +28,7 @@ def methods_graph() -> Graph:
             cfg=2.0,
         ),
     }
-    return {**plain, **_interpolation(), **_dreamtuner(), **_hifi_tuner(), **_segmentation()}
+    return {**plain, **_interpolation(), **_dreamtuner(), **_hifi_tuner(saved), **_segmentation()}
 
 
 def _picture_of(name: str, latent: str) -> Graph:
@@ -99,7 +103,7 @@ def _sampled(guider: str, sampler: str) -> dict[str, Any]:
     )
 
 
-def _hifi_tuner() -> Graph:
+def _hifi_tuner(saved: str) -> Graph:
     return {
         "tune": node(
             "SubjectDiffusionTuneEmbedding",
@@ -142,7 +146,30 @@ def _hifi_tuner() -> Graph:
         ),
         "tuned_latent": _sampled("tuned_guider", "sampler"),
         **_picture_of("tuned", "tuned_latent"),
+        **_loaded_embedding(saved),
         **_reference_guided(),
+    }
+
+
+def _loaded_embedding(saved: str) -> Graph:
+    return {
+        "embedding_file": node("SubjectDiffusionLoadEmbedding", file_name=saved),
+        "loaded": node(
+            "SubjectDiffusionApplyEmbedding",
+            embedding=["embedding_file", 0],
+            mode="whole",
+            strength=1.0,
+            conditioning=["plain", 0],
+        ),
+        "loaded_guider": node(
+            "CFGGuider",
+            model=["loader", 0],
+            positive=["loaded", 0],
+            negative=["nothing", 0],
+            cfg=2.0,
+        ),
+        "loaded_latent": _sampled("loaded_guider", "sampler"),
+        **_picture_of("loaded", "loaded_latent"),
     }
 
 

@@ -13,7 +13,7 @@ from devtools.api_client import ComfyClient, PromptError
 from devtools.console import DevError
 
 from .good_files import KINDS, content_of, graph_with_file, make_files, make_pictures
-from .good_graph import good_graph, needed_for
+from .good_graph import SAVED_BY, good_graph, needed_for
 from .graphs import Attempt, wrong_graph
 from .values import broken_file
 
@@ -62,7 +62,7 @@ class Fuzzer:
         self.counts: Counter[str] = Counter()
         make_pictures(base / "input")
         make_files(base / "models")
-        for target in ("keep_file", "tuned_file"):
+        for target in SAVED_BY:
             self._client.run(needed_for(good_graph(1), target))
         self._files = {kind: content_of(kind, base) for kind in KINDS}
         self._good = {seed: self._picture(seed) for seed in (1, 2)}
