@@ -14,6 +14,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..subject_diffusion_core.errors import printable
 from ..subject_diffusion_core.pictures import read_masks, read_pictures
 from ..subject_diffusion_core.schema import NumberRange, printed, require_parentheses, require_text
 from .subjects.subject import checked_chain
@@ -40,7 +41,12 @@ def with_checked_inputs(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     @functools.wraps(execute)
     def checked(cls: type[io.ComfyNode], *args: Any, **kwargs: Any) -> Any:
         _, *given = signature.bind(cls, *args, **kwargs).arguments.items()
-        return execute(cls, **_read(cls, schema(), dict(given)))
+        try:
+            return execute(cls, **_read(cls, schema(), dict(given)))
+        except Exception as error:  # also of a file's name that is no text
+            if str(error) == printable(error):
+                raise
+            raise ValueError(printable(error)) from None
 
     setattr(node, "execute", classmethod(checked))  # noqa: B010  mypy knows no assignment here
     return node

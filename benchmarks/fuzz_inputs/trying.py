@@ -11,6 +11,7 @@ from pathlib import Path
 
 from devtools.api_client import ComfyClient, PromptError
 from devtools.console import DevError
+from devtools.patience import PATIENCE_SECONDS
 
 from .good_files import KINDS, content_of, graph_with_file, make_files, make_pictures
 from .good_graph import SAVED_BY, good_graph, needed_for
@@ -53,9 +54,10 @@ class Fuzzer:
         seed: int,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._client = ComfyClient(address, port, is_running)
+        self._until = float("inf")
         self._base = base
         self._is_running = is_running
+        self._client = ComfyClient(address, port, self._is_alive)
         self._say = say
         self._chance = random.Random(seed)
         self.faults: list[str] = []
@@ -92,12 +94,17 @@ class Fuzzer:
         lines += [f"FAULT {fault}" for fault in self.faults]
         return "\n".join([*lines, f"{sum(self.counts.values())} tries, {len(self.faults)} faults"])
 
+    def _is_alive(self) -> bool:
+        """The server is there, and a try has not waited for ever: its queue may be dead."""
+        return self._is_running() and time.monotonic() < self._until
+
     def _fault(self, line: str) -> None:
         self.faults.append(line)
         self._say(f"FAULT {line}")
 
     def _try(self, attempt: Attempt) -> None:
         end = time.monotonic() + LONGEST_TRY
+        self._until = time.monotonic() + PATIENCE_SECONDS
 
         def stop_a_long_one(node: str, value: int, total: int) -> None:
             if time.monotonic() > end:
@@ -113,6 +120,7 @@ class Fuzzer:
         except DevError as error:
             self.counts["no answer"] += 1
             self._fault(f"{attempt.what}: {str(error)[:300]}")
+        self._until = float("inf")
 
     def _judge(self, attempt: Attempt, sentence: str) -> None:
         if HOSTS.search(sentence):

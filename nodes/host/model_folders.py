@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import folder_paths
 
-from ...subject_diffusion_core.errors import shown
+from ...subject_diffusion_core.errors import printable, shown
 from .folder_lists import files_below
 
 MOST_NAMES = 10  # that an error repeats
@@ -78,7 +78,7 @@ class ModelFolder:
         names = ", ".join(listed[:MOST_NAMES]) or "nothing"
         if len(listed) > MOST_NAMES:
             names += f" and {len(listed) - MOST_NAMES} more"
-        return (
+        return printable(
             f"expected a file in {folders}, got '{shown(file_name)}'. There is {names}; put "
             f"{self.content} there and reload the page."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -161,6 +162,15 @@ def test_a_part_of_another_file_is_refused(host: Host, sams_folder: Path) -> Non
 def test_a_name_that_is_none(host: Host, sams_folder: Path, name: Any) -> None:
     with pytest.raises(ValueError, match=r"segmenter_name: expected a"):
         load(host, name)
+
+
+@pytest.mark.parametrize("name", ["half \ud800.pth", "\udcff"])
+def test_names_of_half_characters(host: Host, sams_folder: Path, name: str) -> None:
+    """ComfyUI's queue ended when it wrote one into its log; files may have such names, too."""
+    (sams_folder / os.fsdecode(b"sam \xff.pth")).touch()
+    with pytest.raises(ValueError, match=r"got '[^']*\\ud.* There is .*sam \\udcff\.pth") as error:
+        load(host, name)
+    str(error.value).encode("utf-8")
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 129), (129, 1)])
