@@ -117,13 +117,13 @@ class ComfyClient:
 
         `on_progress` gets the node's id, the steps done and the steps in all.
         """
-        prompt_id = self._queue(graph)
+        prompt_id = self.queue(graph)
         try:
             for node, value, total in self._progress_of(prompt_id):
                 if on_progress is not None:
                     on_progress(node, value, total)
         except BaseException:
-            self._cancel(prompt_id)
+            self.cancel(prompt_id)
             raise
         return self._result_of(prompt_id)
 
@@ -136,17 +136,18 @@ class ComfyClient:
         query = {"filename": image.filename, "subfolder": image.subfolder, "type": image.type}
         return self._request(f"/view?{urllib.parse.urlencode(query)}")
 
-    def _queue(self, graph: Graph) -> str:
+    def queue(self, graph: Graph) -> str:
+        """Queue a graph without waiting for it; its number on the server."""
         body = json.dumps({"prompt": graph, "client_id": self._client_id}).encode("utf-8")
         answer = json.loads(self._request("/prompt", body, "application/json"))
         prompt_id = str(answer["prompt_id"])
         if answer.get("node_errors"):
             # ComfyUI drops the outputs it cannot make and would run the others.
-            self._cancel(prompt_id)
+            self.cancel(prompt_id)
             raise PromptError(validation_sentence(answer))
         return prompt_id
 
-    def _cancel(self, prompt_id: str) -> None:
+    def cancel(self, prompt_id: str) -> None:
         """Stop a prompt that nobody waits for any more, as far as the server still listens."""
         with contextlib.suppress(DevError):
             body = json.dumps({"prompt_id": prompt_id, "delete": [prompt_id]}).encode("utf-8")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
+from ..subject_diffusion_core.errors import printable
 from ..subject_diffusion_core.pictures import read_masks, read_pictures
 from ..subject_diffusion_core.schema import NumberRange, printed, require_parentheses, require_text
 from .subjects.subject import checked_chain
@@ -39,7 +41,12 @@ def with_checked_inputs(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     @functools.wraps(execute)
     def checked(cls: type[io.ComfyNode], *args: Any, **kwargs: Any) -> Any:
         _, *given = signature.bind(cls, *args, **kwargs).arguments.items()
-        return execute(cls, **_read(cls, schema(), dict(given)))
+        try:
+            return execute(cls, **_read(cls, schema(), dict(given)))
+        except Exception as error:  # also of a file's name that is no text
+            if str(error) == printable(error):
+                raise
+            raise ValueError(printable(error)) from None
 
     setattr(node, "execute", classmethod(checked))  # noqa: B010  mypy knows no assignment here
     return node
@@ -78,6 +85,12 @@ def _checked(entry: Any, argument: str, value: Any) -> Any:
             is_whole=kind == "INT",
         ).require(argument, value, ACTION)
         return int(value) if kind == "INT" else float(value)
+    if kind == "COMBO" and entry.default is not None:  # a list of files has none
+        _require_choice(argument, value, entry.options)
+    if kind == "BOOLEAN" and not isinstance(value, bool):
+        raise ValueError(
+            f"{argument}: expected true or false, got {printed(value)}. Connect one of these."
+        )
     if kind == "STRING":
         if not isinstance(value, str):
             raise ValueError(f"{argument}: expected text, got {printed(value)}. Connect a text.")
@@ -89,3 +102,9 @@ def _checked(entry: Any, argument: str, value: Any) -> Any:
     if kind == "MASK":
         return read_masks(argument, value)
     return value
+
+
+def _require_choice(argument: str, value: Any, options: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in options:
+        names = (" or " if len(options) == 2 else ", ").join(options)
+        raise ValueError(f"{argument}: expected {names}, got {printed(value)}. Choose one of them.")

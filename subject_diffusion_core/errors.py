@@ -42,14 +42,37 @@ def require_shape(
         raise ShapeError(f"{argument}: expected shape ({wanted}), got {shape}. {action}.")
 
 
+def printable(text: object) -> str:
+    """A text whose halves of characters are written by their number: a server's log breaks on
+    them, and ComfyUI's queue with it.
+
+    >>> printable("half \\ud800")
+    'half \\\\ud800'
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def shown(text: object, limit: int = 200) -> str:
     """What an error repeats of a text from elsewhere.
 
     >>> shown("abcdef", limit=4)
     'abcd...'
     """
-    written = str(text)
+    written = printable(str(text)[: limit + 1])
     return written if len(written) <= limit else f"{written[:limit]}..."
+
+
+def reason_of(error: Exception) -> str:
+    """What was wrong with something that was read, in words; Python's own tell only of contents.
+
+    >>> reason_of(KeyError("dtype")), reason_of(TypeError("'NoneType' object is not iterable"))
+    ("'dtype'", 'something of another kind')
+    """
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, TypeError | AttributeError):
+        return "something of another kind"
+    return shown(error)
 
 
 def require_finite_numbers(owner: str, **values: float) -> None:

@@ -62,6 +62,11 @@ PICTURE_SIDE = NumberRange(low=1, high=16384, is_whole=True)
 THUMBNAIL_SIDE = NumberRange(low=1, high=512, is_whole=True)
 COLOUR = NumberRange(low=-0.5, high=4.0)  # sharpened or wide-gamut pictures leave 0..1
 
+# a tuned embedding
+NUM_VECTORS = NumberRange(low=1, high=1024, is_whole=True)
+NUM_STEP_SETS = NumberRange(low=1, high=1000, is_whole=True)
+TIMESTEP = NumberRange(low=0.0, high=1000.0)
+
 # files
 MOST_TENSORS = 20_000
 LARGEST_HEADER = 16_000_000  # bytes

@@ -9,17 +9,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from devtools.api_client import ComfyClient, Graph, PromptError
+from devtools.api_client import ComfyClient, PromptError
 from devtools.console import DevError
+from devtools.patience import PATIENCE_SECONDS
 
-from .graphs import Attempt, good_graph, needed_for, node, wrong_graph
+from .good_files import KINDS, content_of, graph_with_file, make_files, make_pictures
+from .good_graph import SAVED_BY, good_graph, needed_for
+from .graphs import Attempt, wrong_graph
 from .values import broken_file
 
-ROOT = Path(__file__).resolve().parents[2]
 LONGEST_SENTENCE = 1000
+LONGEST_TRY = 20.0  # seconds
 LOOK_EVERY = 25  # tries, at the good picture
 # What ComfyUI itself says of a graph before any node runs.
 HOSTS = re.compile(
@@ -31,6 +31,10 @@ HOSTS = re.compile(
 # What a sentence of the pack has.
 OURS = re.compile(r"expected|has no (box|label|mask)|is in pixels|have no effect")
 RAW = re.compile(r"Traceback|Error:|object has no attribute|NoneType|must match the size|tensor\(")
+
+
+class TooLongError(Exception):
+    """A number that is allowed asks for work of minutes, such as many steps."""
 
 
 class Fuzzer:
@@ -50,16 +54,20 @@ class Fuzzer:
         seed: int,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._client = ComfyClient(address, port, is_running)
+        self._until = float("inf")
         self._base = base
         self._is_running = is_running
+        self._client = ComfyClient(address, port, self._is_alive)
         self._say = say
         self._chance = random.Random(seed)
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
         make_pictures(base / "input")
+        make_files(base / "models")
+        for target in SAVED_BY:
+            self._client.run(needed_for(good_graph(1), target))
+        self._files = {kind: content_of(kind, base) for kind in KINDS}
         self._good = {seed: self._picture(seed) for seed in (1, 2)}
-        self._files = self._good_files()
 
     def run(self, seconds: float, tries: int) -> None:
         end = time.monotonic() + seconds
@@ -86,19 +94,33 @@ class Fuzzer:
         lines += [f"FAULT {fault}" for fault in self.faults]
         return "\n".join([*lines, f"{sum(self.counts.values())} tries, {len(self.faults)} faults"])
 
+    def _is_alive(self) -> bool:
+        """The server is there, and a try has not waited for ever: its queue may be dead."""
+        return self._is_running() and time.monotonic() < self._until
+
     def _fault(self, line: str) -> None:
         self.faults.append(line)
         self._say(f"FAULT {line}")
 
     def _try(self, attempt: Attempt) -> None:
+        end = time.monotonic() + LONGEST_TRY
+        self._until = time.monotonic() + PATIENCE_SECONDS
+
+        def stop_a_long_one(node: str, value: int, total: int) -> None:
+            if time.monotonic() > end:
+                raise TooLongError
+
         try:
-            self._client.run(attempt.graph)
+            self._client.run(attempt.graph, stop_a_long_one)
             self.counts["runs"] += 1
+        except TooLongError:
+            self.counts["cancelled, as it is long"] += 1
         except PromptError as error:
             self._judge(attempt, str(error))
         except DevError as error:
             self.counts["no answer"] += 1
             self._fault(f"{attempt.what}: {str(error)[:300]}")
+        self._until = float("inf")
 
     def _judge(self, attempt: Attempt, sentence: str) -> None:
         if HOSTS.search(sentence):
@@ -123,58 +145,13 @@ class Fuzzer:
             except DevError as error:
                 self._fault(f"after {number} tries no good picture: {str(error)[:300]}")
 
-    def _good_files(self) -> dict[str, bytes]:
-        """A file of each kind that the pack reads, by the folder that it belongs into."""
-        self._client.run(needed_for(good_graph(1), "keep_file"))
-        folder = self._base / "output" / "subject_diffusion_embeds"
-        (subjects,) = folder.glob("fuzz*.safetensors")
-        adapter = ROOT / "weights" / "tiny_adapter.safetensors"
-        return {
-            "models/subject_diffusion": adapter.read_bytes(),
-            "models/subject_diffusion_embeds": subjects.read_bytes(),
-        }
-
     def _wrong_file(self, number: int) -> Attempt:
         """A broken file where the pack looks for one, and the graph that uses it; the broken file
         of the try before is gone then."""
-        kind = self._chance.choice(sorted(self._files))
-        folder = self._base / kind
-        folder.mkdir(parents=True, exist_ok=True)
+        kind = self._chance.choice(KINDS)
+        folder = self._base / "models" / kind.folder
         for file in folder.glob("broken*"):
             file.unlink()
-        name = f"broken{number}.safetensors"
+        name = f"broken{number}{kind.extension}"
         (folder / name).write_bytes(broken_file(self._chance, self._files[kind]))
-        return Attempt(what=f"{kind}/{name}", graph=_graph_with_file(kind, name))
-
-
-def _graph_with_file(kind: str, name: str) -> Graph:
-    graph = good_graph(1)
-    if kind.endswith("embeds"):
-        graph["file"] = node("SubjectDiffusionLoadSubjects", file_name=name)
-        graph["layout"]["inputs"]["subjects"] = ["file", 0]
-        return needed_for(graph, "save")
-    graph["file"] = node("SubjectDiffusionAdapterLoader", adapter_name=name)
-    for one in graph.values():
-        if "adapter" in one["inputs"]:
-            one["inputs"]["adapter"] = ["file", 0]
-    return needed_for(graph, "save")
-
-
-def make_pictures(folder: Path) -> None:
-    """A cut-out, an opaque picture of another size, and odd ones."""
-    random_numbers = np.random.default_rng(0)
-    pixels = random_numbers.integers(0, 255, (48, 40, 4), dtype=np.uint8)
-    pixels[..., 3] = 0
-    pixels[8:40, 6:30, 3] = 255
-    whole = Image.fromarray(pixels[:30, :, :3], "RGB")
-    Image.fromarray(pixels, "RGBA").save(folder / "cutout.png")
-    whole.save(folder / "opaque.png")
-    whole.convert("L").save(folder / "grey.png")
-    whole.crop((0, 0, 1, 1)).save(folder / "one_pixel.png")
-    whole.resize((4000, 2)).save(folder / "wide.png")
-    whole.convert("P").save(folder / "palette.png", transparency=0)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    whole.save(folder / "sideways.jpg", exif=turned)
-    frames = [whole.rotate(angle) for angle in range(0, 360, 15)]
-    whole.save(folder / "animated.gif", save_all=True, append_images=frames)
+        return Attempt(what=f"{kind.folder}/{name}", graph=graph_with_file(kind, name))

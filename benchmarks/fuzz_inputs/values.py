@@ -49,8 +49,10 @@ def any_text(chance: random.Random, usual: str) -> Any:
 
 
 def broken_file(chance: random.Random, content: bytes) -> bytes:
-    """A .safetensors file with something wrong in it, or another file in its place."""
-    kinds = (_cut, _flipped, _other_json, _other_json, _other_json, _other_file)
+    """A file with something wrong in it, or another file in its place."""
+    kinds = [_cut, _flipped, _other_file]
+    if content[8:9] == b"{":  # a .safetensors file's header
+        kinds += [_other_json] * 3
     return chance.choice(kinds)(chance, content)
 
 

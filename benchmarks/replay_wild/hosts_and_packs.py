@@ -114,4 +114,10 @@ BESIDE_OTHERS = (
         what="the attention that the user chose",
         tests=("tests/host/test_chosen_attention.py", f"{_PATCH}[Attention override]"),
     ),
+    Row(
+        name="B12",
+        what="EasyCache, and conditionings that join in mid-run",
+        outcome="sentence",
+        tests=("tests/host/test_beside_step_caches.py",),
+    ),
 )

@@ -11,7 +11,6 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.guidance import three_branch_guidance
 from ..host.advanced_inputs import advanced
 from ..host.comfy_types import Conditioning, Control, Executor, Model, Options
@@ -226,13 +225,6 @@ class SubjectDiffusionGuider(io.ComfyNode):
         end_percent: float = 1.0,
     ) -> io.NodeOutput:
         require_adapter(model, "MODEL", NODE_NAME)
-        require_finite_numbers(
-            NODE_NAME,
-            text_guidance_scale=text_guidance_scale,
-            image_guidance_scale=image_guidance_scale,
-            start_percent=start_percent,
-            end_percent=end_percent,
-        )
         _warn_of_empty_range(start_percent, end_percent)
         guider = ThreeBranchGuider(model)
         guider.set_branches(positive, image_only, negative)

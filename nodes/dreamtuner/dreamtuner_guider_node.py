@@ -12,7 +12,6 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.dreamtuner import expected_guidance
-from ...subject_diffusion_core.errors import require_finite_numbers, shown
 from ..host.comfy_types import Conditioning, Model, Options
 from ..host.node_warnings import show_warnings
 from ..host.plain_guidance import plain_guidance
@@ -239,16 +238,6 @@ class SubjectDiffusionDreamTunerGuider(io.ComfyNode):
         reference_probability: float,
         draw_seed: int = -1,
     ) -> io.NodeOutput:
-        require_finite_numbers(
-            NODE_NAME,
-            reference_guidance_scale=reference_guidance_scale,
-            text_guidance_scale=text_guidance_scale,
-            reference_probability=reference_probability,
-        )
-        if mode not in MODES:
-            raise ValueError(
-                f"mode: expected {' or '.join(MODES)}, got '{shown(mode)}'. Choose one."
-            )
         _warn_without_references(model, positive)
         guider = DreamTunerGuider(model)
         guider.set_branches(positive, negative)

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 import comfy.model_base
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers, shown
 from ..adapters.texts import TextEncoder
 from ..host.block_selection import select_blocks
 from ..host.comfy_types import Clip, Conditioning, Model, SubjectsType
@@ -37,7 +36,7 @@ NOISES = get_args(Noise)
 class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
     """MODEL and conditionings -> the same, in whose self-attention the subjects' pictures are."""
 
-    READS_ITSELF = frozenset({"omega_ref", "vae"})  # have sentences of their own
+    READS_ITSELF = frozenset({"vae"})  # has a sentence of its own
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -97,7 +96,6 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         reuse_mb: int = 0,
     ) -> io.NodeOutput:
         locations = _checked_model(model, layers)
-        _require_settings(omega_ref, start_percent, end_percent, noise)
         subjects = active_subjects(subjects)
         require_relative_boxes([subject for subject in subjects if subject.box is not None])
         acts = omega_ref > 0.0 and start_percent < end_percent and len(subjects) > 0
@@ -288,23 +286,6 @@ def _require_pooled_outputs(
                     "one, got one without. Use the CLIP of the XL checkpoint, or a Dual CLIP "
                     "Loader of type sdxl, also for the prompts."
                 )
-
-
-def _require_settings(
-    omega_ref: float, start_percent: float, end_percent: float, noise: str
-) -> None:
-    require_finite_numbers(
-        NODE_NAME, omega_ref=omega_ref, start_percent=start_percent, end_percent=end_percent
-    )
-    if omega_ref < 0.0:
-        raise ValueError(
-            f"omega_ref: expected a number of 0 or more, got {omega_ref:g}. Write 3 for photos, "
-            "2.5 for anime."
-        )
-    if noise not in NOISES:
-        raise ValueError(
-            f"noise: expected {' or '.join(NOISES)}, got '{shown(noise)}'. Choose one of them."
-        )
 
 
 def _why_nothing(subjects: Subjects, omega_ref: float) -> str:

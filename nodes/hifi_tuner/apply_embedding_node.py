@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.hifi_tuner import TunedEmbedding
 from ..adapters.texts import TextEncoder
 from ..host.comfy_types import Clip, Conditioning, TunedEmbeddingType
@@ -87,9 +86,6 @@ class SubjectDiffusionApplyEmbedding(io.ComfyNode):
         prompt: str = "",
         conditioning: Conditioning | None = None,
     ) -> io.NodeOutput:
-        require_finite_numbers(NODE_NAME, strength=strength)
-        if mode not in MODES:
-            raise ValueError(f"mode: expected {' or '.join(MODES)}, got '{mode}'. Choose one.")
         if conditioning is None:
             conditioning = _encode(embedding, clip, prompt)
         elif clip is not None or prompt.strip():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from ...subject_diffusion_core.errors import shown
 from ...subject_diffusion_core.hifi_tuner import TunedEmbedding, step_ranges, with_last_vectors
 from ..host.comfy_types import Conditioning
 from ..host.schedule import clip_range
@@ -55,7 +56,7 @@ def _with_last(text: torch.Tensor, vectors: torch.Tensor, strength: float) -> to
 def _require_width(text: torch.Tensor, embedding: TunedEmbedding) -> None:
     count, width = embedding.vectors.shape
     if text.ndim != 3 or text.shape[-1] != width or text.shape[1] <= count:
-        base = embedding.provenance.get("base", "another model")
+        base = shown(embedding.provenance.get("base", "another model"))
         raise ValueError(
             f"embedding: expected one for a text of shape {tuple(text.shape)}, got {count} vectors "
             f"of width {width}, tuned on {base}. Use it with the kind of model that it was tuned "

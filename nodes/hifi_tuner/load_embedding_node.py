@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ...subject_diffusion_core.files import tuned_embedding_file
 from ..host.comfy_types import TunedEmbeddingType
+from ..subjects.subject import checked_label
 from .tuned_files import FOLDER, TUNED_FILES, list_files
 
 
@@ -42,4 +43,6 @@ class SubjectDiffusionLoadEmbedding(io.ComfyNode):
         path = TUNED_FILES.find(file_name)
         if path is None:
             raise ValueError(f"file_name: {TUNED_FILES.missing(file_name, list_files())}")
-        return io.NodeOutput(tuned_embedding_file.load(path))
+        embedding = tuned_embedding_file.load(path)
+        checked_label(embedding.label, path)  # prompts take it up
+        return io.NodeOutput(embedding)

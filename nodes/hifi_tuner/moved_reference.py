@@ -89,12 +89,9 @@ def _onto_canvas(
 
 
 def single_mask(mask: torch.Tensor, argument: str) -> torch.Tensor:
-    """(H, W) in 0..1 of a MASK that holds one."""
-    masks = mask[None] if mask.ndim == 2 else mask
-    if len(masks) != 1:
+    """(H, W) of a MASK that holds one."""
+    if len(mask) != 1:
         raise ValueError(
-            f"{argument}: expected one mask of the generated picture, got {len(masks)}. Pick one."
+            f"{argument}: expected one mask of the generated picture, got {len(mask)}. Pick one."
         )
-    if not bool(masks.isfinite().all()):
-        raise ValueError(f"{argument}: expected numbers from 0 to 1, got NaN. Use another mask.")
-    return masks[0].clamp(0, 1)
+    return mask[0]

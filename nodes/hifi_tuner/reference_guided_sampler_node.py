@@ -7,7 +7,6 @@ from typing import Any, get_args
 import torch
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.hifi_tuner.similarity import Algorithm
 from ..adapters.texts import TextEncoder
 from ..host.comfy_types import Clip, Latent, SubjectsType
@@ -76,14 +75,6 @@ class SubjectDiffusionReferenceGuidedSampler(io.ComfyNode):
         inversion_iterations: int,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        require_finite_numbers(
-            NODE_NAME,
-            learning_rate=learning_rate,
-            start_percent=start_percent,
-            end_percent=end_percent,
-            max_angle=max_angle,
-        )
-        _require_choices(method, algorithm, num_updates)
         subject = _one_reference(subjects)
         show_warnings([*preview_warnings((subject,)), *_why_nothing(start_percent, end_percent)])
         samples = latent_image["samples"]
@@ -130,17 +121,6 @@ def _one_reference(subjects: Subjects) -> Subject:
             "example of Segment."
         )
     return active[0]
-
-
-def _require_choices(method: str, algorithm: str, num_updates: int) -> None:
-    for name, value, known in (
-        ("method", method, METHODS),
-        ("algorithm", algorithm, ALGORITHMS),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}: expected {' or '.join(known)}, got '{value}'. Choose one.")
-    if num_updates < 0:
-        raise ValueError(f"num_updates: expected 0 or more, got {num_updates}. 10 is usual.")
 
 
 def _why_nothing(start_percent: float, end_percent: float) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.hifi_tuner import TunedEmbedding
 from ..adapters.texts import TextEncoder
 from ..host.advanced_inputs import advanced
@@ -99,13 +98,6 @@ class SubjectDiffusionReplacementSampler(io.ComfyNode):
         embedding: TunedEmbedding | None = None,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        require_finite_numbers(
-            NODE_NAME, learning_rate=learning_rate, keep_until=keep_until, blend=blend
-        )
-        if method not in METHODS:
-            raise ValueError(
-                f"method: expected {' or '.join(METHODS)}, got '{method}'. Choose one."
-            )
         if len(image) != 1:
             raise ValueError(
                 f"image: expected one picture, got {len(image)}. Connect Image From Batch."

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ...subject_diffusion_core.files import tuned_embedding_file
 from ...subject_diffusion_core.hifi_tuner import TunedEmbedding
 from ..host.comfy_types import TunedEmbeddingType
+from ..host.numbered_files import NumberedFiles
 from .tuned_files import EXTENSION, FOLDER
+
+SAVED_EMBEDDINGS = NumberedFiles(folder=FOLDER, extension=EXTENSION, example="embedding")
 
 
 class SubjectDiffusionSaveEmbedding(io.ComfyNode):
@@ -41,9 +43,5 @@ class SubjectDiffusionSaveEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, embedding: TunedEmbedding, filename_prefix: str) -> io.NodeOutput:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        file_name = f"{name}_{counter:05}_{EXTENSION}"
-        tuned_embedding_file.save(os.path.join(folder, file_name), embedding)
-        return io.NodeOutput(ui=ui.PreviewText(os.path.join(subfolder, file_name)))
+        write = partial(tuned_embedding_file.save, embedding=embedding, exclusive=True)
+        return io.NodeOutput(ui=ui.PreviewText(SAVED_EMBEDDINGS.save(filename_prefix, write)))

@@ -8,7 +8,6 @@ from typing import Any
 import latent_preview
 from comfy_api.latest import io
 
-from ...subject_diffusion_core.errors import require_finite_numbers
 from ...subject_diffusion_core.hifi_tuner import EmbeddingTuner, TuningSettings, TuningUpdate
 from ..host.comfy_types import Clip, Model, SubjectsType, TunedEmbeddingType
 from ..host.node_warnings import show_text, show_warnings
@@ -77,9 +76,6 @@ class SubjectDiffusionTuneEmbedding(io.ComfyNode):
         picture_size: int,
         resume: bool,
     ) -> io.NodeOutput:
-        require_finite_numbers(
-            NODE_NAME, learning_rate=learning_rate, regularization=regularization
-        )
         settings = TuningSettings(
             num_vectors=num_vectors,
             steps=steps,

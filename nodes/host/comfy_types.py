@@ -250,6 +250,7 @@ class Guider(Protocol):
     """A GUIDER; it has `conds`, the entries of every branch, while it samples."""
 
     model_patcher: Model
+    model_options: Options
     conds: dict[str, list[Entry]]
 
     def sample(

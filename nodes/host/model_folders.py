@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import folder_paths
 
-from ...subject_diffusion_core.errors import shown
+from ...subject_diffusion_core.errors import printable, shown
 from .folder_lists import files_below
 
 MOST_NAMES = 10  # that an error repeats
@@ -49,6 +49,8 @@ class ModelFolder:
 
     def find(self, file_name: str) -> str | None:
         """The path of a file, None if it is not there."""
+        if not isinstance(file_name, str) or "\0" in file_name:
+            return None
         found = (folder_paths.get_full_path(name, file_name) for name in (self.name, *self.others))
         return next((path for path in found if path is not None), None)
 
@@ -76,7 +78,7 @@ class ModelFolder:
         names = ", ".join(listed[:MOST_NAMES]) or "nothing"
         if len(listed) > MOST_NAMES:
             names += f" and {len(listed) - MOST_NAMES} more"
-        return (
+        return printable(
             f"expected a file in {folders}, got '{shown(file_name)}'. There is {names}; put "
             f"{self.content} there and reload the page."
         )

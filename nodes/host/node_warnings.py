@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from comfy_execution.utils import get_executing_context
 
+from ...subject_diffusion_core.errors import printable
 from .prompt_server import prompt_server
 
 EVENT = "subject_diffusion.sentences"  # as in web/node_warnings.js
@@ -15,7 +16,7 @@ EVENT = "subject_diffusion.sentences"  # as in web/node_warnings.js
 def show_warnings(sentences: Sequence[str]) -> None:
     """Log the sentences and show them on the node that runs, in the page that queued it."""
     for sentence in sentences:
-        logging.warning("%s", sentence)
+        logging.warning("%s", printable(sentence))
     show_text(sentences)
 
 
@@ -27,5 +28,5 @@ def show_text(sentences: Sequence[str]) -> None:
     server = prompt_server()
     if server is None:
         return
-    told = {"node": context.node_id, "sentences": list(sentences)}
+    told = {"node": context.node_id, "sentences": [printable(one) for one in sentences]}
     server.send_sync(EVENT, told, server.client_id)

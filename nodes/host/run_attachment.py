@@ -34,6 +34,7 @@ from .sampling_run import (
     WatchedText,
 )
 from .schedule import PERCENTS, RANGE_MARK, HookBinder, sigma_bounds, sigmas_in_force
+from .step_caches import told_of_late_conditionings
 from .text_changes import warn_of_changed_texts
 
 
@@ -177,7 +178,8 @@ def make_outer_sample_wrapper(settings: RunSettings) -> Callable[..., torch.Tens
         }
         _share_controlnet_text(guider.conds)
         try:
-            return executor(noise, latent_image, *args, **kwargs)
+            with told_of_late_conditionings(guider.model_options):
+                return executor(noise, latent_image, *args, **kwargs)
         finally:
             run.forget()
 

@@ -35,6 +35,15 @@ class Segmenter:
         self._holder = nn.ModuleDict({"sam": sam.to(offload_device)})
         self.patcher = wrap_in_patcher(self._holder, self._load_device, offload_device)
 
+    def require_size(self, width: int, height: int) -> None:
+        """One sentence about a picture of which nothing is left where its longer side fits."""
+        most = 2 * self.geometry.image_size
+        if max(width, height) > most * min(width, height):
+            raise ValueError(
+                f"image: expected a picture at most {most} times as long as wide, got one of "
+                f"{width}x{height} pixels. Cut it to the subject."
+            )
+
     def segment(
         self, picture: torch.Tensor, box: np.ndarray | None, points: np.ndarray | None
     ) -> torch.Tensor:

@@ -69,6 +69,7 @@ class SubjectDiffusionSegment(io.ComfyNode):
         fill_holes: bool,
     ) -> io.NodeOutput:
         height, width = image.shape[1:3]
+        segmenter.require_size(width, height)
         box_pixels = box_in_pixels(box, width, height)
         point_pixels = points_in_pixels(points, width, height)
         if box_pixels is None and point_pixels is None:

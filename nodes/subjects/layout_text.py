@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
-from ...subject_diffusion_core.errors import shown
+from ...subject_diffusion_core.errors import reason_of
 from ...subject_diffusion_core.schema import printed, require_text
 from .boxes import NOTHING, Box, parse_box
 from .layout_constants import CONSTANTS
@@ -75,7 +75,7 @@ def _document(text: object) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = shown(error)
+        reason = reason_of(error)
     with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
         return ast.literal_eval(text.strip())
     raise ValueError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..adapter_options import AdapterOptions
-from ..errors import CheckpointError, shown
+from ..errors import CheckpointError, reason_of, shown
 from ..schema import MODULE_WIDTH, MOST_BLOCKS, NUM_SUBJECTS, NumberRange
 
 FORMAT_VERSION = 1
@@ -198,10 +198,16 @@ def config_from_json(text: str, source: str) -> AdapterConfig:
             f"{source}: expected a valid configuration, got one without {', '.join(missing)}. "
             "Export the adapter again, or choose another file."
         )
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(AdapterConfig)})
+    if unknown:
+        raise CheckpointError(
+            f"{source}: expected a valid configuration, got one with {shown(', '.join(unknown))}, "
+            "which this version does not know. Update this node pack, or export the adapter again."
+        )
     try:
         return AdapterConfig(**fields)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{source}: expected a valid configuration, got one that fails ({shown(error)}) "
+            f"{source}: expected a valid configuration, got one that fails ({reason_of(error)}) "
             "Export the adapter again."
         ) from error

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..errors import CheckpointError, shown
+from ..errors import CheckpointError, reason_of, shown
 from ..schema import LARGEST_HEADER, MOST_TENSORS
 
 _LENGTH_BYTES = 8
@@ -102,7 +102,7 @@ def read_header(path: str | os.PathLike[str]) -> FileHeader:
         starts = {name: first + entry["data_offsets"][0] for name, entry in entries.items()}
         promised = _require_gapless(entries)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged_file(path, f"a header that cannot be read: {shown(error)}") from error
+        raise damaged_file(path, f"a header that cannot be read: {reason_of(error)}") from error
     if promised != size - first:
         raise damaged_file(path, f"{size - first} bytes of tensors, {promised} by its header")
     return FileHeader(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..area_resize import area_resize
-from ..errors import CheckpointError, shown
+from ..errors import CheckpointError, reason_of
 from ..schema import printed
 from .header import read_header
 from .safetensors_file import read_tensors, require_finite, write_safetensors
@@ -241,7 +241,7 @@ def _from_parts(
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: expected the tensors and settings of its subjects, got a file that lacks "
-            f"some of them or has others ({shown(error)}). {_ADVICE}"
+            f"some of them or has others ({reason_of(error)}). {_ADVICE}"
         ) from error
 
 

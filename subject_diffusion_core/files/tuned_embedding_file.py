@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason_of
 from ..hifi_tuner.tuned_embedding import TunedEmbedding
 from ..hifi_tuner.tuning import TuningState
+from ..schema import (
+    LONGEST_LABEL,
+    MODULE_WIDTH,
+    NUM_STEP_SETS,
+    NUM_VECTORS,
+    TIMESTEP,
+    NumberRange,
+    printed,
+    require_text,
+)
 from .header import read_header
 from .safetensors_file import read_tensors, require_finite, write_safetensors
 
@@ -29,9 +39,13 @@ _STATE_TENSORS = ("vectors", "mean", "mean_square")
 Description = Mapping[str, Any]
 
 
-def save(path: str | os.PathLike[str], embedding: TunedEmbedding) -> None:
-    """Check and write a file atomically."""
-    _write(path, _describe(embedding), _tensors(embedding))
+def save(path: str | os.PathLike[str], embedding: TunedEmbedding, exclusive: bool = False) -> None:
+    """Check and write a file atomically.
+
+    Args:
+        exclusive: raise FileExistsError where there is a file of this name already.
+    """
+    _write(path, _describe(embedding), _tensors(embedding), exclusive)
 
 
 def load(path: str | os.PathLike[str]) -> TunedEmbedding:
@@ -47,7 +61,7 @@ def load(path: str | os.PathLike[str]) -> TunedEmbedding:
             vectors=tensors["vectors"].float(),
             step_vectors=tensors["step_vectors"].float() if "step_vectors" in tensors else None,
             step_timesteps=tuple(float(t) for t in description["step_timesteps"]),
-            label=str(description["label"]),
+            label=description["label"],
             provenance=dict(description["provenance"]),
         )
     except (LookupError, TypeError, ValueError) as error:
@@ -119,10 +133,13 @@ def _tensors(embedding: TunedEmbedding) -> dict[str, torch.Tensor]:
 
 
 def _write(
-    path: str | os.PathLike[str], description: Description, tensors: Mapping[str, torch.Tensor]
+    path: str | os.PathLike[str],
+    description: Description,
+    tensors: Mapping[str, torch.Tensor],
+    exclusive: bool = False,
 ) -> None:
     require_finite(str(path), tensors, "Lower the learning rate, and tune the embedding again.")
-    write_safetensors(path, tensors, {METADATA_KEY: json.dumps(description)})
+    write_safetensors(path, tensors, {METADATA_KEY: json.dumps(description)}, exclusive)
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, torch.Tensor]]:
@@ -131,18 +148,38 @@ def _read(path: str | os.PathLike[str]) -> tuple[Description, dict[str, torch.Te
     try:
         description = json.loads(text)
         version = description["format_version"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         version, description = None, {}
-    if version != FORMAT_VERSION:
+    if isinstance(version, bool) or version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: expected a tuned embedding of format version {FORMAT_VERSION}, got version "
-            f"{version!r}. Update this node pack, or tune the embedding again."
+            f"{printed(version)}. Update this node pack, or tune the embedding again."
         )
+    try:
+        _require_limits(description, {name: info.shape for name, info in header.tensors.items()})
+    except (LookupError, TypeError, ValueError) as error:
+        raise _not_as_described(path, error) from error
     return description, read_tensors(header, _ADVICE)
+
+
+def _require_limits(description: Description, shapes: Mapping[str, Sequence[int]]) -> None:
+    """What the schema says of a tuned embedding, before its tensors are read."""
+    label, timesteps = description["label"], description["step_timesteps"]
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"its label is {printed(label)}")
+    require_text("label", label, LONGEST_LABEL)
+    if not isinstance(timesteps, list) or not all(map(TIMESTEP.holds, timesteps)):
+        raise ValueError(f"its step_timesteps are {printed(timesteps)}")
+    if not isinstance(description["provenance"], dict):
+        raise ValueError(f"its provenance is {printed(description['provenance'])}")
+    for name, shape in shapes.items():
+        limits = (NUM_STEP_SETS, NUM_VECTORS, MODULE_WIDTH)[-len(shape) :]
+        if not 2 <= len(shape) <= 3 or not all(map(NumberRange.holds, limits, shape)):
+            raise ValueError(f"{printed(name)} has the shape {printed(list(shape))}")
 
 
 def _not_as_described(path: str | os.PathLike[str], error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{path}: expected the vectors of a tuned embedding as it describes them, got a file that "
-        f"lacks some of them or has others ({error}). {_ADVICE}"
+        f"lacks some of them or has others ({reason_of(error)}). {_ADVICE}"
     )

@@ -75,7 +75,8 @@ REFUSED = {
     "odd type": (content(tensor(dtype=1), bytes(4)), "a tensor without a type or shape"),
     "odd shape": (content(tensor(shape=[-1]), bytes(4)), "a tensor without a type or shape"),
     "odd places": (content(tensor(data_offsets=["0", "4"]), bytes(4)), "without a type or shape"),
-    "no tensor": (content({"a": 1}), r"a damaged one \(a header that cannot be read: "),
+    "no tensor": (content({"a": 1}), r"cannot be read: something of another kind\)"),
+    "nothing": (content({"a": None}), r"cannot be read: something of another kind\)"),
     "odd metadata": (content({"__metadata__": {"a": 1}}), "metadata that is no text"),
     "metadata of another kind": (
         content({"__metadata__": []}),

@@ -38,6 +38,9 @@ def enter_comfyui(folder: Path, base: Path) -> None:
     # As main.py does, before ComfyUI's nodes.py puts its folder comfy on the path.
     import utils.extra_config  # noqa: F401
 
+    # Now, as pytest puts this repository first if its folder's name cannot be a package's.
+    import nodes  # noqa: F401
+
 
 if COMFYUI is not None:
     BASE = Path(tempfile.mkdtemp(prefix="subject-diffusion-host-"))

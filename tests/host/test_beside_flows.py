@@ -264,17 +264,6 @@ def test_the_loaders_model(setup: Setup, sampler: str, said: pytest.LogCaptureFi
     assert said.text.count("the MODEL that samples it does not know them") == 1
 
 
-@row("TorchCompile")
-def test_a_compiled_model(setup: Setup, sampler: str) -> None:
-    """Traced and run as traced, without a compiler for this machine; tracing takes long."""
-    crab = setup.crab
-    compiled = setup.call("TorchCompileModel", model=crab.model, backend="eager")
-    got, wanted = (
-        setup.sample(sampler, model, crab.branches, steps=1) for model in (compiled, crab.model)
-    )
-    assert relative_error(got, wanted) < 1e-4
-
-
 def test_perp_neg_guider_in_place_of_ours(setup: Setup) -> None:
     def make(applied: Applied) -> torch.Tensor:
         guider = setup.call(

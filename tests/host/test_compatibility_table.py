@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import test_beside_compiled
 import test_beside_flows
 from beside_patches import PATCHES
 from beside_setup import ROWS
@@ -20,6 +21,6 @@ def documented() -> dict[str, tuple[str, str]]:
 
 
 def test_every_row_has_a_test_and_every_test_a_row() -> None:
-    assert test_beside_flows.__doc__  # registers its rows
+    assert test_beside_flows.__doc__ and test_beside_compiled.__doc__  # register their rows
     tested = {**dict.fromkeys(PATCHES, "works"), **ROWS}
     assert documented() == {name: (outcome, outcome) for name, outcome in tested.items()}

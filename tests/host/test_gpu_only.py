@@ -110,3 +110,29 @@ def test_heat_over_a_picture(host: Host) -> None:
     draw = host.heat_overlay.draw_heat
     panel = draw(picture("gpu")[0], torch.rand(16, 16), (0.1, 0.1, 0.6, 0.7), "dog", 0, 0.7)
     assert panel.shape[-1] == 3
+
+
+@pytest.mark.parametrize(("image_at", "mask_at"), PLACES)
+def test_a_reference_moved_to_its_place(host: Host, image_at: str, mask_at: str | None) -> None:
+    (subject,) = make_subjects(host, image_at, "gpu")
+    moving = host.moved_reference
+    target = moving.target_mask(mask(mask_at), subject, 32, 48)
+    moved = moving.move_reference(subject.images[0], subject.masks[0], target, "moments", 0.5)
+    assert moved.image.device == moved.mask.device == torch.device("cpu")
+    assert float(moved.mask.max()) > 0.5
+
+
+def test_a_picture_that_is_cut_out(host: Host) -> None:
+    """Whatever the segmenter is, its mask and the picture are put together on the CPU."""
+
+    class Everything:
+        def require_size(self, width: int, height: int) -> None:
+            pass
+
+        def segment(self, pixels: torch.Tensor, *_: object) -> torch.Tensor:
+            return pixels.float().cpu().mean(dim=-1) >= 0.0
+
+    cut = host.segment_node.SubjectDiffusionSegment.execute
+    whole, cut_out = cut(picture("gpu"), Everything(), "0,0,1,1", "", True, True).args
+    assert whole.device == cut_out.device == torch.device("cpu")
+    assert torch.equal(cut_out, picture("cpu"))

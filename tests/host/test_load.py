@@ -120,11 +120,15 @@ def alive(host: Host) -> Counter[str]:
         kind = type(thing)
         if kind.__name__ in KINDS and kind.__module__.startswith(host.pack.__name__):
             counts[kind.__name__] += 1
-        elif issubclass(kind, torch.Tensor) and thing.device.type == "cpu":
-            # what torch.compile keeps of its tracing has sizes without numbers, and no memory
-            counts["tensor bytes"] += 0 if thing._has_symbolic_sizes_strides else thing.nbytes
+        elif issubclass(kind, torch.Tensor) and has_memory(thing):
+            counts["tensor bytes"] += thing.nbytes
     counts["loaded models"] = len(comfy.model_management.current_loaded_models)
     return counts
+
+
+def has_memory(tensor: torch.Tensor) -> bool:
+    """Of the CPU; what torch.compile keeps of its tracing has sizes without numbers, and none."""
+    return tensor.device.type == "cpu" and not tensor._has_symbolic_sizes_strides
 
 
 def run_in_a_row(queue: GraphRunner, first: int, last: int) -> None:

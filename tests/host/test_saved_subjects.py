@@ -198,8 +198,9 @@ def test_two_servers_save_at_once(
 ) -> None:
     """Both were told the same number: each file is there in the end."""
     subjects = encoded(encoder, make_subject(host))
-    place = host.save_subjects_node._place("mine")
-    monkeypatch.setattr(host.save_subjects_node, "_place", lambda prefix: place)
+    place = host.save_subjects_node.SAVED_SUBJECTS.place("mine")
+    kind = host.numbered_files.NumberedFiles
+    monkeypatch.setattr(kind, "place", lambda self, prefix: place)
     start = threading.Barrier(6)
 
     def save(_: int) -> str:

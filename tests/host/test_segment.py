@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -155,6 +156,34 @@ def test_a_part_of_another_file_is_refused(host: Host, sams_folder: Path) -> Non
     }.items():
         with pytest.raises(ValueError, match=sentence):
             load(host, name)
+
+
+@pytest.mark.parametrize("name", [{"version": 1}, ["sam.pth"], 3, "a\0b", "", "../sam.pth"])
+def test_a_name_that_is_none(host: Host, sams_folder: Path, name: Any) -> None:
+    with pytest.raises(ValueError, match=r"segmenter_name: expected a"):
+        load(host, name)
+
+
+@pytest.mark.parametrize("name", ["half \ud800.pth", "\udcff"])
+def test_names_of_half_characters(host: Host, sams_folder: Path, name: str) -> None:
+    """ComfyUI's queue ended when it wrote one into its log; files may have such names, too."""
+    (sams_folder / os.fsdecode(b"sam \xff.pth")).touch()
+    with pytest.raises(ValueError, match=r"got '[^']*\\ud.* There is .*sam \\udcff\.pth") as error:
+        load(host, name)
+    str(error.value).encode("utf-8")
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 129), (129, 1)])
+def test_a_picture_of_which_nothing_is_left(
+    host: Host, sams_folder: Path, height: int, width: int
+) -> None:
+    """It is made 64 pixels long, and less than half a pixel wide."""
+    torch.save(make_sam().state_dict(), sams_folder / "sam.pth")
+    segmenter = load(host, "sam.pth")
+    with pytest.raises(ValueError, match=rf"at most 128 times as long .* {width}x{height} pixels"):
+        segment(host, segmenter, torch.rand(1, height, width, 3), BOX, "")
+    longest = torch.rand(1, max(1, height - 1), max(1, width - 1), 3)
+    segment(host, segmenter, longest, "", "0.5,0.5")
 
 
 def test_without_the_package(
