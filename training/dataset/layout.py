@@ -57,6 +57,12 @@ class TrainingSample:
     image: np.ndarray | None
     features: Features | None
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """The picture, of a sample that was read with it."""
+        assert self.image is not None
+        return self.image
+
 
 def decode_picture(content: bytes, mode: str) -> np.ndarray:
     """Pixels of a picture; BadSample("unreadable picture") where it is none."""

@@ -50,8 +50,7 @@ def spread_order(total: int) -> Iterator[int]:
 
 def lossy_members(key: str, sample: TrainingSample, quality: int) -> dict[str, bytes]:
     """A sample's files: the picture as WebP, masks as 1-bit PNG, no features."""
-    assert sample.image is not None
-    members = {"webp": encoded(sample.image, "WEBP", quality)}
+    members = {"webp": encoded(sample.pixels, "WEBP", quality)}
     entries = []
     for number, entity in enumerate(sample.entities):
         members[f"mask{number}.png"] = encoded(entity.mask, "PNG", quality)

@@ -22,7 +22,9 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..bases.base_model import Autoencoder
 from ..bases.encoders import encode_latents, weights_mark
+from ..bases.vision import VisionEncoder
 from ..recipes.configuration import TrainingRecipe
 from ..runs import atomic_path, write_json
 from .bad_sample import BadSample
@@ -41,14 +43,14 @@ class FeatureMaker:
     """What is computed per sample: latents with ``vae``, tokens with ``vision``; None = not."""
 
     recipe: TrainingRecipe
-    vae: nn.Module | None
-    vision: nn.Module | None
+    vae: Autoencoder | None
+    vision: VisionEncoder | None
     variants: int
     device: torch.device
 
     def marks(self) -> dict[str, str]:
         """Which networks the features come from: kind -> hash of their weights."""
-        networks = {"latents": self.vae, "tokens": self.vision}
+        networks: dict[str, nn.Module | None] = {"latents": self.vae, "tokens": self.vision}
         return {kind: weights_mark(n) for kind, n in networks.items() if n is not None}
 
     @torch.no_grad()
@@ -59,20 +61,22 @@ class FeatureMaker:
             pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
             tensors["latents"] = encode_latents(self.vae, pixels.float().div(127.5).sub(1))[0]
         if self.vision is not None:
-            pictures = self.references(image, entities, seed).to(self.device)
+            size = self.vision.shape.reference_size
+            pictures = self.references(image, entities, seed, size).to(self.device)
             patches, embeds = self.vision(pictures)
             shape = (len(entities), self.variants)
             tensors["patch_embeds"] = patches.unflatten(0, shape)
             tensors["image_embeds"] = embeds.unflatten(0, shape)
         return save({k: v.to("cpu", torch.float16).contiguous() for k, v in tensors.items()})
 
-    def references(self, image: np.ndarray, entities: tuple[Entity, ...], seed: int) -> Tensor:
-        """(S * V, 3, S', S'): of each entity first the plain reference, then augmented ones."""
+    def references(
+        self, image: np.ndarray, entities: tuple[Entity, ...], seed: int, size: int
+    ) -> Tensor:
+        """(S * V, 3, size, size): of each entity first the plain reference, then augmented ones."""
         recipe = self.recipe
         options = Augmentation(
             flip=recipe.flip, rotation=recipe.rotation, perspective=recipe.perspective
         )
-        size = self.vision.shape.reference_size  # type: ignore[union-attr]
         pictures = []
         for number, entity in enumerate(entities):
             for variant in range(self.variants):

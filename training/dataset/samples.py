@@ -119,10 +119,10 @@ class SubjectDataset(Dataset[Item]):
                     if self.crowding is None
                     else self.crowding.sample(position, rng)
                 )
-        name, reason = skipped[-1]
+        name, why = skipped[-1]
         raise ValueError(
             f"--data: expected usable samples, got {MAX_SUBSTITUTES} unusable ones in a row, the "
-            f"last {name}: {reason}. Check the shards."
+            f"last {name}: {why}. Check the shards."
         )
 
     def read(self, shard: int, row: int, with_picture: bool) -> TrainingSample:
@@ -254,8 +254,7 @@ class SubjectDataset(Dataset[Item]):
         """Latents where they were computed before, otherwise pixels."""
         if self.use_latents:
             return {"latents": self.latents(sample)}
-        assert sample.image is not None
-        pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(sample.pixels)).permute(2, 0, 1)
         return {"pixels": pixels.float().div(127.5).sub(1)}
 
     def latents(self, sample: TrainingSample) -> Tensor:
@@ -299,11 +298,10 @@ class SubjectDataset(Dataset[Item]):
         """Features of a subject, one of its variants; or its picture, augmented."""
         if self.use_tokens:
             return self.stored_reference(sample, index, rng)
-        assert sample.image is not None
         size, turned = self.vision.reference_size, None if self.plain else rng
         mask = sample.entities[index].mask
         return {
-            "references": reference_picture(sample.image, mask, size, turned, self.augmentation)
+            "references": reference_picture(sample.pixels, mask, size, turned, self.augmentation)
         }
 
     def stored_reference(

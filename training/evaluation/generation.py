@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
 
 from ..bases.base_model import BaseModel
-from ..bases.encoders import to_pictures
+from ..bases.encoders import decode_latents, to_pictures
 from ..bases.loading import read_tiny_base
-from ..bases.vision import load_vision, vision_shape
+from ..bases.vision import VisionEncoder, load_vision, vision_shape
 from ..dataset.samples import words_of
 from ..methods.subject_diffusion.assembly import build_model
 from ..methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
@@ -68,7 +68,7 @@ class Generator:
         self,
         model: SubjectDiffusionModel,
         base: BaseModel,
-        vision: nn.Module,
+        vision: VisionEncoder,
         recipe: TrainingRecipe,
         rule: SamplingRule,
     ) -> None:
@@ -95,7 +95,7 @@ class Generator:
         if not self.recipe.has_references:
             plain = torch.stack([self.chunk(r.prompt, []).token_ids for r in requests])
             branches = two_branches(full, plain, empty)
-        return to_pictures(self.autoencoder.decode(self.sampler(branches, noise)).float())
+        return to_pictures(decode_latents(self.autoencoder, self.sampler(branches, noise)))
 
     def chunk(self, prompt: str, labels: list[str]) -> ChunkTokens:
         """Token ids and positions of the template with ``labels``."""

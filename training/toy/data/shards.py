@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from ...dataset.bad_sample import BadSample
 from ...dataset.catalogue import open_catalogue
@@ -24,7 +25,9 @@ SAMPLES_PER_SHARD = 2000
 SEEDS = {"train": 20_000, "val": 30_000}
 
 
-def sample_members(key: str, composite: Composite, metadata: dict) -> Iterator[tuple[str, bytes]]:
+def sample_members(
+    key: str, composite: Composite, metadata: dict[str, Any]
+) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of one sample: picture, metadata, one mask per subject."""
     yield f"{key}.png", encode_png(composite.image)
     yield f"{key}.json", json.dumps(metadata).encode()

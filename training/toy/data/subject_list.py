@@ -94,6 +94,7 @@ def furniture_subjects(folder: Path) -> list[Subject]:
             text = library_zip.read("PluginFurnitureCatalog.properties").decode("latin-1")
         for model in filter(is_thing, parse_properties(text)):
             rotation = model.get("modelRotation")
+            width, height, depth = (float(model[side]) for side in ("width", "height", "depth"))
             subjects.append(
                 Subject(
                     identity=f"model:{library}/{model['id'].split('#')[1]}",
@@ -104,7 +105,7 @@ def furniture_subjects(folder: Path) -> list[Subject]:
                     creator=model.get("creator", library),
                     branded=bool(label_rules.BRAND_NAMES & set(model["name"].lower().split())),
                     asset=model["model"].lstrip("/"),
-                    size_cm=tuple(float(model[side]) for side in ("width", "height", "depth")),
+                    size_cm=(width, height, depth),
                     rotation=tuple(map(float, rotation.split())) if rotation else None,
                 )
             )
