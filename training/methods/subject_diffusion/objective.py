@@ -73,7 +73,7 @@ class Objective:
         self.draw_noise = draw_noise
 
     def __call__(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Mean squared error, and the map loss as a mean over this batch's valid subjects."""
+        """Mean squared error and map loss, each a mean over this batch's pictures."""
         tensors = self.encoders.complete(batch.to(self.device))
         latents = tensors["latents"]
         noise, steps = self.draw_noise(latents.shape, batch.positions, self.recipe.seed)
