@@ -312,6 +312,13 @@ def test_a_python_without_the_packages_is_one_sentence(tmp_path: Path) -> None:
     assert "error: expected the package" in done.stderr and "pip install" in done.stderr
 
 
+def test_no_command_begins_with_words_about_kernels() -> None:
+    pytest.importorskip("bitsandbytes")
+    code = "import training.__main__, bitsandbytes"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "gemm_4bit" not in done.stdout + done.stderr
+
+
 def test_checkpoints_are_finite(shards: Path, tmp_path: Path) -> None:
     main(train_arguments(shards, tmp_path / "run", "steps=2", "text_encoder=lora"))
     weights = load_file(last_checkpoint(tmp_path / "run") / "weights.safetensors")
