@@ -7,7 +7,6 @@ from .rows import Row
 _FAULTS = "tests/training/test_faults.py"
 _COUNTED = "tests/training/test_counted_and_rounded.py"
 _DATASET = "tests/training/test_dataset.py"
-_PACKING = "tests/training/test_packing.py"
 
 
 TRAINING = (
@@ -117,16 +116,11 @@ TRAINING = (
     ),
     Row(
         name="T19",
-        what="a GPU that is at hand for minutes",
-        tests=(f"{_PACKING}::test_minutes_end_a_run_that_goes_on_later",),
-    ),
-    Row(
-        name="T20",
         what="an extra that lacks what its purpose imports",
         tests=("tests/test_extras.py",),
     ),
     Row(
-        name="T21",
+        name="T20",
         what="a map loss unlike the reference's",
         tests=("tests/core/test_losses.py::test_balanced_is_the_references",),
     ),

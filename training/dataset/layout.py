@@ -134,6 +134,8 @@ def decode_sample(key: str, raw: Mapping[str, bytes], with_picture: bool = True)
         entities = tuple(decode_entity(raw, entry, shape) for entry in metadata["entities"])
         if not all(isinstance(e.label, str) and e.label.strip() for e in entities):
             raise BadSample("empty label")
+        if len({entity.mask.shape for entity in entities}) > 1:
+            raise BadSample("mask of another size")
     except (KeyError, TypeError, AttributeError) as error:
         raise BadSample("metadata incomplete") from error
     return TrainingSample(

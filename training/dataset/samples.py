@@ -235,10 +235,10 @@ class SubjectDataset(Dataset[Item]):
         size = self.latent_size
         boxes = torch.zeros(slots, 4)
         segmaps = torch.zeros(slots, size, size)
-        for slot, entity in enumerate(entities):
-            boxes[slot] = torch.tensor(entity.box_xyxy)
-            mask = torch.from_numpy(entity.mask.astype(np.float32))
-            segmaps[slot] = area_resize(mask, size, size)
+        if entities:
+            boxes[: len(entities)] = torch.tensor([entity.box_xyxy for entity in entities])
+            masks = torch.from_numpy(np.stack([entity.mask for entity in entities]))
+            segmaps[: len(entities)] = area_resize(masks.float(), size, size)
         valid = (torch.arange(slots) < len(entities)) & has_image
         if self.recipe.mask_kind == "box":
             mask = boxes_to_location_mask(boxes[None], valid[None], size, size)
