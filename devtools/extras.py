@@ -23,7 +23,7 @@ PURPOSES = {
         "training.dataset.precompute", "training.dataset.packing", "training.loop.step_cost",
     ),
     "data": (
-        "training.toy.data.build", "training.toy.data.credits", "training.toy.references",
+        "training.toy.data.build", "training.toy.references",
         "training.toy.vision",
     ),
     "eval": (

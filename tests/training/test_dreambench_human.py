@@ -232,7 +232,7 @@ def test_wrong_data_and_options(tmp_path: Path) -> None:
         load_people(tmp_path, None)
     save(portrait("black"), tmp_path / "anna" / "0.png")
     out = ("--data", tmp_path, "--out", tmp_path / "s.json")
-    with pytest.raises(DreamBenchError, match="expected --pictures, --clip, --face-detector, --face-e"):
+    with pytest.raises(DreamBenchError, match="expected --pictures, --clip, --face-detector"):
         command("score", "--protocol", "human", *out)
     with pytest.raises(DreamBenchError, match="prompts: expected none for --protocol single"):
         command("jobs", "--prompts", tmp_path / "p.txt", *out)

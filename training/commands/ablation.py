@@ -83,7 +83,6 @@ def add_ablation(commands: Commands) -> None:
         default="float32",
         help="of sampling (default: float32)",
     )
-    parser.add_argument("--threads", type=positive, help="CPU threads of torch")
 
 
 def positive(text: str) -> int:
@@ -105,13 +104,9 @@ def rate(text: str) -> float:
 def run_ablation(arguments: argparse.Namespace) -> None:
     """Check, then train and measure."""
     check_paths(arguments.work, arguments.weights)
-    import torch
-
     from ..evaluation.ablation.variant_training import VariantTraining
     from ..evaluation.pictures import SamplingSettings
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     training = VariantTraining(
         work=arguments.work,
         weights=arguments.weights,

@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import emoji_rules, label_rules
@@ -157,8 +157,3 @@ def build_catalogue(folders: dict[str, Path]) -> list[Subject]:
     return furniture_subjects(folders["furniture"]) + emoji_subjects(
         folders["emoji_names"] / "package/emoji.json", folders["fluent"] / "package/assets"
     )
-
-
-def subject_to_record(subject: Subject) -> dict[str, object]:
-    """Fields of `subject` as plain JSON values, without absent ones."""
-    return {key: value for key, value in asdict(subject).items() if value is not None}
