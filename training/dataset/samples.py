@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -237,8 +238,8 @@ class SubjectDataset(Dataset[Item]):
         segmaps = torch.zeros(slots, size, size)
         if entities:
             boxes[: len(entities)] = torch.tensor([entity.box_xyxy for entity in entities])
-            masks = torch.from_numpy(np.stack([entity.mask for entity in entities]))
-            segmaps[: len(entities)] = area_resize(masks.float(), size, size)
+            masks = torch.from_numpy(np.stack([entity.mask for entity in entities])).float()
+            segmaps[: len(entities)] = self.cell_means(masks)
         valid = (torch.arange(slots) < len(entities)) & has_image
         if self.recipe.mask_kind == "box":
             mask = boxes_to_location_mask(boxes[None], valid[None], size, size)
@@ -249,6 +250,12 @@ class SubjectDataset(Dataset[Item]):
             "subject_segmaps": segmaps,
             "location_mask": mask[0],
         }
+
+    def cell_means(self, masks: Tensor) -> Tensor:
+        """Masks (N, H, W) to (N, h, w): the mean of each latent cell."""
+        if masks.shape[-1] == masks.shape[-2] == self.recipe.resolution:
+            return F.avg_pool2d(masks, LATENT_DOWNSCALE)  # the same numbers, four times as fast
+        return area_resize(masks, self.latent_size, self.latent_size)
 
     def content(self, sample: TrainingSample) -> dict[str, Tensor]:
         """Latents where they were computed before, otherwise pixels."""
