@@ -4,11 +4,13 @@
     python -m benchmarks.training one-gpu      one_gpu_sd2 at batch 1 and its own: 24 GB?
     python -m benchmarks.training cpu-step     one bf16 step with adapters only: does it run?
     python -m benchmarks.training work         arithmetic of both steps of compare, counted
+    python -m benchmarks.training costs        README's figures of memory and hours, counted
 
-``compare`` and ``one-gpu`` need a CUDA device; ``work`` counts without running anything, and leaves
-out what reading and writing memory takes. The plain step computes VAE latents and ViT-H tokens
-in the loop and materialises every attention map, as the reference code does; both have the same
-batch, precision, trained parts, optimiser and gradient checkpointing. Prints one JSON object.
+``compare`` and ``one-gpu`` need a CUDA device; ``work`` and ``costs`` count without running
+anything; ``work`` leaves out what reading and writing memory takes. The plain step computes VAE
+latents and ViT-H tokens in the loop and materialises every attention map, as the reference code
+does; both have the same batch, precision, trained parts, optimiser and gradient checkpointing.
+Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ from training.bases.architectures import SD2
 from training.bases.base_model import BaseModel
 from training.bases.encoders import FrozenEncoders, encode_latents
 from training.bases.vision import VIT_H, OpenClipVision, VisionShape
+from training.commands.recipes import GIB, RATE
 from training.dataset.batches import MicroBatch
 from training.loop.fake_tensors import count_flops, nothing_computed
 from training.loop.optimizers import WeightAverage, build_optimizer, trainable
-from training.loop.step_cost import count_memory, full_batch
+from training.loop.step_cost import count_memory, count_sample_flops, full_batch
 from training.methods.subject_diffusion.assembly import (
     adapter_shape,
     checkpoint_activations,
@@ -44,10 +47,17 @@ from training.methods.subject_diffusion.model import SubjectDiffusionModel, buil
 from training.methods.subject_diffusion.objective import Objective
 from training.networks.fused_attention import WatchedTokens, use_fused_attention
 from training.networks.low_rank import add_low_rank
-from training.recipes import TrainingRecipe, recipe_named
+from training.recipes import TrainingRecipe, recipe_named, with_settings
 
 VISION = VisionShape(num_patches=256, patch_dim=1280, image_embed_dim=1024, reference_size=224)
 WARM_UP_STEPS = 3
+COUNTED = (
+    "one_gpu_sd2", "one_gpu_sd15", "paper_sd2", "one_gpu_sd2 micro_batch_size=1",
+    "one_gpu_sd2 micro_batch_size=8", "one_gpu_sd2 micro_batch_size=16 gradient_checkpointing=true",
+    "one_gpu_sd2 num_subjects=4", "one_gpu_sd15 num_subjects=8",
+    "one_gpu_sd15 gradient_checkpointing=false micro_batch_size=2",
+    "one_gpu_sd15 gradient_checkpointing=false micro_batch_size=2 optimizer=adamw8bit",
+)  # fmt: skip
 
 
 def random_module(build: Callable[[], nn.Module], device: torch.device) -> nn.Module:
@@ -80,9 +90,6 @@ def random_model(recipe: TrainingRecipe, device: torch.device) -> SubjectDiffusi
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    for module in model.unet.modules():
-        if hasattr(module, "fuser"):
-            module.fuser.use_sdpa = True
     if recipe.gradient_checkpointing:
         checkpoint_activations(model)
     return model.train()
@@ -256,6 +263,20 @@ def work(size: int) -> dict[str, Any]:
     }
 
 
+def costs() -> dict[str, Any]:
+    """GiB of the recipes that README names, and hours of one_gpu_sd2 at 50 TFLOP/s."""
+    found: dict[str, Any] = {}
+    for words in COUNTED:
+        name, *settings = words.split()
+        found[words] = round(
+            count_memory(with_settings(recipe_named(name), settings)).total / GIB, 1
+        )
+        print(f"{words}: {found[words]}", file=sys.stderr, flush=True)
+    recipe = recipe_named("one_gpu_sd2")
+    operations = recipe.steps * recipe.global_batch_size * count_sample_flops(recipe)
+    return {"gib": found, "hours": round(operations / RATE / 3600, 1)}
+
+
 def cpu_step(resolution: int) -> dict[str, Any]:
     """One bf16 step with adapters only; the process's memory beside what is counted of it."""
     import resource  # not on Windows
@@ -291,7 +312,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("compare", "one-gpu", "cpu-step", "work"))
+    parser.add_argument("what", choices=("compare", "one-gpu", "cpu-step", "work", "costs"))
     parser.add_argument("--batch", type=int, default=4, help="samples of a step (compare, work)")
     parser.add_argument("--steps", type=int, default=20, help="measured steps")
     parser.add_argument("--resolution", type=int, default=256, help="pixels (cpu-step)")
@@ -299,6 +320,8 @@ def main() -> None:
     torch.manual_seed(0)
     if arguments.what == "cpu-step":
         result = cpu_step(arguments.resolution)
+    elif arguments.what == "costs":
+        result = costs()
     elif arguments.what == "work":
         result = work(arguments.batch)
     elif not torch.cuda.is_available():

@@ -296,7 +296,8 @@ def add_generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentPa
         metavar="FILE.jsonl",
         help='many images in one server, a line each: {"prompt", "subjects": [{"image", "label", '
         '"box", "mask"?, "strength"?}], "seed"?, "steps"?, "out"?, "method"?, '
-        '"text_guidance"?, "image_guidance"?}; method: subject_diffusion or base',
+        '"text_guidance"?, "image_guidance"?, "sampler"?, "scheduler"?}; method: '
+        "subject_diffusion or base",
     )
     parser.add_argument(
         "--out",

@@ -16,6 +16,7 @@ from .console import DevError, cut, short
 SUBJECT_KEYS = ("image", "label", "box", "mask", "strength")
 JOB_KEYS = (
     "prompt", "subjects", "seed", "steps", "out", "method", "text_guidance", "image_guidance",
+    "sampler", "scheduler",
 )  # fmt: skip
 METHODS = ("subject_diffusion", "base")  # base: the prompt alone, no adapter
 MAX_SEED = 2**64 - 1
@@ -75,6 +76,8 @@ class GenerationSettings:
     height: int = 128
     text_guidance_scale: float = 4.0
     image_guidance_scale: float = 5.0
+    sampler: str = "dpmpp_2m"  # as ComfyUI names them
+    scheduler: str = "normal"
     adapter: str | None = None  # a file, "none" for the base model alone, None for the pack's own
 
     def __post_init__(self) -> None:
@@ -222,7 +225,7 @@ def job_from_line(line: str, number: int, out_folder: Path, settings: Generation
 
 
 def settings_of_line(values: dict[str, Any], settings: GenerationSettings) -> GenerationSettings:
-    """The command's settings with what a job says of its method and guidance."""
+    """The command's settings with what a job says of its method, guidance and sampler."""
     method = values.get("method", METHODS[0])
     if method not in METHODS:
         raise DevError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
@@ -232,7 +235,17 @@ def settings_of_line(values: dict[str, Any], settings: GenerationSettings) -> Ge
         settings,
         text_guidance_scale=_number(values, "text_guidance", settings.text_guidance_scale),
         image_guidance_scale=_number(values, "image_guidance", settings.image_guidance_scale),
+        sampler=_word(values, "sampler", settings.sampler),
+        scheduler=_word(values, "scheduler", settings.scheduler),
     )
+
+
+def _word(values: dict[str, Any], name: str, default: str) -> str:
+    """ComfyUI's own name of something, which the server then checks."""
+    value = values.get(name, default)
+    if not isinstance(value, str) or not value:
+        raise DevError(f"{name}: expected one of ComfyUI's names, got {short(value)}.")
+    return value
 
 
 def _number(values: dict[str, Any], name: str, default: float) -> float:

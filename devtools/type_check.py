@@ -1,4 +1,4 @@
-"""mypy over the pack and the tools: `python -m devtools.type_check`.
+"""mypy over the pack, training and the tools: `python -m devtools.type_check`.
 
 `nodes/` imports core relatively, as ComfyUI loads both: from one package, the repository's folder.
 That may have any name, also one that Python cannot import, so what is checked is a copy under a
@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "subject_diffusion_pack"
 PARTS = ("nodes", "subject_diffusion_core")
+TOOLS = ("-p", "devtools", "-p", "training")
 
 
 def copy_pack(root: Path, folder: Path) -> None:
@@ -33,7 +34,7 @@ def check_types(root: Path) -> int:
         place = Path(temporary).resolve()
         copy_pack(root, place / PACK)
         done = subprocess.run(
-            [sys.executable, "-m", "mypy", "-p", PACK, "-p", "devtools"],
+            [sys.executable, "-m", "mypy", "-p", PACK, *TOOLS],
             cwd=root,
             env={**os.environ, "MYPYPATH": str(place)},
             stdout=subprocess.PIPE,

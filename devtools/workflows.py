@@ -37,7 +37,6 @@ PACK_NODES = (
     "SubjectDiffusionReferenceGuidedSampler",
     "SubjectDiffusionReplacementSampler",
 )
-SAMPLER, SCHEDULER = "dpmpp_2m", "normal"
 SAMPLE_NODE, SAVE_NODE = "sample", "save"
 # Outputs of SubjectDiffusionTinyLoader, in their order.
 MODEL, CLIP, VAE, CLIP_VISION, ADAPTER = (["loader", index] for index in range(5))
@@ -184,9 +183,13 @@ def _sampling(job: Job, model: list[Any]) -> Graph:
     settings = job.settings
     return {
         "noise": node("RandomNoise", noise_seed=job.seed),
-        "sampler": node("KSamplerSelect", sampler_name=SAMPLER),
+        "sampler": node("KSamplerSelect", sampler_name=settings.sampler),
         "sigmas": node(
-            "BasicScheduler", model=model, scheduler=SCHEDULER, steps=settings.steps, denoise=1.0
+            "BasicScheduler",
+            model=model,
+            scheduler=settings.scheduler,
+            steps=settings.steps,
+            denoise=1.0,
         ),
         "latent": node(
             "EmptyLatentImage", width=settings.width, height=settings.height, batch_size=1

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
 from .area_resize import area_resize
 from .errors import ShapeError, require_shape
@@ -25,16 +26,16 @@ def cross_attention_map_loss(
 ) -> torch.Tensor:
     """Penalise attention of a subject's token outside of the subject.
 
-    "l1" is Subject-Diffusion eq. 2: mean over pixels and heads of |CA_l(z, y_k) - M_k|, mean over
-    subjects, sum over layers. "balanced_l1" is FastComposer's form, which the reference code uses:
-    mean of the map over the background minus its mean over the subject, per head; mean over heads,
-    subjects and layers.
+    "l1" is Subject-Diffusion eq. 2: mean over pixels and heads of |CA_l(z, y_k) - M_k|, mean over a
+    picture's subjects, sum over layers. "balanced_l1" is FastComposer's form, which the reference
+    code uses: mean of the map over the background minus its mean over the subject, per head; mean
+    over heads, a picture's subjects and layers. Both are means over pictures.
 
     Args:
         probs: one tensor per layer, (B, H, Q, N): the columns of each subject's token (label's last
             token or placeholder: call once per token kind and average).
         subject_segmaps: (B, N, H_i, W_i) in 0..1, 1 = subject, in the frame of the generated image.
-        subject_valid: (B, N) bool; subjects of the whole batch weigh the same.
+        subject_valid: (B, N) bool; a picture without subjects counts as 0.
         kind: "balanced_l1" or "l1".
 
     Returns:
@@ -59,13 +60,13 @@ def cross_attention_map_loss(
     for layer_probs in probs:
         num_positions = layer_probs.shape[2]
         if num_positions not in resized:
-            height, width = latent_size(num_positions, *subject_segmaps.shape[-2:])
-            segmaps = area_resize(subject_segmaps.to(layer_probs), height, width).flatten(2)
+            size = latent_size(num_positions, *subject_segmaps.shape[-2:])
+            segmaps = _resize(subject_segmaps, size, kind).to(layer_probs).flatten(2)
             resized[num_positions] = segmaps.transpose(1, 2).unsqueeze(1)  # (B, 1, Q, N)
         targets = resized[num_positions]
         distance = _l1 if kind == "l1" else _balanced_l1
         per_subject = distance(layer_probs, targets).mean(dim=1)  # mean over heads: (B, N)
-        layer_losses.append(_mean_over_valid(per_subject, subject_valid.bool()))
+        layer_losses.append(_mean_over_pictures(per_subject, subject_valid.bool()))
     total = torch.stack(layer_losses)
     return total.sum() if kind == "l1" else total.mean()
 
@@ -87,6 +88,13 @@ def latent_size(num_positions: int, image_height: int, image_width: int) -> tupl
     return height, width
 
 
+def _resize(segmaps: torch.Tensor, size: tuple[int, int], kind: MapLossKind) -> torch.Tensor:
+    """Area averages for eq. 2; the reference has PyTorch's smoothed bilinear ones."""
+    if kind == "l1":
+        return area_resize(segmaps.float(), *size)
+    return F.interpolate(segmaps.float(), size, mode="bilinear", antialias=True)
+
+
 def _l1(probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """(B, H, Q, N), (B, 1, Q, N) -> (B, H, N)."""
     return (probs - targets).abs().mean(dim=2)
@@ -100,10 +108,10 @@ def _balanced_l1(probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return on_background - on_subject
 
 
-def _mean_over_valid(per_subject: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def _mean_over_pictures(per_subject: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     # torch.where, not a product: the columns of an empty slot may hold anything, even NaN
-    total = torch.where(valid, per_subject, torch.zeros_like(per_subject)).sum()
-    return total / valid.sum().clamp(min=1)
+    of_picture = torch.where(valid, per_subject, torch.zeros_like(per_subject)).sum(1)
+    return (of_picture / valid.sum(1).clamp(min=1)).mean()
 
 
 def _check_inputs(

@@ -34,23 +34,36 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     add_import_reference(commands)
     add_evaluate(commands, asked=command == "evaluate")
     add_ablation(commands)
-    add_dreambench(commands, asked=command == "dreambench")
+    add_dreambench(commands)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and run one command."""
+    """Parse the command line and run one command; what a person can mend ends in a sentence."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parsed = build_parser(words[0] if words else "").parse_args(words)
         parsed.run(parsed)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] in ("training", "subject_diffusion_core"):
+        if error.name is None:
+            sys.exit(f"error: {error}")
+        if error.name.split(".")[0] in ("training", "subject_diffusion_core"):
             raise
         sys.exit(
             f"error: expected the package {error.name} in {sys.executable}, got none. "
             f"Install what training needs, in the repository's folder: {INSTALL}"
         )
+    except Exception as error:
+        if not is_mendable(error):
+            raise
+        sys.exit(f"error: {error}")
+
+
+def is_mendable(error: Exception) -> bool:
+    """Whether a person can mend it by what its sentence says: settings, files, disks."""
+    from safetensors import SafetensorError
+
+    return isinstance(error, ValueError | OSError | FloatingPointError | SafetensorError)
 
 
 if __name__ == "__main__":

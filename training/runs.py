@@ -49,7 +49,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
     """The state saved at ``path``, or None where there is none yet."""
     if not path.exists():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 class RunLog:

@@ -13,8 +13,9 @@ from .hosts_and_packs import BESIDE_OTHERS, HOSTS
 from .pictures_and_files import FILES, PICTURES
 from .rows import Row
 from .running import run_tests, state_of
+from .training import TRAINING
 
-SECTIONS: tuple[tuple[Row, ...], ...] = (HOSTS, BESIDE_OTHERS, PICTURES, FILES)
+SECTIONS: tuple[tuple[Row, ...], ...] = (HOSTS, BESIDE_OTHERS, PICTURES, FILES, TRAINING)
 
 
 def chosen_rows(names: Sequence[str]) -> list[Row]:

@@ -1,8 +1,9 @@
 """Count how the pack is built, as a table.
 
-    python -m benchmarks.structure
+    python -m benchmarks.structure [sources]
 
-Runs three small prompts in the real ComfyUI of COMFYUI_PATH (or .dev/comfyui) inside this process.
+Runs three small prompts in the real ComfyUI of COMFYUI_PATH (or .dev/comfyui) inside this process;
+`sources` counts the sources alone.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from .sources import (
     files_per_folder,
     files_with_word,
     import_graph,
+    lines_of,
     node_files,
     python_files,
 )
 
 NODES, CORE, TRAINING = "nodes", "subject_diffusion_core", "training"
+TOY = f"{TRAINING}.toy"
 OPTION = "token_positions"
 ENCODER_CARRIERS = ("TinyVisionOutput",)
 # Reads and checks the inputs of every node, so every value passes it.
@@ -61,8 +64,22 @@ def describe_sources(root: Path) -> None:
         f"{len(in_nodes) - len(of_nodes)} machinery), {len(files) - len(in_nodes)} in {CORE}",
         [f"{count:3} {folder}" for folder, count in counts.items()],
     )
+    toy, outside = [
+        {name: path for name, path in product.items() if name.startswith(TRAINING)
+         and name.startswith(TOY) == is_toy} for is_toy in (True, False)
+    ]  # fmt: skip
+    show(
+        f"7. Lines of {TRAINING}: {lines_of(outside)} outside {TOY}, {lines_of(toy)} in it",
+        [f"{lines_of(python_files(root, (str(folder),))):5} {folder}" for folder in rooms(root)],
+    )
     number, size = archive_size(root)
     show(f"5. Archive for the registry: {size / 1e6:.2f} MB, {number} files", [])
+
+
+def rooms(root: Path) -> list[Path]:
+    """The folders of training."""
+    packages = (root / TRAINING).glob("*/__init__.py")
+    return sorted(path.parent.relative_to(root) for path in packages)
 
 
 def describe_host(folder: Path) -> None:
@@ -101,8 +118,9 @@ def is_tiny(file: str) -> bool:
 
 def main() -> int:
     try:
-        with tempfile.TemporaryDirectory(prefix="subject-diffusion-structure-") as folder:
-            describe_host(Path(folder))
+        if sys.argv[1:] != ["sources"]:
+            with tempfile.TemporaryDirectory(prefix="subject-diffusion-structure-") as folder:
+                describe_host(Path(folder))
         describe_sources(ROOT)
     except DevError as error:
         print(f"error: {error}", file=sys.stderr)

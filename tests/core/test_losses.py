@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from subject_diffusion_core.errors import ShapeError
 from subject_diffusion_core.losses import cross_attention_map_loss, latent_size
@@ -41,6 +42,33 @@ def test_balanced_normalises_by_region_size():
         probs, torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.tensor([[True]])
     )
     assert loss.item() == pytest.approx(0.2 - 0.8)
+
+
+def picture_loss(layer, segmaps, valid):
+    """One picture's balanced loss as the reference computes it, (H, Q, N), (N, H_i, W_i), (N,)."""
+    num_heads, num_positions, _ = layer.shape
+    side = int(num_positions**0.5)
+    resized = F.interpolate(segmaps[None], (side, side), mode="bilinear", antialias=True)[0]
+    losses = []
+    for head in range(num_heads):
+        for slot in valid.nonzero()[:, 0].tolist():
+            probs, region = layer[head, :, slot], resized[slot].flatten()
+            on_subject = (probs * region).sum() / region.sum()
+            losses.append((probs * (1 - region)).sum() / (1 - region).sum() - on_subject)
+    return torch.stack(losses).mean() if losses else torch.zeros(())
+
+
+@pytest.mark.parametrize("valid", [[[1, 1], [1, 0]], [[1, 1], [0, 0]]])
+def test_balanced_is_the_references(valid):
+    """The mean over a picture's subjects, then over all pictures, those without one included."""
+    probs, segmaps, _ = random_case()
+    valid = torch.tensor(valid).bool()
+    pictures = [
+        torch.stack([picture_loss(layer[b], segmaps[b], valid[b]) for layer in probs]).mean()
+        for b in range(2)
+    ]
+    loss = cross_attention_map_loss(probs, segmaps, valid, "balanced_l1")
+    assert loss.item() == pytest.approx(torch.stack(pictures).mean().item(), rel=1e-4)
 
 
 def test_segmentation_is_averaged_over_the_layers_cells():

@@ -19,6 +19,7 @@ from devtools.jobs import (
     parse_size,
     parse_subject,
 )
+from devtools.workflows import generation_graph
 
 MakePng = Callable[..., Path]
 BOX = "0,0.25,0.5,1"
@@ -160,6 +161,18 @@ def test_bad_lines_leave_the_good_ones(make_png: MakePng, tmp_path: Path) -> Non
     assert "got promt" in failed[2].reason
     assert "seed: expected a whole number, got 1.5" in failed[3].reason
     assert "subjects: expected a list, got 3" in failed[4].reason
+
+
+def test_a_job_names_its_sampler(tmp_path: Path) -> None:
+    settings = GenerationSettings(adapter="none")
+    plain = job_from_line('{"prompt": "a dog"}', 1, tmp_path, settings)
+    assert (plain.settings.sampler, plain.settings.scheduler) == ("dpmpp_2m", "normal")
+    line = '{"prompt": "a dog", "sampler": "ddim", "scheduler": "sgm_uniform"}'
+    graph = generation_graph(job_from_line(line, 1, tmp_path, settings), lambda path: path.name)
+    assert graph["sampler"]["inputs"]["sampler_name"] == "ddim"
+    assert graph["sigmas"]["inputs"]["scheduler"] == "sgm_uniform"
+    with pytest.raises(DevError, match="sampler: expected one of ComfyUI's names, got 3"):
+        job_from_line('{"prompt": "a dog", "sampler": 3}', 1, tmp_path, settings)
 
 
 def test_a_job_names_its_method_and_guidance(tmp_path: Path) -> None:

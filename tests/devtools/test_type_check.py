@@ -14,7 +14,7 @@ from devtools.host import Host
 from devtools.reports import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("nodes", "subject_diffusion_core", "devtools")
+FOLDERS = ("nodes", "subject_diffusion_core", "devtools", "training")
 # Half typed, and it returns something else than it says.
 MISTAKE = '\n\ndef planted(number) -> int:\n    return "text"\n'
 # A method that no protocol has, and a function of core's that takes no number.

@@ -15,7 +15,6 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core.errors import CheckpointError
 from training.bases.single_file import OPEN_CLIP, UNET, VAE, read_single_file
-from training.networks.text import text_transformer
 from training.recipes import recipe_named
 
 DDCONFIG = {
@@ -38,7 +37,7 @@ def text_encoder() -> CLIPTextModel:
 
 def open_clip_state(model: CLIPTextModel) -> dict[str, torch.Tensor]:
     """The tower under open_clip's names."""
-    state = text_transformer(model).state_dict()
+    state = getattr(model, "text_model", model).state_dict()
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         for new, old in (
@@ -89,7 +88,7 @@ def test_sd2_in_one_file(host: Host, tmp_path: Path) -> None:
     encoder.load_state_dict(read.text)
     ids = torch.randint(0, 49000, (1, 77))
     hidden = text(ids, output_hidden_states=True).hidden_states[-2]
-    penultimate = text_transformer(text).final_layer_norm(hidden)
+    penultimate = getattr(text, "text_model", text).final_layer_norm(hidden)
     torch.testing.assert_close(encoder(ids).last_hidden_state, penultimate, atol=1e-5, rtol=1e-4)
 
 

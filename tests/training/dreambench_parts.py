@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from transformers import (
     ViTModel,
 )
 
-from training.commands.dreambench import add_arguments, run
+from training.__main__ import build_parser
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = {**SIZE, "intermediate_size": 32, "image_size": 32, "patch_size": 16}
@@ -52,6 +51,5 @@ def save_clip(folder: Path, words: Sequence[str]) -> None:
 
 def command(*words: str | Path) -> None:
     """``python -m training dreambench ...`` without the process."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    run(parser.parse_args([str(word) for word in words]))
+    parsed = build_parser("dreambench").parse_args(["dreambench", *map(str, words)])
+    parsed.run(parsed)

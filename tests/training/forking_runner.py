@@ -1,13 +1,15 @@
 """Keeps a process warm (all imports done, nothing computed) and forks a training run on demand.
 
 Each line on standard input is JSON with arguments for ``python -m training``; each reply is the
-child's process id. A child is a run like any other, in a process and session of its own.
+child's process id. A child is a run like any other, in a process and session of its own; ``hold``
+names a step after whose checkpoint it waits, so that it cannot end before it is killed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -30,13 +32,29 @@ def warm_up() -> None:
     words_of("a dog")
 
 
-def child(arguments: list[str], log: str) -> None:
+def hold_after(step: int) -> None:
+    """Stop this process once a checkpoint of ``step`` or later is written."""
+    from training.loop.run import Run
+
+    save = Run.save
+
+    def save_and_wait(run: Run) -> None:
+        save(run)
+        if run.step >= step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    Run.save = save_and_wait  # type: ignore[method-assign]
+
+
+def child(arguments: list[str], log: str, hold: int | None) -> None:
     """Run one command; never returns."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     from training.__main__ import main
 
+    if hold is not None:
+        hold_after(hold)
     status = 1
     try:
         main(arguments)
@@ -65,7 +83,7 @@ def serve() -> None:
             continue
         process = os.fork()
         if process == 0:
-            child(request["arguments"], request["log"])
+            child(request["arguments"], request["log"], request["hold"])
         print(process, flush=True)
 
 

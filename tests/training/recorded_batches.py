@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from subject_diffusion_core.area_resize import area_resize
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 
 LOSSES = Path(__file__).with_name("recorded_losses.json")
@@ -28,6 +30,19 @@ CASES = ("full", "image", "text", "none", "base")
 def recorded_losses(stage: str) -> dict[str, Any]:
     """mse, maps and norm of every step; average: mean size of some of the averages."""
     return dict(json.loads(LOSSES.read_text(encoding="utf-8"))[stage])
+
+
+def map_loss_then(probs: Sequence[Tensor], segmaps: Tensor, valid: Tensor, kind: str) -> Tensor:
+    """The balanced map loss as it was when the losses were recorded: areas of segmentations, and
+    subjects of the whole batch weigh the same, where the reference has the mean of each picture."""
+    assert kind == "balanced_l1"
+    losses = []
+    for layer in probs:  # (B, H, Q, N)
+        side = int(layer.shape[2] ** 0.5)
+        region = area_resize(segmaps, side, side).flatten(2).transpose(1, 2)[:, None]
+        on, off = ((layer * r).sum(2) / r.sum(2).clamp(min=1e-6) for r in (region, 1 - region))
+        losses.append((off - on).mean(1)[valid].sum() / valid.sum().clamp(min=1))
+    return torch.stack(losses).mean()
 
 
 def uniform(rng: np.random.Generator, *shape: int) -> Tensor:

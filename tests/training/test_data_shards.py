@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from training.dataset.shard_file import encode_picture, write_shard
 from training.toy.data.library import load_library, make_sample
-from training.toy.data.pictures import encode_png
-from training.toy.data.shards import read_shards, write_shard
+from training.toy.data.shards import composite_members, read_shards
 from training.toy.data.split import SplitError, load_identities
 
 
@@ -63,9 +63,9 @@ def good_members(key):
     """Members of a one-subject sample, to be spoiled by tests."""
     entity = {"label": "cup", "box": [0.0, 0.0, 0.5, 0.5], "mask": "mask0.png"}
     return {
-        f"{key}.png": encode_png(np.zeros((8, 8, 3), np.uint8)),
+        f"{key}.png": encode_picture(np.zeros((8, 8, 3), np.uint8), "PNG"),
         f"{key}.json": json.dumps({"caption": "a cup", "entities": [entity]}).encode(),
-        f"{key}.mask0.png": encode_png(np.eye(8, dtype=bool)),
+        f"{key}.mask0.png": encode_picture(np.eye(8, dtype=bool), "PNG"),
     }
 
 
@@ -81,7 +81,7 @@ def without(key, member):
 
 
 def test_written_samples_read_back_equal(library, tmp_path):
-    write_shard(tmp_path / "a.tar", library, 0, 3, seed=7)
+    write_shard(tmp_path / "a.tar", composite_members(library, 0, 3, seed=7))
     samples = list(read_shards(tmp_path / "a.tar"))
     assert [sample.key for sample in samples] == ["0000000", "0000001", "0000002"]
     for index, sample in enumerate(samples):
@@ -99,7 +99,7 @@ def test_written_samples_read_back_equal(library, tmp_path):
 
 def test_shards_are_the_same_bytes_every_time(library, tmp_path):
     for name in ("a.tar", "b.tar"):
-        write_shard(tmp_path / name, library, 4, 2, seed=1)
+        write_shard(tmp_path / name, composite_members(library, 4, 2, seed=1))
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
     assert not list(tmp_path.glob("*.partial"))
 
@@ -135,7 +135,7 @@ def test_heldout_subjects_never_enter_a_train_library(tmp_path):
         (with_entity("b", box=[0.5, 0, 0.4, 1]), "box outside the picture"),
         (with_entity("b", box=[0.5, 0]), "box is not four numbers"),
         (
-            good_members("b") | {"b.mask0.png": encode_png(np.eye(9, dtype=bool))},
+            good_members("b") | {"b.mask0.png": encode_picture(np.eye(9, dtype=bool), "PNG")},
             "mask of another size",
         ),
     ],

@@ -303,6 +303,16 @@ def test_precomputed_features_are_what_the_loop_computes(
         assert error < 2e-3 and other > 0.02, (name, error, other)  # shards hold fp16
 
 
+def test_cells_are_the_exact_means_of_masks_of_any_size(shards: Path, tmp_path: Path) -> None:
+    data = dataset(shards, tmp_path)
+    side, cells = data.recipe.resolution, data.latent_size
+    masks = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)) > 0.5
+    means = masks.float().unflatten(1, (cells, -1)).unflatten(3, (cells, -1)).mean((2, 4))
+    assert torch.equal(data.cell_means(masks.float()), means)
+    larger = masks.repeat_interleave(2, 1).repeat_interleave(2, 2).float()
+    assert torch.equal(data.cell_means(larger), means)
+
+
 def test_only_the_tensor_that_is_used_is_read(shards: Path, tmp_path: Path) -> None:
     """A reference is a slice of the features' file, not all variants of all subjects."""
     read: list[int] = []

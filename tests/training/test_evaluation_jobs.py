@@ -50,6 +50,7 @@ def test_every_query_is_a_job_that_the_generator_reads(work: Path, jobs: Path) -
     assert np.allclose(boxes, [s.box_xyxy for s in query.subjects], atol=1e-6)
     shown = np.asarray(Image.open(first.subjects[0].image))
     assert np.array_equal(shown, library.cutouts[query.subjects[0].reference_row])
+    assert (first.settings.sampler, first.settings.scheduler) == ("ddim", "sgm_uniform")
     assert not first.settings.is_base_only and first.settings.image_guidance_scale == 5.0
     plain = by_name["p/one_text_only/0000.png"]
     assert plain.settings.is_base_only and not plain.subjects

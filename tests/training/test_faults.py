@@ -178,14 +178,26 @@ def bomb(key: str, _members: dict[str, bytes]) -> dict[str, bytes]:
     return {f"{key}.mask0.png": huge_png()}
 
 
+def small_mask(key: str, members: dict[str, bytes]) -> dict[str, bytes]:
+    metadata = json.loads(members[f"{key}.json"])
+    metadata["entities"].append({**metadata["entities"][0], "mask": "mask9.png"})
+    mask = {f"{key}.mask9.png": white_png(8)}
+    return {f"{key}.json": json.dumps(metadata).encode(), **mask}
+
+
 def huge_png() -> bytes:
+    return white_png(20000)
+
+
+def white_png(side: int) -> bytes:
     buffer = io.BytesIO()
-    Image.new("1", (20000, 20000)).save(buffer, "PNG")
+    Image.new("1", (side, side), 1).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 BAD = {
     "a mask of 400 megapixels": (bomb, "unreadable picture"),
+    "masks of two sizes": (small_mask, "mask of another size"),
     "a box with a word": (entity(box=["a", 0, 1, 1]), "box is not four numbers"),
     "an identity that is a list": (entity(identity=["x"]), "identity of another kind"),
     "a cut-out that is a word": (entity(cutout="x"), "cutout of another kind"),
@@ -310,6 +322,13 @@ def test_a_python_without_the_packages_is_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(bare, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: expected the package" in done.stderr and "pip install" in done.stderr
+
+
+def test_no_command_begins_with_words_about_kernels() -> None:
+    pytest.importorskip("bitsandbytes")
+    code = "import training.__main__, bitsandbytes"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "gemm_4bit" not in done.stdout + done.stderr
 
 
 def test_checkpoints_are_finite(shards: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from training.__main__ import main
 
 NUM_KILLS = 20
 STEPS = 48
-LAST_STEPS = 2  # a kill comes within the start of a run and this many steps
+LAST_STEPS = 2  # a kill comes within the start of a run and this many steps, after which it waits
 SETTINGS = (f"steps={STEPS}", "checkpoint_every=1", "log_every=1", "micro_batch_size=4")
 
 
@@ -43,23 +43,16 @@ def runner() -> Iterator[WarmRunner]:
     warm.close()
 
 
-def num_checkpoints(run: Path) -> int:
-    return len(list((run / "checkpoints").glob("step-*")))
-
-
-def sleep_at_most(seconds: float, run: Path) -> None:
-    """Until the time is over, or the run has made `LAST_STEPS` steps in less: a machine that was
-    busy when a step was timed may be idle now."""
-    end, before = time.monotonic() + seconds, num_checkpoints(run)
-    while time.monotonic() < end and num_checkpoints(run) < before + LAST_STEPS:
-        time.sleep(0.005)
+def newest_step(run: Path) -> int:
+    steps = [int(path.name.split("-")[1]) for path in (run / "checkpoints").glob("step-*")]
+    return max(steps, default=0)
 
 
 def test_twenty_kills_leave_no_trace(shards: Path, runner: WarmRunner, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     begun = time.monotonic()
     process = runner.start(train_arguments(shards, whole, *SETTINGS), tmp_path / "whole.log")
-    while not num_checkpoints(whole):
+    while not newest_step(whole):
         time.sleep(0.01)
     start = time.monotonic() - begun
     assert runner.wait(process) == 0
@@ -67,8 +60,9 @@ def test_twenty_kills_leave_no_trace(shards: Path, runner: WarmRunner, tmp_path:
     draw = random.Random(0)
     arguments = train_arguments(shards, cut, *SETTINGS)
     for _ in range(NUM_KILLS):
-        process = runner.start(arguments, tmp_path / "cut.log")
-        sleep_at_most(draw.uniform(0, start + LAST_STEPS * step), cut)
+        hold = newest_step(cut) + LAST_STEPS
+        process = runner.start(arguments, tmp_path / "cut.log", hold)
+        time.sleep(draw.uniform(0, start + LAST_STEPS * step))
         os.kill(process, signal.SIGKILL)
         status = runner.wait(process)
         assert status == -signal.SIGKILL, (tmp_path / "cut.log").read_text()[-2000:]

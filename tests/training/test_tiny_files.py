@@ -12,7 +12,7 @@ from tiny_parts import small_base, small_model, small_recipe, write_files
 from training.evaluation.generation import GenerationRequest, SubjectRequest, load_generator
 from training.methods.subject_diffusion.model import SubjectDiffusionModel
 from training.methods.subject_diffusion.sampling import SamplingRule
-from training.networks.text import text_transformer
+from training.networks.text import token_embedding
 
 RULE = SamplingRule(steps=2)
 
@@ -53,9 +53,9 @@ def test_words_keep_their_rows_and_unknown_ones_share_one(
     trained: SubjectDiffusionModel, weights: Path
 ) -> None:
     vocabulary = small_base(small_recipe()).vocabulary
-    own = text_transformer(trained.text_encoder).embeddings.token_embedding.weight
+    own = token_embedding(trained.text_encoder).weight
     loaded = load_generator(weights, RULE).model.text_encoder
-    table = text_transformer(loaded).embeddings.token_embedding.weight
+    table = token_embedding(loaded).weight
     ids = torch.tensor([0, 7, *vocabulary.token_ids[:5]])
     atol = float(own.abs().max()) / 100
     torch.testing.assert_close(table[ids], own[vocabulary.compact(ids)], atol=atol, rtol=0)

@@ -15,11 +15,12 @@ from tiny_parts import small_recipe, write_tables, write_weights
 
 from subject_diffusion_core import checkpoint
 from training.__main__ import main
+from training.bases.loading import tiny_vae
 from training.commands.tiny import with_adapter_options
 from training.networks.text import CompactVocabulary
 from training.toy.autoencoder import build_autoencoder, load_basis
 from training.toy.block_pca import BlockBasis, basis_of, install_basis
-from training.toy.files import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
+from training.toy.files import ADAPTER_NAME, BASE_NAME
 from training.toy.recipe import TinyRecipe
 from training.toy.references import statistics_path
 from training.toy.stages import (
@@ -56,10 +57,10 @@ def test_transform_comes_back_out_of_the_autoencoder() -> None:
 def test_folder_takes_what_the_base_fixes(start: StoredStart, tmp_path: Path) -> None:
     claim_work(tmp_path, start)
     claim_work(tmp_path, start)  # the same command again
-    basis = basis_of(autoencoder_of_base(start.base))
+    basis = basis_of(tiny_vae(start.base))
     assert torch.equal(load_basis(tmp_path / "basis.pt").weight, basis.weight)
     statistics = torch.load(statistics_path(tmp_path), weights_only=True)
-    assert torch.equal(statistics["patch_std"], vision_of_base(start.base).patch_std)
+    assert torch.equal(statistics["patch_std"], start.base.vision["patch_std"])
 
 
 def test_folder_of_another_start_is_refused(start: StoredStart, tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ class WarmRunner:
         self.process.stdin.flush()
         return self._reply()
 
-    def start(self, arguments: list[str], log: Path) -> int:
-        """Fork a run; returns its process id."""
-        return int(self._ask({"arguments": arguments, "log": str(log)}))
+    def start(self, arguments: list[str], log: Path, hold: int | None = None) -> int:
+        """Fork a run, which waits after step ``hold``; returns its process id."""
+        return int(self._ask({"arguments": arguments, "log": str(log), "hold": hold}))
 
     def wait(self, process: int) -> int:
         """Its exit status; negative for a signal."""

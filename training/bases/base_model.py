@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 from ..networks.text import END_TOKEN, CompactVocabulary
 from .architectures import TINY_WIDTH
 
+Autoencoder = AutoencoderKL | BlockAutoencoder
 StateDict = dict[str, Tensor]
 PAD_TOKEN_IDS = {"sd2": 0, "sd15": END_TOKEN, "tiny": END_TOKEN}
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -43,7 +46,7 @@ class BaseModel:
     unet: StateDict
     text_config: CLIPTextConfig
     text: StateDict
-    load_vae: Callable[[], nn.Module]
+    load_vae: Callable[[], Autoencoder]
     prediction_type: str
     vision: StateDict | None = None
     vision_geometry: VisionGeometry | None = None

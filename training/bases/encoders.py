@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+
+from .base_model import Autoencoder
+from .vision import VisionEncoder
 
 
 @dataclass
@@ -24,19 +26,20 @@ class FrozenEncoders:
     They run in ``dtype``; what they give is float32.
     """
 
-    vae: nn.Module | None
-    vision: nn.Module | None
+    vae: Autoencoder | None
+    vision: VisionEncoder | None
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         for network in (self.vae, self.vision):
             if network is not None and self.dtype != torch.float32:
-                network.to(self.dtype)
+                move(network, self.dtype)
 
     @torch.no_grad()
     def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add latents and reference features where the batch has pictures instead."""
         if "pixels" in tensors:
+            assert self.vae is not None
             tensors["latents"] = encode_latents(self.vae, tensors.pop("pixels").to(self.dtype))
         if "references" in tensors:
             tensors |= self.encode_references(tensors.pop("references"), tensors["subject_valid"])
@@ -55,6 +58,11 @@ class FrozenEncoders:
         return {"patch_embeds": patches, "image_embeds": images}
 
 
+def move(network: nn.Module, place: torch.device | torch.dtype) -> None:
+    """To a device or a precision, in place."""
+    network.to(place)
+
+
 def weights_mark(network: nn.Module) -> str:
     """A short hash of a network's weights."""
     digest = hashlib.sha256()
@@ -65,21 +73,23 @@ def weights_mark(network: nn.Module) -> str:
 
 
 @torch.no_grad()
-def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
+def encode_latents(vae: Autoencoder, pixels: Tensor) -> Tensor:
     """Scaled latents (B, c, h, w) of pixels (B, 3, R, R) in -1..1: the distribution's mode."""
     if isinstance(vae, BlockAutoencoder):
-        return vae.encode(pixels).float()
-    latents = vae.encode(pixels).latent_dist.mode()
+        block_latents: Tensor = vae.encode(pixels)
+        return block_latents.float()
+    latents: Tensor = vae.encode(pixels).latent_dist.mode()
     return (latents * vae.config["scaling_factor"]).float()
 
 
 @torch.no_grad()
-def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
     """Pixels (B, 3, R, R), about -1..1, of scaled latents (B, c, h, w)."""
     if isinstance(vae, BlockAutoencoder):
         return vae.decode(latents).float()
-    scaled = latents / vae.config["scaling_factor"]
-    return vae.decode(scaled.to(vae.dtype)).sample.float()
+    scaled: Tensor = latents / vae.config["scaling_factor"]
+    pixels: Tensor = vae.decode(scaled.to(vae.dtype)).sample
+    return pixels.float()
 
 
 def to_pictures(pixels: Tensor) -> np.ndarray:

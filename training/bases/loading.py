@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -20,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_base import TinyBase
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 from ..recipes.configuration import TrainingRecipe
@@ -28,6 +30,7 @@ from .base_model import BaseModel, StateDict, own_text_names, resolve_prediction
 from .single_file import read_single_file
 
 TEXT_WIDTHS = {"sd2": 1024, "sd15": 768}
+Network = TypeVar("Network", bound=nn.Module)
 _UNET_NOT_ARGUMENTS = ("in_channels", "out_channels", "attention_type")
 
 
@@ -65,10 +68,11 @@ def random_base(recipe: TrainingRecipe, architecture: Architecture = TINY_WIDTH)
         text_config = CLIPTextConfig(**architecture.text)
         text = CLIPTextModel(text_config)
 
-    def build_vae() -> nn.Module:
+    def build_vae() -> AutoencoderKL:
         with torch.random.fork_rng():
             torch.manual_seed(20_001)
-            return AutoencoderKL(**architecture.vae).eval().requires_grad_(False)
+            vae: AutoencoderKL = AutoencoderKL(**architecture.vae)
+            return frozen(vae)
 
     prediction = recipe.prediction_type
     return BaseModel(
@@ -83,16 +87,24 @@ def random_base(recipe: TrainingRecipe, architecture: Architecture = TINY_WIDTH)
     )
 
 
+def frozen(network: Network) -> Network:
+    """The network as it is used, not trained."""
+    network.eval().requires_grad_(False)
+    return network
+
+
+def tiny_vae(base: TinyBase) -> BlockAutoencoder:
+    """The small base's autoencoder, frozen."""
+    vae = BlockAutoencoder.from_config(base.config["vae"])
+    vae.load_state_dict(base.vae)
+    return frozen(vae)
+
+
 def read_tiny_base(path: Path) -> BaseModel:
     """The small model's base file."""
     base = tiny_base.load(path)
     arguments = {k: v for k, v in base.config["unet"].items() if k not in _UNET_NOT_ARGUMENTS}
     channels = int(base.config["vae"]["latent_channels"])
-
-    def build_vae() -> nn.Module:
-        vae = BlockAutoencoder.from_config(base.config["vae"])
-        vae.load_state_dict(base.vae)
-        return vae.eval().requires_grad_(False)
 
     return BaseModel(
         family="tiny",
@@ -101,7 +113,7 @@ def read_tiny_base(path: Path) -> BaseModel:
         unet=base.unet,
         text_config=CLIPTextConfig(**base.config["text_encoder"]),
         text=own_text_names(base.text_encoder),
-        load_vae=build_vae,
+        load_vae=partial(tiny_vae, base),
         prediction_type=base.config["prediction_type"],
         vision=base.vision,
         vision_geometry=VisionGeometry.from_config(base.config["vision"]),
@@ -129,9 +141,9 @@ def read_diffusers_folder(path: Path, recipe: TrainingRecipe) -> BaseModel:
     )
 
 
-def _load_kl(folder: Path) -> nn.Module:
-    vae = AutoencoderKL.from_pretrained(folder, local_files_only=True)
-    return vae.eval().requires_grad_(False)
+def _load_kl(folder: Path) -> AutoencoderKL:
+    vae: AutoencoderKL = AutoencoderKL.from_pretrained(folder, local_files_only=True)
+    return frozen(vae)
 
 
 def read_json(path: Path) -> dict[str, Any]:

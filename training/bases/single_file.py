@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
 )
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import load_file
-from torch import nn
 from transformers import CLIPTextConfig
 
 from subject_diffusion_core.errors import CheckpointError
@@ -168,7 +167,7 @@ def open_clip_to_transformers(text: StateDict) -> StateDict:
     return converted
 
 
-def build_vae(state: StateDict) -> nn.Module:
+def build_vae(state: StateDict) -> AutoencoderKL:
     """The autoencoder, its widths read from the weights."""
     vae = _below(state, VAE)
     levels = 1 + max(int(n.split(".")[2]) for n in vae if n.startswith("encoder.down."))
@@ -182,7 +181,8 @@ def build_vae(state: StateDict) -> nn.Module:
         "up_block_types": ("UpDecoderBlock2D",) * levels,
         "scaling_factor": VAE_SCALING,
     }
-    model = AutoencoderKL(**config)
+    model: AutoencoderKL = AutoencoderKL(**config)
     converted = convert_ldm_vae_checkpoint(state, config)
     model.load_state_dict({k: v.float() for k, v in converted.items()})
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model

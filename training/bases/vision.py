@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from open_clip.transformer import VisionTransformer
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.tiny.tiny_vision import TinyVision, VisionGeometry, normalise_pixels
@@ -21,6 +23,7 @@ from .base_model import BaseModel
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# open_clip's arguments of a VisionTransformer.
 VIT_H = {
     "image_size": 224, "patch_size": 14, "width": 1280, "layers": 32, "heads": 16,
     "mlp_ratio": 4.0, "output_dim": 1024,
@@ -41,32 +44,38 @@ class VisionShape:
     reference_size: int
 
 
-class OpenClipVision(nn.Module):
-    """open_clip's ViT. Its patch tokens are caught at the transformer's end: what the tower itself
-    returns as tokens is before ``ln_post`` in older versions and after it in newer ones."""
+class VisionEncoder(nn.Module):
+    """What all encoders give: (B, 3, S, S) in 0..1 -> patch tokens (B, P, C), embeddings (B, E)."""
 
-    def __init__(self, tower: nn.Module, arguments: dict[str, Any]) -> None:
+    def __init__(self, shape: VisionShape) -> None:
         super().__init__()
-        self.tower = tower
-        grid = arguments["image_size"] // arguments["patch_size"]
-        self.shape = VisionShape(
-            num_patches=grid * grid,
-            patch_dim=arguments["width"],
-            image_embed_dim=arguments["output_dim"],
-            reference_size=arguments["image_size"],
-        )
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+        self.shape = shape
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) in 0..1 -> patch tokens (B, P, C), image embeddings (B, E)."""
+        """Encode pictures."""
+        return self.encode(pictures)
+
+    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's own way."""
+        raise NotImplementedError
+
+
+class OpenClipVision(VisionEncoder):
+    """open_clip's ViT. Its patch tokens are caught at the transformer's end: what the tower itself
+    returns as tokens is before ``ln_post`` in older versions and after it in newer ones."""
+
+    def __init__(self, tower: VisionTransformer, arguments: Mapping[str, float]) -> None:
+        super().__init__(clip_shape(arguments))
+        self.tower = tower
+
+    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         caught: list[Tensor] = []
         hook = self.tower.transformer.register_forward_hook(
             lambda _module, _inputs, output: caught.append(output)
         )
         try:
-            pooled = self.tower((pictures - self.mean) / self.std)
+            pooled = self.tower(clip_pixels(pictures))
         finally:
             hook.remove()
         states = caught[0]
@@ -76,39 +85,47 @@ class OpenClipVision(nn.Module):
         return states[:, 1:], embeds
 
 
-class TransformersVision(nn.Module):
+class TransformersVision(VisionEncoder):
     """The same network in transformers' form, which ComfyUI's CLIP-vision files have."""
 
-    def __init__(self, model: nn.Module, shape: VisionShape) -> None:
-        super().__init__()
+    def __init__(self, model: CLIPVisionModelWithProjection) -> None:
+        super().__init__(clip_shape(VIT_H))
         self.model = model
-        self.shape = shape
-        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
 
-    @torch.no_grad()
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) in 0..1 -> patch tokens (B, P, C), image embeddings (B, E)."""
-        output = self.model((pictures - self.mean) / self.std)
+    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.model(clip_pixels(pictures))
         return output.last_hidden_state[:, 1:], output.image_embeds
 
 
-class TinyVisionEncoder(nn.Module):
+class TinyVisionEncoder(VisionEncoder):
     """The small model's own encoder."""
 
     def __init__(self, network: TinyVision) -> None:
-        super().__init__()
+        super().__init__(tiny_shape(network.geometry))
         self.network = network
-        self.shape = tiny_vision_shape(network.geometry)
 
-    @torch.no_grad()
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) in 0..1 -> patch tokens (B, P, C), image embeddings (B, E)."""
+    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         output = self.network(normalise_pixels(pictures))
         return output.patch_embeds, output.image_embeds
 
 
-def tiny_vision_shape(geometry: VisionGeometry) -> VisionShape:
+def clip_pixels(pictures: Tensor) -> Tensor:
+    """(B, 3, S, S) in 0..1, normalised as CLIP was trained."""
+    mean, std = (pictures.new_tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    return (pictures - mean) / std
+
+
+def clip_shape(sizes: Mapping[str, float]) -> VisionShape:
+    """Sizes of a ViT, from open_clip's arguments."""
+    return VisionShape(
+        num_patches=int(sizes["image_size"] // sizes["patch_size"]) ** 2,
+        patch_dim=int(sizes["width"]),
+        image_embed_dim=int(sizes["output_dim"]),
+        reference_size=int(sizes["image_size"]),
+    )
+
+
+def tiny_shape(geometry: VisionGeometry) -> VisionShape:
     """Sizes of the small model's own encoder."""
     return VisionShape(
         num_patches=geometry.num_patches,
@@ -121,27 +138,20 @@ def tiny_vision_shape(geometry: VisionGeometry) -> VisionShape:
 def vision_shape(recipe: TrainingRecipe, base: BaseModel) -> VisionShape:
     """Sizes of the recipe's encoder, without building it."""
     if base.vision_geometry is not None:
-        return tiny_vision_shape(base.vision_geometry)
-    sizes = RANDOM_VIT if recipe.random_base else VIT_H
-    grid = sizes["image_size"] // sizes["patch_size"]
-    return VisionShape(
-        num_patches=int(grid * grid),
-        patch_dim=int(sizes["width"]),
-        image_embed_dim=int(sizes["output_dim"]),
-        reference_size=int(sizes["image_size"]),
-    )
+        return tiny_shape(base.vision_geometry)
+    return clip_shape(RANDOM_VIT if recipe.random_base else VIT_H)
 
 
-def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | None) -> nn.Module:
+def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | None) -> VisionEncoder:
     """The image encoder of a recipe, frozen: the base's own, random, or ViT-H from ``path``."""
     if base is not None and base.vision is not None and base.vision_geometry is not None:
-        network = TinyVision(base.vision_geometry)
-        network.load_state_dict(base.vision)
-        return TinyVisionEncoder(network).eval().requires_grad_(False)
+        encoder = TinyVisionEncoder(TinyVision(base.vision_geometry))
+        encoder.network.load_state_dict(base.vision)
+        return encoder.eval().requires_grad_(False)
     if recipe.random_base:
         with torch.random.fork_rng():
             torch.manual_seed(20_002)
-            return OpenClipVision(_open_clip_tower(RANDOM_VIT), RANDOM_VIT).eval()
+            return open_clip_vision(RANDOM_VIT)
     if path is None or not path.is_file():
         raise FileNotFoundError(
             f"--vision: expected a file with CLIP ViT-H/14, got {path or 'nothing'}. "
@@ -156,9 +166,14 @@ def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | Non
             f"--vision: expected the image tower of CLIP ViT-H/14, got {path} with "
             f"{', '.join(sorted(state)[:3])}. Pass CLIP-ViT-H-14 (laion2B)."
         )
-    network = _open_clip_tower(VIT_H)
-    network.load_state_dict(tower)
-    return OpenClipVision(network, VIT_H).eval().requires_grad_(False)
+    vit = open_clip_vision(VIT_H)
+    vit.tower.load_state_dict(tower)
+    return vit
+
+
+def open_clip_vision(arguments: Mapping[str, float]) -> OpenClipVision:
+    """A frozen ViT with random weights."""
+    return OpenClipVision(VisionTransformer(**arguments), arguments).eval().requires_grad_(False)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -167,21 +182,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def _open_clip_tower(arguments: dict[str, Any]) -> nn.Module:
-    from open_clip.transformer import VisionTransformer
-
-    return VisionTransformer(**arguments).requires_grad_(False)
-
-
-def _transformers_vit_h(state: dict[str, Tensor]) -> nn.Module:
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
+def _transformers_vit_h(state: dict[str, Tensor]) -> TransformersVision:
     config = CLIPVisionConfig(
         hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16,
         patch_size=14, image_size=224, projection_dim=1024, hidden_act="gelu",
     )  # fmt: skip
     model = CLIPVisionModelWithProjection(config)
-    kept = {k: v for k, v in state.items() if not k.endswith("position_ids")}
-    model.load_state_dict(kept)
-    shape = VisionShape(num_patches=256, patch_dim=1280, image_embed_dim=1024, reference_size=224)
-    return TransformersVision(model, shape)
+    model.load_state_dict({k: v for k, v in state.items() if not k.endswith("position_ids")})
+    return TransformersVision(model)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..evaluation.ablation.variants import FULL, NAMES, VARIANTS, with_compared
+from .parser import Commands, add_command
 
 STARTS = ("fresh", "weights")
 NEEDED = ("cutouts.json", "backgrounds.json", "composites-train/references.safetensors")
@@ -37,18 +37,19 @@ the same folder; other weights, --start, --steps or --learning-rate need another
 """
 
 
-def add_ablation(commands: argparse._SubParsersAction) -> None:
+def add_ablation(commands: Commands) -> None:
     """``ablation``: the paper's table 3 on TinyBench."""
     listed = "".join(
         f"  {v.name:<21} {v.title}{f' ({v.paper_row})' if v.paper_row else ''}\n" for v in VARIANTS
     )
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "ablation",
+        run_ablation,
         help="the paper's table 3 on TinyBench: train and measure the tiny model without each part",
         description="Trains the tiny model's adapter once for each variant and measures all of\n"
         "them on the same held-out queries.",
         epilog=EPILOG.format(variants=listed),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--work", type=Path, default=Path(".dev/tiny"), help="data and tables (default: .dev/tiny)"
@@ -82,8 +83,6 @@ def add_ablation(commands: argparse._SubParsersAction) -> None:
         default="float32",
         help="of sampling (default: float32)",
     )
-    parser.add_argument("--threads", type=positive, help="CPU threads of torch")
-    parser.set_defaults(run=run_ablation)
 
 
 def positive(text: str) -> int:
@@ -103,27 +102,20 @@ def rate(text: str) -> float:
 
 
 def run_ablation(arguments: argparse.Namespace) -> None:
-    """Check, then train and measure; what a person can mend ends in one sentence."""
-    try:
-        check_paths(arguments.work, arguments.weights)
-        import torch
+    """Check, then train and measure."""
+    check_paths(arguments.work, arguments.weights)
+    from ..evaluation.ablation.variant_training import VariantTraining
+    from ..evaluation.pictures import SamplingSettings
 
-        from ..evaluation.ablation.variant_training import VariantTraining
-        from ..evaluation.pictures import SamplingSettings
-
-        if arguments.threads:
-            torch.set_num_threads(arguments.threads)
-        training = VariantTraining(
-            work=arguments.work,
-            weights=arguments.weights,
-            start=arguments.start,
-            steps=arguments.steps,
-            learning_rate=arguments.learning_rate,
-        )
-        settings = SamplingSettings(steps=arguments.sampling_steps, precision=arguments.precision)
-        train_and_measure(training, settings, arguments.variants, arguments.count, arguments.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    training = VariantTraining(
+        work=arguments.work,
+        weights=arguments.weights,
+        start=arguments.start,
+        steps=arguments.steps,
+        learning_rate=arguments.learning_rate,
+    )
+    settings = SamplingSettings(steps=arguments.sampling_steps, precision=arguments.precision)
+    train_and_measure(training, settings, arguments.variants, arguments.count, arguments.out)
     print((arguments.out / "ablation.md").read_text(encoding="utf-8"))
 
 

@@ -17,9 +17,10 @@ from ..evaluation.dreambench.people import OWN_PROMPTS, load_people
 from ..evaluation.dreambench.scores import score, score_people
 from ..evaluation.metrics import Interval
 from ..runs import atomic_path
+from .parser import Commands, add_command
 
 # Subject-Diffusion, tables 1 and 2: DINO, CLIP-I, CLIP-T; table 4: identity, prompt (CLIP-T).
-PAPER = {
+PAPER: dict[str, dict[str, tuple[float, ...]]] = {
     "single": {"paper": (0.711, 0.787, 0.293)},
     "pairs": {"paper": (0.506, 0.696, 0.310)},
     "human": {
@@ -45,24 +46,16 @@ EPILOG = """protocols:
 """
 
 
-def add_dreambench(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], asked: bool
-) -> None:
-    """``dreambench``: the paper's protocol. Its options, if asked."""
-    parser = commands.add_parser(
+def add_dreambench(commands: Commands) -> None:
+    """``dreambench``: the paper's protocol."""
+    parser = add_command(
+        commands,
         "dreambench",
+        run_dreambench,
         help="the paper's scores on DreamBench and people, with your copies of data and encoders",
         description="First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.",
+        epilog=EPILOG,
     )
-    if asked:
-        add_arguments(parser)
-        parser.set_defaults(run=main)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``python -m training dreambench``."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("action", choices=["jobs", "score"])
     parser.add_argument("--data", type=Path, required=True, help="folder of subjects' folders")
     parser.add_argument("--protocol", choices=list(PAPER), default="single")
@@ -82,15 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--generator", default="unknown", help="score: what made the pictures")
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """``run``, with one sentence in place of a traceback."""
-    try:
-        run(arguments)
-    except DreamBenchError as error:
-        raise SystemExit(str(error)) from error
-
-
-def run(arguments: argparse.Namespace) -> None:
+def run_dreambench(arguments: argparse.Namespace) -> None:
     """Write the jobs, or score the pictures and print the table."""
     if arguments.per_prompt is None:
         arguments.per_prompt = IMAGES_PER_PROMPT[arguments.protocol]
@@ -142,7 +127,7 @@ def require_options(arguments: argparse.Namespace) -> None:
     needed = ["pictures", "clip", *(["face_detector", "face_embedder"] if human else ["dino"])]
     missing = [name.replace("_", "-") for name in needed if getattr(arguments, name) is None]
     if missing:
-        raise SystemExit(f"score: expected --{', --'.join(missing)}, got none. See --help.")
+        raise DreamBenchError(f"score: expected --{', --'.join(missing)}, got none. See --help.")
 
 
 def prompts_name(arguments: argparse.Namespace) -> str:

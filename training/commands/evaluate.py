@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from .parser import Commands, add_command
 
 EPILOG = """\
 Examples
@@ -20,16 +21,15 @@ job, the method that is to make it. Rows that need no generator are made as ever
 """
 
 
-def add_evaluate(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], asked: bool
-) -> None:
+def add_evaluate(commands: Commands, asked: bool) -> None:
     """``evaluate``: TinyBench on a folder of weights. Its options, which import much, if asked."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "evaluate",
+        run_evaluate,
         help="TinyBench: identity, boxes and text match on held-out subjects",
         description="Writes JSON, a Markdown table and contact sheets; goes on where it stopped.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", nargs="?", choices=("run", "jobs", "score"), default="run")
     parser.add_argument(
@@ -41,7 +41,6 @@ def add_evaluate(
         from ..evaluation import tinybench
 
         tinybench.add_arguments(parser)
-    parser.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
@@ -49,19 +48,16 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from ..evaluation import tinybench
     from ..evaluation.record import record_scores
 
-    try:
-        if arguments.action == "jobs":
-            number = tinybench.write_all_jobs(arguments)
-            print(f"{number} jobs in {arguments.out}; next:")
-            print(f"  python dev.py generate --jobs {arguments.out} --out PICTURES")
-            return
-        if (arguments.action == "score") != (arguments.pictures is not None):
-            raise ValueError(
-                "--pictures: expected it with `evaluate score`, and only there. Name the folder "
-                "that the jobs' pictures are in."
-            )
-        tinybench.run(arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    if arguments.action == "jobs":
+        number = tinybench.write_all_jobs(arguments)
+        print(f"{number} jobs in {arguments.out}; next:")
+        print(f"  python dev.py generate --jobs {arguments.out} --out PICTURES")
+        return
+    if (arguments.action == "score") != (arguments.pictures is not None):
+        raise ValueError(
+            "--pictures: expected it with `evaluate score`, and only there. Name the folder "
+            "that the jobs' pictures are in."
+        )
+    tinybench.run(arguments)
     if arguments.record:
         record_scores(arguments.weights, arguments.out / "tinybench.json")

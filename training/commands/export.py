@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from .parser import Commands, add_command
 
 if TYPE_CHECKING:
     from ..loop.trained import TrainedModel
@@ -33,14 +32,15 @@ Nothing is unpickled except plain tensors. The adapter keeps the reference's rul
 """
 
 
-def add_export(commands: argparse._SubParsersAction) -> None:
+def add_export(commands: Commands) -> None:
     """``export``: a run's checkpoint to one adapter file."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "export",
+        run_export,
         help="make the adapter file of a run",
         description="Makes one .safetensors file that ComfyUI's nodes load.",
         epilog=EXPORT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--run", type=Path, required=True, dest="run_folder", help="the run's folder"
@@ -52,25 +52,21 @@ def add_export(commands: argparse._SubParsersAction) -> None:
         "--no-ema", action="store_true", help="the weights themselves, not their average"
     )
     parser.add_argument("--int8", action="store_true", help="large weights as int8: half the size")
-    parser.set_defaults(run=run_export)
 
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Build the model, put the checkpoint's weights in, write the file."""
     from subject_diffusion_core import checkpoint
 
-    try:
-        folder = find_checkpoint(arguments.run_folder, arguments.step)
-        trained = trained_of(arguments.run_folder, folder, arguments.base, not arguments.no_ema)
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        if trained.recipe.train_base:
-            export_base(arguments, trained)
-        if trained.recipe.has_references or trained.recipe.location_control:
-            adapter = trained.adapter(trained.provenance())
-            checkpoint.save(arguments.out, adapter, int8=arguments.int8)
-            print(f"{arguments.out}: the adapter of {folder}")
-    except (ValueError, OSError, SafetensorError) as error:
-        sys.exit(f"error: {error}")
+    folder = find_checkpoint(arguments.run_folder, arguments.step)
+    trained = trained_of(arguments.run_folder, folder, arguments.base, not arguments.no_ema)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if trained.recipe.train_base:
+        export_base(arguments, trained)
+    if trained.recipe.has_references or trained.recipe.location_control:
+        adapter = trained.adapter(trained.provenance())
+        checkpoint.save(arguments.out, adapter, int8=arguments.int8)
+        print(f"{arguments.out}: the adapter of {folder}")
 
 
 def export_base(arguments: argparse.Namespace, trained: TrainedModel) -> None:
@@ -129,14 +125,15 @@ def trained_of(run: Path, folder: Path, base_path: Path | None, use_ema: bool) -
     return load_trained(folder, load_base(base_path, recipe), recipe, init, use_ema)
 
 
-def add_import_reference(commands: argparse._SubParsersAction) -> None:
+def add_import_reference(commands: Commands) -> None:
     """``import-reference``: the four files of the authors' public code."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "import-reference",
+        run_import_reference,
         help="make an adapter file of weights from the authors' public code",
         description="Turns the four files of the authors' training code into one adapter file.",
         epilog=IMPORT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, text in (
         ("unet", "the gated UNet with 5 input channels"),
@@ -147,30 +144,26 @@ def add_import_reference(commands: argparse._SubParsersAction) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--num-subjects", type=int, default=2, help="slots it was trained with")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    parser.set_defaults(run=run_import_reference)
 
 
 def run_import_reference(arguments: argparse.Namespace) -> None:
     """Read, check, write."""
     from subject_diffusion_core import checkpoint
 
-    try:
-        for name in ("unet", "text_encoder", "mlp", "proj"):
-            path = getattr(arguments, name)
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"--{name.replace('_', '-')}: expected a file, got {path}, where none is. "
-                    "Correct the path."
-                )
-        adapter = checkpoint.import_reference(
-            arguments.unet,
-            arguments.text_encoder,
-            arguments.mlp,
-            arguments.proj,
-            num_subjects=arguments.num_subjects,
-        )
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(arguments.out, adapter)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    for name in ("unet", "text_encoder", "mlp", "proj"):
+        path = getattr(arguments, name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"--{name.replace('_', '-')}: expected a file, got {path}, where none is. "
+                "Correct the path."
+            )
+    adapter = checkpoint.import_reference(
+        arguments.unet,
+        arguments.text_encoder,
+        arguments.mlp,
+        arguments.proj,
+        num_subjects=arguments.num_subjects,
+    )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(arguments.out, adapter)
     print(f"{arguments.out}: {adapter.config.base_family}, {adapter.config.num_subjects} subjects")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import shutil
 from pathlib import Path
+
+from .parser import Commands, add_command
 
 EPILOG = """\
 Example: pack here, train there for ten minutes, go on another day
@@ -19,20 +21,20 @@ training. It is cut into files of at most 16 MB.
 """
 
 
-def add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_pack(commands: Commands) -> None:
     """``pack``: shards to a small folder."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "pack",
+        run_pack,
         help="make a small copy of shards, for a GPU elsewhere",
         description="Copies samples, spread over all shards, until the folder is full.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of .tar shards")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")
     parser.add_argument("--max-mb", type=float, default=58.0, help="its size (default 58)")
     parser.add_argument("--quality", type=int, default=80, help="of the pictures (default 80)")
-    parser.set_defaults(run=run_pack)
 
 
 def run_pack(arguments: argparse.Namespace) -> None:
@@ -40,22 +42,17 @@ def run_pack(arguments: argparse.Namespace) -> None:
     from ..dataset.catalogue import open_catalogue
     from ..dataset.packing import pack
 
-    try:
-        if not 0.1 <= arguments.max_mb < float("inf"):
-            raise ValueError(f"--max-mb: expected 0.1 or more, got {arguments.max_mb}. Raise it.")
-        if not 1 <= arguments.quality <= 100:
-            raise ValueError(f"--quality: expected 1 to 100, got {arguments.quality}. 80 is fine.")
-        if any(arguments.out.glob("*.tar")):
-            raise ValueError(
-                f"--out: expected a folder without shards, got {arguments.out}. Choose another."
-            )
-        catalogue = open_catalogue(arguments.data, arguments.out / "source-index")
-        packed = pack(catalogue, arguments.out, int(arguments.max_mb * 1e6), arguments.quality)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    for path in (arguments.out / "source-index").iterdir():
-        path.unlink()
-    (arguments.out / "source-index").rmdir()
+    if not 0.1 <= arguments.max_mb < float("inf"):
+        raise ValueError(f"--max-mb: expected 0.1 or more, got {arguments.max_mb}. Raise it.")
+    if not 1 <= arguments.quality <= 100:
+        raise ValueError(f"--quality: expected 1 to 100, got {arguments.quality}. 80 is fine.")
+    if any(arguments.out.glob("*.tar")):
+        raise ValueError(
+            f"--out: expected a folder without shards, got {arguments.out}. Choose another."
+        )
+    catalogue = open_catalogue(arguments.data, arguments.out / "source-index")
+    packed = pack(catalogue, arguments.out, int(arguments.max_mb * 1e6), arguments.quality)
+    shutil.rmtree(arguments.out / "source-index")
     print(
         f"{arguments.out}: {packed.samples} of {sum(catalogue.counts)} samples in {packed.shards} "
         f"files, {packed.size / 1e6:.1f} MB; {packed.left_out} could not be read"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ..dataset.pictures_list import ListedPicture, read_list, split_held_out
 from ..recipes import recipe_named, with_settings
+from .parser import Commands, add_command, add_settings
 
 EPILOG = """\
 One JSON object a line, paths relative to the file:
@@ -29,14 +29,15 @@ needed while training: for ViT-H 0.65 MB per subject and variant. --features non
 """
 
 
-def add_precompute(commands: argparse._SubParsersAction) -> None:
+def add_precompute(commands: Commands) -> None:
     """``precompute``: pictures with masks to shards."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "precompute",
+        run_precompute,
         help="turn your pictures with masks into shards",
         description="Makes shards of a list of pictures, with features computed once.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--jsonl", type=Path, required=True, help="list of your pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
@@ -47,8 +48,7 @@ def add_precompute(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--variants", type=int, default=4, help="references kept per subject")
     parser.add_argument("--held-out", type=int, help="number of subjects to hold out")
     parser.add_argument("--samples-per-shard", type=int, default=500)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    parser.set_defaults(run=run_precompute)
+    add_settings(parser)
 
 
 def parse_features(text: str) -> set[str]:
@@ -87,35 +87,32 @@ def say_what_is_odd(pictures: list[ListedPicture], has_held_out: bool, asked: in
 
 def run_precompute(arguments: argparse.Namespace) -> None:
     """Read the list, split it, write both folders."""
-    try:
-        recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
-        wanted = parse_features(arguments.features)
-        for name, least in (("variants", 1), ("samples_per_shard", 1), ("held_out", 0)):
-            require_at_least(name, getattr(arguments, name), least)
-        training, held_out = split_held_out(read_list(arguments.jsonl), arguments.held_out)
-        say_what_is_odd(training + held_out, bool(held_out), arguments.held_out)
-        import torch
+    recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
+    wanted = parse_features(arguments.features)
+    for name, least in (("variants", 1), ("samples_per_shard", 1), ("held_out", 0)):
+        require_at_least(name, getattr(arguments, name), least)
+    training, held_out = split_held_out(read_list(arguments.jsonl), arguments.held_out)
+    say_what_is_odd(training + held_out, bool(held_out), arguments.held_out)
+    import torch
 
-        from ..bases.loading import load_base
-        from ..bases.vision import load_vision
-        from ..dataset.precompute import FeatureMaker, write_shards
+    from ..bases.encoders import move
+    from ..bases.loading import load_base
+    from ..bases.vision import load_vision
+    from ..dataset.precompute import FeatureMaker, write_shards
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        needs_base = bool(wanted) and (recipe.base_family == "tiny" or "latents" in wanted)
-        base = load_base(arguments.base, recipe) if needs_base or recipe.random_base else None
-        vae = base.load_vae().to(device) if base is not None and "latents" in wanted else None
-        vision = None
-        if "tokens" in wanted:
-            vision = load_vision(arguments.vision, recipe, base).to(device)
-        maker = FeatureMaker(
-            recipe=recipe, vae=vae, vision=vision, variants=arguments.variants, device=device
-        )
-        for name, pictures in (("train", training), ("held-out", held_out)):
-            written = write_shards(
-                pictures, arguments.out / name, maker, arguments.samples_per_shard
-            )
-            print(f"{name}: {written.samples} of {len(pictures)} pictures")
-            for reason, count in written.skipped.most_common():
-                print(f"  left out: {count} x {reason}")
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    needs_base = bool(wanted) and (recipe.base_family == "tiny" or "latents" in wanted)
+    base = load_base(arguments.base, recipe) if needs_base or recipe.random_base else None
+    vae = base.load_vae() if base is not None and "latents" in wanted else None
+    vision = load_vision(arguments.vision, recipe, base) if "tokens" in wanted else None
+    for network in (vae, vision):
+        if network is not None:
+            move(network, device)
+    maker = FeatureMaker(
+        recipe=recipe, vae=vae, vision=vision, variants=arguments.variants, device=device
+    )
+    for name, pictures in (("train", training), ("held-out", held_out)):
+        written = write_shards(pictures, arguments.out / name, maker, arguments.samples_per_shard)
+        print(f"{name}: {written.samples} of {len(pictures)} pictures")
+        for reason, count in written.skipped.most_common():
+            print(f"  left out: {count} x {reason}")

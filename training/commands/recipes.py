@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import fields
 
 from ..recipes.configuration import TrainingRecipe
 from ..recipes.named import FROM_SCRATCH, RECIPES, recipe_named
 from ..recipes.settings import with_settings
+from .parser import Commands, add_command, add_settings
 
 GIB = 2**30
 RATE = 50e12  # floating-point operations a second, for an example
@@ -32,35 +32,35 @@ too.
 """
 
 
-def add_recipes(commands: argparse._SubParsersAction) -> None:
+def add_recipes(commands: Commands) -> None:
     """``recipes``: list them, or show one."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "recipes",
+        run_recipes,
         help="list the recipes, or show one with all its settings",
         description="A recipe is a complete configuration; --set changes single settings.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", help="the recipe to show")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    add_settings(parser)
     parser.add_argument(
         "--cost", action="store_true", help="count memory and arithmetic instead (a minute)"
     )
-    parser.set_defaults(run=run_recipes)
 
 
 def run_recipes(arguments: argparse.Namespace) -> None:
     """Print."""
     if arguments.cost and arguments.name in (None, FROM_SCRATCH):
-        sys.exit(
-            "error: --cost: expected a recipe for Stable Diffusion, got "
+        raise ValueError(
+            "--cost: expected a recipe for Stable Diffusion, got "
             f"{arguments.name or 'none'}. Name one, such as one_gpu_sd2."
         )
     if arguments.name is None:
         print(f"{FROM_SCRATCH:<14} the small model of this repository, from nothing "
               "(`python -m training tiny`)")  # fmt: skip
-        for name, recipe in RECIPES.items():
-            print(f"{name:<14} {recipe().summary}")
+        for name, make in RECIPES.items():
+            print(f"{name:<14} {make().summary}")
         return
     if arguments.name == FROM_SCRATCH:
         from ..toy.recipe import TinyRecipe
@@ -68,12 +68,9 @@ def run_recipes(arguments: argparse.Namespace) -> None:
         for name, value in TinyRecipe().as_dict().items():
             print(f"{name:<26} {value}")
         return
-    try:
-        recipe = with_settings(recipe_named(arguments.name), arguments.settings)
-        if arguments.cost:
-            return print_cost(recipe)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    recipe = with_settings(recipe_named(arguments.name), arguments.settings)
+    if arguments.cost:
+        return print_cost(recipe)
     width = max(len(field.name) for field in fields(recipe))
     for name, value in recipe.as_dict().items():
         print(f"{name:<{width}} {value}")

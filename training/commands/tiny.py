@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..toy.recipe import TinyRecipe
+from .parser import Commands, add_command
 
 DEFAULT_WORK = Path(".dev/tiny")
 REHEARSAL_WORK = Path(".dev/tiny-rehearsal")
@@ -54,14 +54,15 @@ def with_adapter_options(recipe: TinyRecipe, options: dict[str, int | None]) -> 
     return replace(recipe, adapter=replace(recipe.adapter, **given))
 
 
-def add_tiny(commands: argparse._SubParsersAction) -> None:
+def add_tiny(commands: Commands) -> None:
     """``tiny``: the whole recipe of the weights in this repository."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "tiny",
+        run_tiny,
         help="train the tiny model from the registries' packages to weights/, and measure it",
         description="Every stage resumes where it was stopped: run the same command again.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--work", type=Path, help=f"folder for all stages (default {DEFAULT_WORK})")
     parser.add_argument("--weights", type=Path, help="where to write (default weights)")
@@ -76,7 +77,6 @@ def add_tiny(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help=f"a few steps a stage; defaults: {REHEARSAL_WORK} and its folder weights",
     )
-    parser.set_defaults(run=run_tiny)
 
 
 def run_tiny(arguments: argparse.Namespace) -> None:
@@ -84,7 +84,6 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     import torch
 
     from ..evaluation import tinybench
-    from ..toy.data.sources import SourceError
     from ..toy.stages import fastest_precision, run_all
     from ..toy.stored_start import read_stored_start
 
@@ -96,26 +95,23 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     if arguments.go_on_from or arguments.rehearse:
         weights = arguments.weights or work / "weights"
     if arguments.go_on_from and weights.resolve() == arguments.go_on_from.resolve():
-        sys.exit(
-            f"error: --weights: expected another folder than --go-on-from, got {weights} for both. "
+        raise ValueError(
+            f"--weights: expected another folder than --go-on-from, got {weights} for both. "
             "Choose a new one, so that the start stays as it is."
         )
     options = {"steps": arguments.steps, "seed": arguments.seed}
     if any(value is not None for value in options.values()) and not arguments.go_on_from:
-        sys.exit(
-            "error: --steps, --seed: expected --go-on-from beside them, got none. Name a folder of "
+        raise ValueError(
+            "--steps, --seed: expected --go-on-from beside them, got none. Name a folder of "
             "weights to train on, or leave both out: the recipe has its own."
         )
     for name, least in (("steps", 1), ("seed", 0)):
         value = options[name]
         if value is not None and value < least:
-            sys.exit(f"error: --{name}: expected at least {least}, got {value}. Give another.")
+            raise ValueError(f"--{name}: expected at least {least}, got {value}. Give another.")
     recipe = with_adapter_options(recipe, options)
-    try:
-        start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
-        run_all(work, weights, recipe, packages=arguments.packages, start=start)
-    except (ValueError, OSError, ModuleNotFoundError, SourceError) as error:
-        sys.exit(f"error: {error}")
+    start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
+    run_all(work, weights, recipe, packages=arguments.packages, start=start)
     places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
     precision = fastest_precision(torch.device("cpu"))
     sampling = ["--precision", precision, "--limit", str(num_queries)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..loop.stopping import RunStopped
 from ..recipes import RECIPES, recipe_named, with_settings
+from .parser import Commands, add_command, add_settings
 
 STOPPED_STATUS = 130  # as the shell has it for Ctrl-C
 EPILOG = """\
@@ -24,14 +25,15 @@ batch of a step (global_batch_size) stays the same whatever their number.
 """
 
 
-def add_train(commands: argparse._SubParsersAction) -> None:
+def add_train(commands: Commands) -> None:
     """``train``: a recipe on your data."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "train",
+        run_train,
         help="train an adapter on your own shards",
         description="Trains a recipe on a base model and a folder of shards, and resumes.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = ", ".join(RECIPES)
     parser.add_argument("--recipe", required=True, help=f"one of {names}; see `recipes`")
@@ -44,18 +46,14 @@ def add_train(commands: argparse._SubParsersAction) -> None:
         "--vision", type=Path, help="CLIP ViT-H/14 file; not needed for shards with tokens"
     )
     parser.add_argument("--init", type=Path, help="adapter to start from instead of from nothing")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change a setting of the recipe; may be given several times",
-    )  # fmt: skip
+    add_settings(parser)
     parser.add_argument(
         "--minutes", type=float, help="stop after so many, with a checkpoint to go on from"
     )
-    parser.set_defaults(run=run_train)
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    """Check, then train; what a person can mend ends in one sentence and exit status 1."""
+    """Check, then train."""
     try:
         recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
         if arguments.minutes is not None and not 0 < arguments.minutes < float("inf"):
@@ -75,8 +73,6 @@ def run_train(arguments: argparse.Namespace) -> None:
                 minutes=arguments.minutes,
             )
         )
-    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
     except (RunStopped, KeyboardInterrupt) as stopped:
         print(str(stopped) or "stopped; the same command goes on from the newest checkpoint")
         sys.exit(STOPPED_STATUS)

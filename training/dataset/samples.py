@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -119,10 +120,10 @@ class SubjectDataset(Dataset[Item]):
                     if self.crowding is None
                     else self.crowding.sample(position, rng)
                 )
-        name, reason = skipped[-1]
+        name, why = skipped[-1]
         raise ValueError(
             f"--data: expected usable samples, got {MAX_SUBSTITUTES} unusable ones in a row, the "
-            f"last {name}: {reason}. Check the shards."
+            f"last {name}: {why}. Check the shards."
         )
 
     def read(self, shard: int, row: int, with_picture: bool) -> TrainingSample:
@@ -235,10 +236,10 @@ class SubjectDataset(Dataset[Item]):
         size = self.latent_size
         boxes = torch.zeros(slots, 4)
         segmaps = torch.zeros(slots, size, size)
-        for slot, entity in enumerate(entities):
-            boxes[slot] = torch.tensor(entity.box_xyxy)
-            mask = torch.from_numpy(entity.mask.astype(np.float32))
-            segmaps[slot] = area_resize(mask, size, size)
+        if entities:
+            boxes[: len(entities)] = torch.tensor([entity.box_xyxy for entity in entities])
+            masks = torch.from_numpy(np.stack([entity.mask for entity in entities])).float()
+            segmaps[: len(entities)] = self.cell_means(masks)
         valid = (torch.arange(slots) < len(entities)) & has_image
         if self.recipe.mask_kind == "box":
             mask = boxes_to_location_mask(boxes[None], valid[None], size, size)
@@ -250,12 +251,17 @@ class SubjectDataset(Dataset[Item]):
             "location_mask": mask[0],
         }
 
+    def cell_means(self, masks: Tensor) -> Tensor:
+        """Masks (N, H, W) to (N, h, w): the mean of each latent cell."""
+        if masks.shape[-1] == masks.shape[-2] == self.recipe.resolution:
+            return F.avg_pool2d(masks, LATENT_DOWNSCALE)  # the same numbers, four times as fast
+        return area_resize(masks, self.latent_size, self.latent_size)
+
     def content(self, sample: TrainingSample) -> dict[str, Tensor]:
         """Latents where they were computed before, otherwise pixels."""
         if self.use_latents:
             return {"latents": self.latents(sample)}
-        assert sample.image is not None
-        pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(sample.pixels)).permute(2, 0, 1)
         return {"pixels": pixels.float().div(127.5).sub(1)}
 
     def latents(self, sample: TrainingSample) -> Tensor:
@@ -299,11 +305,10 @@ class SubjectDataset(Dataset[Item]):
         """Features of a subject, one of its variants; or its picture, augmented."""
         if self.use_tokens:
             return self.stored_reference(sample, index, rng)
-        assert sample.image is not None
         size, turned = self.vision.reference_size, None if self.plain else rng
         mask = sample.entities[index].mask
         return {
-            "references": reference_picture(sample.image, mask, size, turned, self.augmentation)
+            "references": reference_picture(sample.pixels, mask, size, turned, self.augmentation)
         }
 
     def stored_reference(

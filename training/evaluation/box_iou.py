@@ -66,7 +66,8 @@ class SubjectSegmenter(nn.Module):
         for block, skip in zip(self.up, reversed(skips[:-1]), strict=True):
             hidden = F.interpolate(hidden, scale_factor=2.0, mode="nearest")
             hidden = block(torch.cat([hidden, skip], dim=1))
-        return self.head(hidden)
+        logits: Tensor = self.head(hidden)
+        return logits
 
     @torch.no_grad()
     def masks(self, pictures: np.ndarray, batch_size: int = 32) -> np.ndarray:
@@ -84,7 +85,7 @@ def load_pairs(shards: Path, num_samples: int) -> tuple[Tensor, Tensor]:
     """Pictures (M, 3, H, H) uint8 and the union of their subjects' masks (M, 1, H, H) uint8."""
     samples = list(itertools.islice(read_shards(shards), num_samples))
     assert_split({e.identity for sample in samples for e in sample.entities}, "train")
-    images = np.stack([sample.image for sample in samples])
+    images = np.stack([sample.pixels for sample in samples])
     masks = np.stack([np.any([e.mask for e in sample.entities], axis=0) for sample in samples])
     return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks)[:, None].byte()
 
@@ -100,7 +101,8 @@ def train_segmenter(shards: Path, steps: int = STEPS) -> SubjectSegmenter:
     """Train on the composites in ``shards``; a function of the seed."""
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
-    model = SubjectSegmenter().to(memory_format=torch.channels_last)
+    model = SubjectSegmenter()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     images, masks = load_pairs(shards, NUM_SAMPLES)
     for step in range(steps):

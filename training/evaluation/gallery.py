@@ -79,7 +79,8 @@ def near_views(
     """
     threshold = np.cos(np.radians(min_angle_deg))
     with np.errstate(invalid="ignore"):
-        return (first @ second.T) >= threshold
+        near: np.ndarray = (first @ second.T) >= threshold
+    return near
 
 
 def view_vectors(library: Library, rows: np.ndarray | list[int]) -> np.ndarray:

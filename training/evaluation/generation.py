@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
 from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
 
 from ..bases.base_model import BaseModel
-from ..bases.encoders import to_pictures
+from ..bases.encoders import FrozenEncoders, decode_latents, to_pictures
 from ..bases.loading import read_tiny_base
-from ..bases.vision import load_vision, vision_shape
+from ..bases.vision import VisionEncoder, load_vision, vision_shape
 from ..dataset.samples import words_of
 from ..methods.subject_diffusion.assembly import build_model
 from ..methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
@@ -68,7 +68,7 @@ class Generator:
         self,
         model: SubjectDiffusionModel,
         base: BaseModel,
-        vision: nn.Module,
+        vision: VisionEncoder,
         recipe: TrainingRecipe,
         rule: SamplingRule,
     ) -> None:
@@ -95,7 +95,7 @@ class Generator:
         if not self.recipe.has_references:
             plain = torch.stack([self.chunk(r.prompt, []).token_ids for r in requests])
             branches = two_branches(full, plain, empty)
-        return to_pictures(self.autoencoder.decode(self.sampler(branches, noise)).float())
+        return to_pictures(decode_latents(self.autoencoder, self.sampler(branches, noise)))
 
     def chunk(self, prompt: str, labels: list[str]) -> ChunkTokens:
         """Token ids and positions of the template with ``labels``."""
@@ -120,7 +120,7 @@ class Generator:
             for slot, subject in enumerate(request.subjects):
                 valid[row, slot] = True
                 boxes[row, slot] = torch.tensor(subject.box_xyxy)
-        patch_embeds, image_embeds = self.features(requests, valid)
+        features = self.features(requests, valid)
         side = self.recipe.resolution // LATENT_DOWNSCALE
         conditioning = Conditioning(
             token_ids=torch.stack([c.token_ids for c in chunks]),
@@ -129,29 +129,20 @@ class Generator:
             text_valid=valid,
             subject_valid=valid,
             subject_boxes_xyxy=boxes,
-            patch_embeds=patch_embeds,
-            image_embeds=image_embeds,
+            **features,
             location_mask=boxes_to_location_mask(boxes, valid, side, side),
             adapter_scale=torch.ones(batch, 1, 1),
         )
         return conditioning.to(torch.device("cpu"), self.sampler.dtype)
 
-    def features(
-        self, requests: Sequence[GenerationRequest], valid: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def features(self, requests: Sequence[GenerationRequest], valid: Tensor) -> dict[str, Tensor]:
         """patch_embeds (B, N, P, C), image_embeds (B, N, E) of the references; zeros elsewhere."""
-        shape = self.model.shape
-        patch_embeds = torch.zeros(*valid.shape, shape.num_patches, shape.patch_dim)
-        image_embeds = torch.zeros(*valid.shape, shape.image_embed_dim)
-        pictures = [
-            torch.from_numpy(np.asarray(subject.reference))
-            for request in requests
-            for subject in request.subjects
-        ]
-        if pictures:
-            encoded = self.vision(torch.stack(pictures).permute(0, 3, 1, 2).float() / 255)
-            patch_embeds[valid], image_embeds[valid] = encoded
-        return patch_embeds, image_embeds
+        references = torch.zeros(*valid.shape, 3, self.reference_size, self.reference_size)
+        for row, request in enumerate(requests):
+            for slot, subject in enumerate(request.subjects):
+                pixels = torch.from_numpy(np.asarray(subject.reference)).permute(2, 0, 1)
+                references[row, slot] = pixels.float() / 255
+        return FrozenEncoders(None, self.vision).encode_references(references, valid)
 
 
 def load_generator(

@@ -24,6 +24,8 @@ from .rows import Row
 
 JOB_SOURCES = ("subject", "shuffled", "text_only")
 BASE_METHOD = "base"
+# The bench's own DDIM, as ComfyUI names it and its timesteps, so that both ways draw alike.
+SAMPLING = {"sampler": "ddim", "scheduler": "sgm_uniform"}
 
 
 def picture_name(row: Row, number: int) -> str:
@@ -58,6 +60,7 @@ def job_of(
 ) -> dict[str, Any]:
     """A query as a job; its references are written beside the jobs."""
     job: dict[str, Any] = {"prompt": query.prompt, "seed": query.seed, "steps": settings.steps}
+    job |= SAMPLING
     if row.source == "text_only":
         return {**job, "text_guidance": settings.text_only_guidance_scale}
     subjects = []

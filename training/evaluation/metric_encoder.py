@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,10 +24,21 @@ def is_installed() -> bool:
     return all(find_spec(package) is not None for package in PACKAGES)
 
 
+class EfficientNet(Protocol):
+    """What the bench uses of the package's network."""
+
+    _blocks: nn.ModuleList
+
+    def extract_features(self, inputs: Tensor) -> Tensor:
+        """Last maps (B, F, h, w) of normalised pictures (B, 3, S, S)."""
+
+
 class MetricEncoder(nn.Module):
     """Pooled features of a picture: (B, 3, S, S) in 0..1 to (B, F) float32 of unit length."""
 
-    def __init__(self, network: nn.Module) -> None:
+    network: EfficientNet
+
+    def __init__(self, network: EfficientNet) -> None:
         super().__init__()
         self.network = network
 
@@ -45,9 +57,10 @@ class MetricEncoder(nn.Module):
         return np.concatenate(features) if features else np.zeros((0, FEATURE_DIM), np.float32)
 
 
-def fold_batch_norms(network: nn.Module) -> None:
+def fold_batch_norms(network: EfficientNet) -> None:
     """Merge every batch norm into the convolution before it, in place (same results, faster)."""
-    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
+    stem, head = (network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")
+    pairs: list[tuple[object, str, str]] = [stem, head]
     names = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
     pairs += [(block, *pair) for block in network._blocks for pair in names]
     for owner, convolution, norm in pairs:
@@ -78,4 +91,6 @@ def load_metric_encoder() -> MetricEncoder:
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
-    return MetricEncoder(network).eval().to(memory_format=torch.channels_last)
+    encoder = MetricEncoder(network)
+    encoder.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return encoder

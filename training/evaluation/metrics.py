@@ -93,7 +93,8 @@ def lead_over_controls(found: np.ndarray, controls: Sequence[np.ndarray]) -> Int
     """
 
     def lead(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
-        return own - CONTROL_FACTOR * np.maximum.reduce(others)
+        difference: np.ndarray = own - CONTROL_FACTOR * np.maximum.reduce(others)
+        return difference
 
     return bootstrap(lead, found, *controls)
 
@@ -107,7 +108,8 @@ def share_of_bound(found: np.ndarray, bound: np.ndarray) -> Interval:
 
     def share(own: np.ndarray, reachable: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.divide(own, reachable)
+            quotient: np.ndarray = np.divide(own, reachable)
+            return quotient
 
     return bootstrap(share, found, bound)
 
@@ -134,5 +136,5 @@ def swap_score(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> SwapScore:
     right = (own_cosine > twin_cosine).reshape(-1, 2)
     return SwapScore(
         per_picture=bootstrap(lambda mean: mean, right.mean(axis=1)),
-        both=bootstrap(lambda mean: mean, right.all(axis=1).astype(np.float64)),
+        both=bootstrap(lambda mean: mean, right.min(axis=1).astype(np.float64)),
     )

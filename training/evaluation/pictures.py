@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
-
 from ..methods.subject_diffusion.sampling import SamplingRule
 from ..runs import save_array
 from ..toy.data.library import Library
@@ -63,17 +61,12 @@ class PictureMaker:
         precision = self.settings.precision
         return load_generator(self.weights, rule, use_adapter=False, precision=precision)
 
-    @property
-    def autoencoder(self) -> BlockAutoencoder:
-        """The autoencoder of the full model."""
-        return self.generator.autoencoder
-
     def make(self, row: Row, queries: Sequence[Query]) -> np.ndarray:
         """Pictures (Q, H, H, 3) uint8 of one batch."""
         if row.source in ("real", "real_vae"):
             pictures = [real_composite(self.library, query) for query in queries]
             if row.source == "real_vae":
-                return through_autoencoder(self.autoencoder, pictures)
+                return through_autoencoder(self.generator.autoencoder, pictures)
             return np.stack(pictures)
         text_only = row.source.startswith("text_only")
         generator = self.base_generator if text_only else self.generator

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
-
-from ..bases.encoders import to_pictures
+from ..bases.base_model import Autoencoder
+from ..bases.encoders import decode_latents, encode_latents, to_pictures
 from ..toy.data.compose import compose
 from ..toy.data.library import Library
 from ..toy.data.pictures import reference_image
@@ -135,7 +134,7 @@ def real_composite(library: Library, query: Query) -> np.ndarray:
 
 
 @torch.no_grad()
-def through_autoencoder(autoencoder: BlockAutoencoder, images: Sequence[np.ndarray]) -> np.ndarray:
+def through_autoencoder(autoencoder: Autoencoder, images: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures (H, H, 3) uint8, encoded and decoded: (Q, H, H, 3) uint8."""
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    return to_pictures(autoencoder.decode(autoencoder.encode(pixels)))
+    return to_pictures(decode_latents(autoencoder, encode_latents(autoencoder, pixels)))

@@ -42,7 +42,8 @@ class RowScores:
 
     def found(self, within: int = 1) -> np.ndarray:
         """(Q,) share of a query's subjects found among the first ``within``."""
-        return (self.rank < within).mean(axis=1)
+        found: np.ndarray = (self.rank < within).mean(axis=1)
+        return found
 
 
 def crop_features(

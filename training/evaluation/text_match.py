@@ -128,7 +128,7 @@ def head_samples(work: Path, encoder: MetricEncoder, count: int) -> dict[str, np
             "groups": np.array([group for *_, groups in samples for group in groups]),
         }
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.savez(handle, **arrays)
+            np.savez(handle, allow_pickle=False, **arrays)
     with np.load(path) as stored:
         return dict(stored)
 

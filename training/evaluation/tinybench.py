@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..runs import atomic_path
 from ..toy.data.library import load_library
@@ -248,7 +247,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="identity only: no boxes, label groups and scenes",
     )
-    parser.add_argument("--threads", type=int, help="CPU threads of torch")
 
 
 def parse_arguments(words: list[str]) -> argparse.Namespace:
@@ -282,8 +280,6 @@ def write_all_jobs(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure all asked rows and print the table."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     settings = settings_of(arguments)
     bench = TinyBench(arguments.work, arguments.weights, arguments.out, settings, arguments.limit)
     if getattr(arguments, "pictures", None) is not None:

@@ -25,7 +25,7 @@ ALLOCATION_UNIT = 512  # bytes; CUDA's allocator rounds up to it
 @contextlib.contextmanager
 def nothing_computed() -> Iterator[None]:
     """Every tensor made under this is a fake one, and a batch's masks are taken to be full."""
-    with FakeTensorMode(), FullBatchValues():
+    with FakeTensorMode(), FullBatchValues():  # type: ignore[no-untyped-call]
         yield
 
 
@@ -83,7 +83,7 @@ class AllocationMeter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._sizes: dict[int, int] = {}
 

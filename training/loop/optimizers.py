@@ -42,7 +42,8 @@ def build_optimizer(parameters: NamedParameters, recipe: TrainingRecipe) -> torc
         "betas": (ADAM_BETA1, recipe.adam_beta2),
     }
     if recipe.optimizer == "adamw8bit":
-        return _bitsandbytes().AdamW8bit(groups, **arguments)
+        optimizer: torch.optim.Optimizer = _bitsandbytes().AdamW8bit(groups, **arguments)
+        return optimizer
     if recipe.offload_optimizer:
         return OffloadedAdamW(groups, **arguments)
     return torch.optim.AdamW(groups, **arguments, fused=True)

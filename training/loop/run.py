@@ -224,17 +224,13 @@ class Run:
         """Gradients of all micro-batches, one optimiser step; the losses over all processes."""
         recipe, accelerator = self.recipe, self.accelerator
         self.note_skipped(micro_batches, progress)
-        valid = [int(batch.tensors["map_valid"].sum()) for batch in micro_batches]
-        total_valid = max(1, int(self.over_processes(float(sum(valid)))))
-        share = accelerator.num_processes / total_valid
         mse_sum = maps_sum = torch.zeros((), device=accelerator.device)
         broken: list[str] = []
-        for number, (batch, num_valid) in enumerate(zip(micro_batches, valid, strict=True)):
+        for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
             waits = contextlib.nullcontext() if last else accelerator.no_sync(self.model)
             with waits:
-                mse, maps = self.objective(batch)
-                mse, maps = mse / len(micro_batches), maps * num_valid * share
+                mse, maps = (value / len(micro_batches) for value in self.objective(batch))
                 loss = mse + recipe.map_loss_weight * maps
                 accelerator.backward(loss)
             mse_sum, maps_sum = mse_sum + mse.detach(), maps_sum + maps.detach()

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
+from torch import Tensor
 
 from subject_diffusion_core.losses import latent_size
 
-from ..bases.encoders import FrozenEncoders, decode_latents, to_pictures
+from ..bases.base_model import Autoencoder
+from ..bases.encoders import FrozenEncoders, decode_latents, move, to_pictures
 from ..dataset.bad_sample import BadSample
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import TrainingSample
@@ -48,7 +48,8 @@ class SheetSamples:
 
 def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | None:
     """The first ``count`` usable samples of the held-out shards, without augmentation."""
-    samples, items = [], []
+    samples: list[TrainingSample] = []
+    items: list[tuple[int, Item]] = []
     places = [
         (shard, row) for shard, rows in enumerate(dataset.catalogue.counts) for row in range(rows)
     ]
@@ -112,7 +113,7 @@ class SheetMaker:
         model: SubjectDiffusionModel,
         watched: WatchedTokens,
         encoders: FrozenEncoders,
-        vae: nn.Module,
+        vae: Autoencoder,
         prediction_type: str,
         samples: SheetSamples,
         empty_ids: Tensor,
@@ -155,10 +156,10 @@ class SheetMaker:
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """(B, R, R, 3) uint8. The autoencoder is on the device only for this moment."""
-        vae: Any = self.vae.to(self.device)
-        pixels = torch.cat([decode_latents(vae, one[None]) for one in latents])
+        move(self.vae, self.device)
+        pixels = torch.cat([decode_latents(self.vae, one[None]) for one in latents])
         if self.encoders.vae is not self.vae:
-            self.vae.to("cpu")
+            move(self.vae, torch.device("cpu"))
         return to_pictures(pixels)
 
 
@@ -180,11 +181,10 @@ def mean_maps(columns: list[Tensor], height: int, width: int) -> Tensor:
 
 def sheet_row(sample: TrainingSample, generated: np.ndarray, maps: Tensor) -> np.ndarray:
     """One row: the held-out picture with its boxes, the generated one, maps of each subject."""
-    assert sample.image is not None
     slots = maps.shape[0] // 2
     shown = sample.entities[:slots]
     cells = [
-        captioned(with_boxes(sample.image, sample), sample.caption),
+        captioned(with_boxes(sample.pixels, sample), sample.caption),
         captioned(with_boxes(generated, sample), "generated"),
     ]
     for slot, entity in enumerate(shown):
@@ -210,7 +210,8 @@ def heat(pixels: np.ndarray, attention: Tensor) -> np.ndarray:
     values = (values - values.min()) / max(float(values.max() - values.min()), 1e-9)
     grey = pixels.mean(-1, keepdims=True).repeat(3, -1) * 0.6
     red = np.array([255, 60, 20])
-    return (grey * (1 - values[..., None]) + red * values[..., None]).astype(np.uint8)
+    mixed: np.ndarray = grey * (1 - values[..., None]) + red * values[..., None]
+    return mixed.astype(np.uint8)
 
 
 def captioned(pixels: np.ndarray, text: str) -> np.ndarray:

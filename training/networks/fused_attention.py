@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 
@@ -88,7 +88,7 @@ class WatchedTokens:
         """What a cross-attention layer calls with its (B, H, Q, d) and (B, H, L, d)."""
         if self.positions is None or query.shape[2] > self.max_queries:
             return
-        columns = WatchedColumns.apply(query, key, self.positions, scale)
+        columns: Tensor = WatchedColumns.apply(query, key, self.positions, scale)  # type: ignore[no-untyped-call]
         if self._recording:
             self.columns.append(columns)
 
@@ -130,7 +130,8 @@ class FusedAttention:
         if encoder_hidden_states is not None:
             self.watched.see(query, key, attn.scale)
         attended = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
-        return attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2)))
+        projected: Tensor = attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2)))
+        return projected
 
 
 def use_fused_attention(unet: UNet2DConditionModel) -> WatchedTokens:

@@ -34,7 +34,7 @@ class LowRankDelta(nn.Module):
 class WeightWithDelta(nn.ModuleList):
     """A weight and its delta, under the names that a parametrization gives them."""
 
-    def __init__(self, weight: nn.Parameter, delta: LowRankDelta) -> None:
+    def __init__(self, weight: Tensor, delta: LowRankDelta) -> None:
         super().__init__([delta])
         self.original = weight
 
@@ -52,14 +52,12 @@ class LowRankLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The layer's own weight, without the delta."""
-        weight: Tensor = self.parametrizations["weight"].original
-        return weight
+        return self.get_parameter("parametrizations.weight.original")
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        (delta,) = self.parametrizations["weight"]
-        output: Tensor = F.linear(inputs, self.weight, self.bias) + delta(inputs)
-        return output
+        delta: Tensor = self.get_submodule("parametrizations.weight.0")(inputs)
+        return F.linear(inputs, self.weight, self.bias) + delta
 
 
 def add_low_rank(module: nn.Module, rank: int) -> None:

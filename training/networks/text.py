@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -13,8 +13,6 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from transformers import CLIPTextModel
-
-from subject_diffusion_core.text_fusion import fuse_placeholder_embeddings
 
 START_TOKEN, END_TOKEN = 49406, 49407
 
@@ -27,7 +25,7 @@ def clip_tokenizer() -> SimpleTokenizer:
 
 def encode_words(text: str) -> list[int]:
     """CLIP token ids of ``text``, without start and end tokens."""
-    return clip_tokenizer().encode(text)
+    return list(clip_tokenizer().encode(text))
 
 
 class CompactVocabulary:
@@ -64,33 +62,27 @@ def compact_text_arguments(
     }
 
 
-def text_transformer(model: CLIPTextModel) -> nn.Module:
-    """The module holding ``embeddings``: the model, or its ``text_model`` in older versions."""
-    return getattr(model, "text_model", model)
+def token_embedding(model: CLIPTextModel) -> nn.Embedding:
+    """The table of token embeddings."""
+    table = model.get_input_embeddings()
+    assert isinstance(table, nn.Embedding)
+    return table
 
 
 def encode_text(
-    model: CLIPTextModel,
-    compact_ids: Tensor,
-    projected: Tensor | None = None,
-    placeholder_positions: Tensor | None = None,
-    subject_valid: Tensor | None = None,
+    model: CLIPTextModel, compact_ids: Tensor, fuse: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Text states (B, L, D), with each valid subject's placeholder embedding replaced.
+    """Text states (B, L, D) of ``compact_ids`` (B, L).
 
-    ``compact_ids`` (B, L); ``projected`` (B, N, D) = mlp(CLS); ``placeholder_positions`` (B, N);
-    ``subject_valid`` (B, N). The replacement happens before position embeddings are added.
+    ``fuse`` replaces token embeddings (B, L, D) before position embeddings are added.
     """
-    embedding = text_transformer(model).embeddings.token_embedding
-
-    def fuse(_module: nn.Module, _inputs: Any, token_embeds: Tensor) -> Tensor:
-        return fuse_placeholder_embeddings(
-            token_embeds, projected.to(token_embeds.dtype), placeholder_positions, subject_valid
-        )
-
-    hook = embedding.register_forward_hook(fuse) if projected is not None else None
+    hook = None
+    if fuse is not None:
+        replace = fuse
+        hook = token_embedding(model).register_forward_hook(lambda _m, _i, out: replace(out))
     try:
-        return model(input_ids=compact_ids).last_hidden_state
+        states: Tensor = model(input_ids=compact_ids).last_hidden_state
+        return states
     finally:
         if hook is not None:
             hook.remove()

@@ -88,8 +88,8 @@ class TrainingRecipe(AdapterOptions):
     num_subjects: int = 2
     grounding_hidden_dim: int = 1024
     projector_hidden_dim: int = 1024
-    num_freqs: ClassVar[int] = AdapterOptions.num_freqs
-    temperature: ClassVar[float] = AdapterOptions.temperature
+    num_freqs: ClassVar[int] = AdapterOptions.num_freqs  # type: ignore[misc]
+    temperature: ClassVar[float] = AdapterOptions.temperature  # type: ignore[misc]
     placeholder: ClassVar[str] = AdapterConfig.placeholder
     placeholder_token_id: ClassVar[int] = AdapterConfig.placeholder_token_id
     name: str

@@ -37,7 +37,7 @@ def load_images(shards: Path, num_images: int) -> np.ndarray:
     """The first ``num_images`` pictures of a shard folder, uint8 (num_images, H, H, 3)."""
     samples = list(itertools.islice(read_shards(shards), num_images))
     assert_split({e.identity for sample in samples for e in sample.entities}, "train")
-    return np.stack([sample.image for sample in samples])
+    return np.stack([sample.pixels for sample in samples])
 
 
 def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Tensor:
@@ -71,7 +71,7 @@ def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> 
     with torch.no_grad():
         wanted = features(targets)
     pairs = zip(features(images), wanted, strict=True)
-    return sum((got - want).square().sum(1).mean() for got, want in pairs)
+    return torch.stack([(got - want).square().sum(1).mean() for got, want in pairs]).sum()
 
 
 def color_distance(images: Tensor, targets: Tensor) -> Tensor:
@@ -137,8 +137,8 @@ def train_decoder(
     install_basis(model, basis)
     model.analysis.requires_grad_(False)
     images = load_images(shards, recipe.num_images)
-    model = model.to(device, memory_format=torch.channels_last)
-    vision = vision.to(device, memory_format=torch.channels_last)
+    for network in (model, vision):
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0

@@ -43,7 +43,7 @@ class BlockBasis:
 def basis_of(autoencoder: BlockAutoencoder) -> BlockBasis:
     """The transform inside an autoencoder, as :func:`install_basis` wrote it there."""
     weight = autoencoder.analysis.weight.detach().flatten(1)
-    bias = autoencoder.analysis.bias.detach().double()
+    bias = biases(autoencoder)[0].detach().double()
     return BlockBasis(center=(-torch.linalg.pinv(weight.double()) @ bias).float(), weight=weight)
 
 
@@ -79,7 +79,15 @@ def fit_basis(images: np.ndarray, num_latents: int) -> BlockBasis:
 def install_basis(model: BlockAutoencoder, basis: BlockBasis) -> None:
     """Write the transform and its linear inverse into the autoencoder."""
     inverse = torch.linalg.pinv(basis.weight.double()).float()
+    into, back = biases(model)
     model.analysis.weight.copy_(basis.weight.reshape(model.analysis.weight.shape))
-    model.analysis.bias.copy_(-basis.weight @ basis.center)
+    into.copy_(-basis.weight @ basis.center)
     model.synthesis.weight.copy_(inverse[:, :, None, None])
-    model.synthesis.bias.copy_(basis.center)
+    back.copy_(basis.center)
+
+
+def biases(model: BlockAutoencoder) -> tuple[Tensor, Tensor]:
+    """Of the linear transform and of its inverse."""
+    into, back = model.analysis.bias, model.synthesis.bias
+    assert into is not None and back is not None
+    return into, back

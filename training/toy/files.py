@@ -6,9 +6,6 @@ from dataclasses import fields
 
 from subject_diffusion_core.adapter_options import AdapterOptions
 from subject_diffusion_core.files.adapter_config import AdapterConfig
-from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
-from subject_diffusion_core.tiny.tiny_base import TinyBase
-from subject_diffusion_core.tiny.tiny_vision import TinyVision, VisionGeometry
 
 from ..recipes import TrainingRecipe, recipe_named
 
@@ -24,17 +21,3 @@ def recipe_of_file(config: AdapterConfig) -> TrainingRecipe:
     own = {name: value for name, value in stage.as_dict().items() if name not in options}
     own |= {"adapter_heads": named, "local_start": config.query_positions}
     return TrainingRecipe.from_options(config, **own)
-
-
-def autoencoder_of_base(base: TinyBase) -> BlockAutoencoder:
-    """The base's autoencoder."""
-    autoencoder = BlockAutoencoder.from_config(base.config["vae"])
-    autoencoder.load_state_dict(base.vae)
-    return autoencoder.eval().requires_grad_(False)
-
-
-def vision_of_base(base: TinyBase) -> TinyVision:
-    """The base's image encoder."""
-    vision = TinyVision(VisionGeometry.from_config(base.config["vision"]))
-    vision.load_state_dict(base.vision)
-    return vision.eval().requires_grad_(False)

@@ -53,7 +53,7 @@ def encode_references(
     wanted = set(indices)
     plan = [row for row in plan_rows(cutouts, extra_variants) if row[0] in wanted]
     patches = []
-    vision = vision.to(memory_format=torch.channels_last)
+    vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for batch in tqdm(list(_batches(plan, batch_size)), desc="reference features"):
         pictures = torch.stack(
             [reference_of_row(pixels[index], vision, index, variant) for index, variant in batch]

@@ -16,11 +16,12 @@ from subject_diffusion_core.files.adapter import Adapter
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_base import TinyBase
 
+from ..bases.loading import tiny_vae
 from ..networks.text import CompactVocabulary
 from ..runs import write_json
 from .autoencoder import save_basis
 from .block_pca import basis_of
-from .files import ADAPTER_NAME, BASE_NAME, autoencoder_of_base, vision_of_base
+from .files import ADAPTER_NAME, BASE_NAME
 from .references import save_statistics
 
 START_NAME = "start.json"
@@ -78,11 +79,11 @@ def claim_work(work: Path, start: StoredStart | None) -> None:
             )
         return
     if start is not None:
-        vision = vision_of_base(start.base)
+        vision = start.base.vision
         work.mkdir(parents=True, exist_ok=True)
         write_json(path, start.sha256)
-        save_statistics(work, vision.patch_mean, vision.patch_std)
-        save_basis(work / "basis.pt", basis_of(autoencoder_of_base(start.base)))
+        save_statistics(work, vision["patch_mean"], vision["patch_std"])
+        save_basis(work / "basis.pt", basis_of(tiny_vae(start.base)))
 
 
 def described(sha256: dict[str, str] | None) -> str:

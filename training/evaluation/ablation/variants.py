@@ -145,8 +145,8 @@ def paper_change(row_name: str, variant: Variant, score: str) -> float | None:
     >>> paper_change("one_subject", VARIANTS[2], "dino")
     0.021
     """
-    if variant.paper_row in (None, "a"):
+    if variant.paper_row is None or variant.paper_row == "a":
         return None
     row = PAPER[row_name]
-    change = getattr(row[variant.paper_row], score) - getattr(row["a"], score)
-    return round(change, 3)
+    full, without = (float(getattr(row[key], score)) for key in ("a", variant.paper_row))
+    return round(without - full, 3)

@@ -30,29 +30,38 @@ def _load(loader: Any, folder: Path, argument: str, wanted: str) -> Any:
         ) from error
 
 
-def _pictures(paths: Sequence[Path]) -> list[Image.Image]:
-    return [Image.open(path).convert("RGB") for path in paths]
+class PictureEncoder:
+    """Features of pictures, batch by batch."""
 
+    processor: Any
 
-class DinoEncoder:
-    """DINO's class token (ViT-S/16 in the paper)."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model = _load(ViTModel, folder, "dino", "DINO ViT-S/16").eval()
-        self.processor = _load(AutoImageProcessor, folder, "dino", "its image processor")
+    def features(self, inputs: Any) -> Tensor:
+        """(B, D) of a batch as the processor gives it."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def images(self, paths: Sequence[Path]) -> Tensor:
         """Unit-length features (B, D)."""
         parts = []
         for start in range(0, len(paths), BATCH_SIZE):
-            pictures = _pictures(paths[start : start + BATCH_SIZE])
-            inputs = self.processor(pictures, return_tensors="pt")
-            parts.append(self.model(**inputs).last_hidden_state[:, 0])
+            pictures = [Image.open(path).convert("RGB") for path in paths[start:][:BATCH_SIZE]]
+            parts.append(self.features(self.processor(pictures, return_tensors="pt")))
         return F.normalize(torch.cat(parts), dim=-1)
 
 
-class ClipEncoder:
+class DinoEncoder(PictureEncoder):
+    """DINO's class token (ViT-S/16 in the paper)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = _load(ViTModel, folder, "dino", "DINO ViT-S/16").eval()
+        self.processor = _load(AutoImageProcessor, folder, "dino", "its image processor")
+
+    def features(self, inputs: Any) -> Tensor:
+        state: Tensor = self.model(**inputs).last_hidden_state
+        return state[:, 0]
+
+
+class ClipEncoder(PictureEncoder):
     """CLIP's projected features of pictures and of texts (ViT-B/32 in most reports)."""
 
     def __init__(self, folder: Path) -> None:
@@ -60,16 +69,10 @@ class ClipEncoder:
         self.processor = _load(AutoImageProcessor, folder, "clip", "its image processor")
         self.tokenizer = _load(AutoTokenizer, folder, "clip", "its tokenizer")
 
-    @torch.no_grad()
-    def images(self, paths: Sequence[Path]) -> Tensor:
-        """Unit-length features (B, D)."""
-        parts = []
-        for start in range(0, len(paths), BATCH_SIZE):
-            pictures = _pictures(paths[start : start + BATCH_SIZE])
-            inputs = self.processor(pictures, return_tensors="pt")
-            hidden = self.model.vision_model(**inputs).pooler_output
-            parts.append(self.model.visual_projection(hidden))
-        return F.normalize(torch.cat(parts), dim=-1)
+    def features(self, inputs: Any) -> Tensor:
+        hidden = self.model.vision_model(**inputs).pooler_output
+        projected: Tensor = self.model.visual_projection(hidden)
+        return projected
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str]) -> Tensor:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..metrics import Interval, mean_interval
@@ -23,7 +24,7 @@ def image_alignment(generated: Tensor, photographs: Sequence[Tensor]) -> np.ndar
     """Mean cosine of each generated picture (G, D) to all photographs (R, D) of a subject, and
     the mean of that over the subjects of a picture; (G,)."""
     by_subject = [(generated @ photos.T).mean(1) for photos in photographs]
-    return np.mean([values.numpy() for values in by_subject], axis=0)
+    return torch.stack(by_subject).mean(0).numpy()
 
 
 def require_pictures(all_cases: Sequence[Case], folder: Path) -> None:
@@ -61,7 +62,7 @@ def score(
         values["DINO"].append(float(dino_values.mean()))
         values["CLIP-I"].append(float(clip_values.mean()))
         values["CLIP-T"].append(float((clip_features * texts).sum(-1).mean()))
-    return {name: mean_interval(np.array(numbers)) for name, numbers in values.items()}
+    return intervals(values)
 
 
 def score_people(
@@ -92,7 +93,13 @@ def score_people(
         values["ID preservation"].append(float(similar.mean()))
         values["prompt consistency"].append(float((clip.images(paths) * texts).sum(-1).mean()))
         num_found += int(found.sum())
-    return {name: mean_interval(np.array(numbers)) for name, numbers in values.items()}, num_found
+    return intervals(values), num_found
+
+
+def intervals(values: dict[str, list[float]]) -> dict[str, Interval]:
+    """Means of what was measured, with intervals."""
+    found = {name: mean_interval(np.array(numbers)) for name, numbers in values.items()}
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
 def _features(subject: DreamSubject, dino: DinoEncoder, clip: ClipEncoder) -> tuple[Tensor, Tensor]:

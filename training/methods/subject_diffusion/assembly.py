@@ -20,7 +20,7 @@ from subject_diffusion_core.gated_attention import GatedSelfAttention
 from ...bases.base_model import BaseModel
 from ...bases.vision import VisionShape
 from ...networks.low_rank import add_low_rank, is_low_rank, merged
-from ...networks.text import text_transformer
+from ...networks.text import token_embedding
 from ...recipes.configuration import TrainingRecipe
 from .adapter_files import (
     TOKEN_TABLE,
@@ -73,9 +73,6 @@ def build_model(
             load_adapter(model, adapter, str(init))
         if recipe.text_encoder == "lora":
             add_low_rank(model.text_encoder, recipe.text_lora_rank)
-    for module in unet.modules():
-        if hasattr(module, "fuser"):
-            module.fuser.use_sdpa = True
     return model
 
 
@@ -237,8 +234,7 @@ def _is_stored(name: str, config: AdapterConfig) -> bool:
 
 def placeholder_embedding(model: SubjectDiffusionModel, recipe: TrainingRecipe) -> Tensor:
     """(D,) the token embedding of the placeholder word itself."""
-    table = text_transformer(model.text_encoder).embeddings.token_embedding.weight
-    return table[recipe.placeholder_token_id].detach()
+    return token_embedding(model.text_encoder).weight[recipe.placeholder_token_id].detach()
 
 
 def load_adapter(model: SubjectDiffusionModel, adapter: Adapter, source: str) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -19,7 +20,7 @@ from subject_diffusion_core.adapter_options import AdapterOptions
 from subject_diffusion_core.box_fourier import BoxFourierEmbedder, cell_position_features
 from subject_diffusion_core.gated_attention import CachedGroundingTokens, GatedSelfAttention
 from subject_diffusion_core.grounding import GroundingNet
-from subject_diffusion_core.text_fusion import ImageEmbedProjector
+from subject_diffusion_core.text_fusion import ImageEmbedProjector, fuse_placeholder_embeddings
 
 from ...bases.vision import VisionShape
 from ...networks.text import encode_text
@@ -54,7 +55,7 @@ class Conditioning:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
         """Move everything to ``device``; features, masks and scales also to ``dtype``."""
-        moved = {}
+        moved: dict[str, Any] = {}
         for item in fields(self):
             tensor = getattr(self, item.name)
             if tensor is None:
@@ -157,14 +158,16 @@ class SubjectDiffusionModel(nn.Module):
             num_patches=shape.num_patches,
             out_dim=context_dim,
         )
-        unet.position_net = ContextPositionNet(grounding)
+        unet.register_module("position_net", ContextPositionNet(grounding))
         install_adapters(unet, shape)
         self._query_positions: dict[tuple[int, int], dict[int, Tensor]] = {}
 
     @property
     def grounding(self) -> GroundingNet:
         """The grounding net inside the UNet's ``position_net``."""
-        return self.unet.position_net.net
+        net = self.unet.get_submodule("position_net.net")
+        assert isinstance(net, GroundingNet)
+        return net
 
     def query_positions(self, height: int, width: int) -> dict[int, Tensor]:
         """Position features of every layer's cells, keyed by the layer's number of positions."""
@@ -184,20 +187,24 @@ class SubjectDiffusionModel(nn.Module):
         if not self.shape.image_cls or conditioning.image_embeds is None:
             return encode_text(self.text_encoder, conditioning.token_ids)
         projected = self.mlp(conditioning.image_embeds)
-        return encode_text(
-            self.text_encoder,
-            conditioning.token_ids,
-            projected,
-            conditioning.placeholder_positions,
-            conditioning.text_valid,
-        )
+
+        def fuse(token_embeds: Tensor) -> Tensor:
+            return fuse_placeholder_embeddings(
+                token_embeds,
+                projected.to(token_embeds.dtype),
+                conditioning.placeholder_positions,
+                conditioning.text_valid,
+            )
+
+        return encode_text(self.text_encoder, conditioning.token_ids, fuse)
 
     def prepare(self, conditioning: Conditioning, cache: bool = False) -> PreparedConditioning:
         """Text states and grounding tokens; ``cache`` also keeps the adapters' keys and values."""
         mask = conditioning.location_mask
         if not self.shape.location_control:
             mask = torch.zeros_like(mask)
-        tokens, scale = mask.new_zeros(len(mask), 0, self.grounding.out_dim), 0.0
+        tokens: Tensor = mask.new_zeros(len(mask), 0, self.grounding.out_dim)
+        scale: Tensor | float = 0.0
         if self.shape.adapter and conditioning.patch_embeds is not None:
             scale = conditioning.adapter_scale
             tokens = self.grounding(
@@ -226,41 +233,45 @@ class SubjectDiffusionModel(nn.Module):
             conditioning = self.prepare(conditioning)
         sample = torch.cat([noisy_latents, conditioning.location_mask], dim=1)
         grounding = {"context": conditioning.grounding}
-        return self.unet(
+        prediction: Tensor = self.unet(
             sample,
             timesteps,
             conditioning.text_states,
             cross_attention_kwargs={"gligen": grounding},
         ).sample
+        return prediction
 
 
 def install_adapters(unet: UNet2DConditionModel, shape: AdapterShape) -> None:
     """Replace diffusers' fusers by core's adapters (same parameter names, fewer computations)."""
     for module in unet.modules():
-        if not hasattr(module, "fuser"):
+        if not isinstance(module, BasicTransformerBlock):
             continue
         attention = module.fuser.attn
-        width = attention.to_q.in_features
-        own_heads = (attention.heads, attention.to_q.out_features // attention.heads)
-        num_heads, head_dim = shape.heads.get(width, own_heads)
-        module.fuser = ContextAdapter.from_options(
+        width = attention.query_dim
+        num_heads, head_dim = shape.heads.get(
+            width, (attention.heads, attention.inner_dim // attention.heads)
+        )
+        adapter = ContextAdapter.from_options(
             shape,
             query_dim=width,
             context_dim=module.fuser.linear.in_features,
             num_heads=num_heads,
             head_dim=head_dim,
         )
-        nn.init.constant_(module.fuser.alpha_attn, shape.initial_alpha_attn)
-        nn.init.constant_(module.fuser.alpha_dense, shape.initial_alpha_dense)
+        nn.init.constant_(adapter.alpha_attn, shape.initial_alpha_attn)
+        nn.init.constant_(adapter.alpha_dense, shape.initial_alpha_dense)
+        module.register_module("fuser", adapter)
 
 
 def build_unet(arguments: dict[str, Any], latent_channels: int) -> UNet2DConditionModel:
     """A gated UNet with one more input channel, the location mask's; its kernel starts at zero."""
-    unet = UNet2DConditionModel(
+    unet: UNet2DConditionModel = UNet2DConditionModel(
         **arguments,
         in_channels=latent_channels + 1,
         out_channels=latent_channels,
         attention_type="gated",
     )
-    nn.init.zeros_(unet.conv_in.weight[:, latent_channels:])
+    with torch.no_grad():
+        unet.conv_in.weight[:, latent_channels:] = 0
     return unet

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 
 from subject_diffusion_core.losses import cross_attention_map_loss
@@ -28,9 +30,10 @@ _CONDITIONS = (
 
 def noise_scheduler(prediction_type: str) -> DDPMScheduler:
     """Stable Diffusion's noise schedule."""
-    return DDPMScheduler(
+    scheduler: DDPMScheduler = DDPMScheduler(
         num_train_timesteps=NUM_TIMESTEPS, prediction_type=prediction_type, **SCHEDULE
     )
+    return scheduler
 
 
 def sample_seed(*numbers: int) -> int:
@@ -70,14 +73,15 @@ class Objective:
         self.draw_noise = draw_noise
 
     def __call__(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Mean squared error, and the map loss as a mean over this batch's valid subjects."""
+        """Mean squared error and map loss, each a mean over this batch's pictures."""
         tensors = self.encoders.complete(batch.to(self.device))
         latents = tensors["latents"]
         noise, steps = self.draw_noise(latents.shape, batch.positions, self.recipe.seed)
         noise, steps = noise.to(latents), steps.to(latents.device)
-        noisy = self.scheduler.add_noise(latents, noise, steps)
-        if self.scheduler.config.prediction_type == "v_prediction":
-            target = self.scheduler.get_velocity(latents, noise, steps)
+        diffused = cast(torch.IntTensor, steps)  # so diffusers calls them; they are long
+        noisy = self.scheduler.add_noise(latents, noise, diffused)
+        if self.scheduler.config["prediction_type"] == "v_prediction":
+            target = self.scheduler.get_velocity(latents, noise, diffused)
         else:
             target = noise
         conditioning = conditioning_of(tensors)

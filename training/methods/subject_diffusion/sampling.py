@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from subject_diffusion_core.guidance import classifier_free_guidance, three_branch_guidance
@@ -49,7 +50,7 @@ def two_branches(full: Conditioning, plain_ids: Tensor, empty_ids: Tensor) -> li
 
 def stack(branches: Sequence[Conditioning]) -> Conditioning:
     """All branches as one batch."""
-    stacked: dict[str, Tensor | None] = {}
+    stacked: dict[str, Any] = {}
     for field in fields(Conditioning):
         values = [getattr(branch, field.name) for branch in branches]
         stacked[field.name] = None if values[0] is None else torch.cat(values)
@@ -109,9 +110,9 @@ class Sampler:
         """The guided prediction (B, c, h, w)."""
         rule = self.rule
         if len(predictions) == 2:
-            return classifier_free_guidance(*predictions, rule.text_guidance_scale)
+            own, empty = predictions
+            return classifier_free_guidance(own, empty, rule.text_guidance_scale)
+        full, image, nothing = predictions
         return three_branch_guidance(
-            *predictions,
-            text_guidance_scale=rule.text_guidance_scale,
-            image_guidance_scale=rule.image_guidance_scale,
+            full, image, nothing, rule.text_guidance_scale, rule.image_guidance_scale
         )

@@ -77,7 +77,7 @@ def read_exr(content: bytes) -> np.ndarray:
         path.write_bytes(content)
         channels = OpenEXR.File(str(path)).channels()
         if "RGB" in channels:
-            return channels["RGB"].pixels[..., :3].astype(np.float32)
+            return np.asarray(channels["RGB"].pixels[..., :3], np.float32)
         return np.stack([channels[c].pixels for c in "RGB"], -1).astype(np.float32)
 
 
@@ -108,7 +108,8 @@ def repair(radiance: np.ndarray) -> np.ndarray:
     closed = ndimage.grey_closing(fixed, size=size, mode=("nearest", "wrap", "nearest"))
     lamp = ndimage.maximum_filter(fixed.max(-1), size=15, mode="wrap") > 20 * np.median(fixed)
     ring = lamp[..., None] & (closed > MAX_GRADIENT_RATIO * fixed)
-    return np.where(ring, closed, fixed)
+    repaired: np.ndarray = np.where(ring, closed, fixed)
+    return repaired
 
 
 def tone_map(radiance: np.ndarray) -> np.ndarray:
@@ -120,7 +121,8 @@ def tone_map(radiance: np.ndarray) -> np.ndarray:
     shoulder = shoulder / 0.62
     low = 12.92 * shoulder
     high = 1.055 * np.maximum(shoulder, 1e-6) ** (1 / 2.4) - 0.055
-    return np.where(shoulder < 0.0031308, low, high).clip(0, 1)
+    display: np.ndarray = np.where(shoulder < 0.0031308, low, high)
+    return display.clip(0, 1)
 
 
 def perspective_crop(

@@ -56,9 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="training data", description=__doc__)
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="folder for the data")
     parser.add_argument("--packages", type=Path, help="folder with downloaded archives")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--train-composites", type=int, default=TRAIN_COMPOSITES)
-    parser.add_argument("--val-composites", type=int, default=VAL_COMPOSITES)
     build(**vars(parser.parse_args(arguments)))
 
 

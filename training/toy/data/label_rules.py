@@ -15,7 +15,7 @@ def parse_rules(text: str) -> dict[str, str]:
     >>> parse_rules("car = smart car; blue_car")
     {'smart car': 'car', 'blue_car': 'car'}
     """
-    rules = {}
+    rules: dict[str, str] = {}
     for line in text.replace("\n    ", " ").strip().splitlines():
         label, _, names = line.partition(" = ")
         rules |= dict.fromkeys(names.split("; "), label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +33,9 @@ class Library:
     """
 
     cutouts: np.ndarray
-    records: list[dict]
+    records: list[dict[str, Any]]
     backgrounds: np.ndarray
-    scenes: list[dict]
+    scenes: list[dict[str, Any]]
     models: list[tuple[str, list[int]]]
     emoji: list[tuple[str, list[int]]]
     scene_rows: list[int]
@@ -92,7 +93,7 @@ def draw_rows(library: Library, rng: np.random.Generator, count: int | None = No
     return rows
 
 
-def make_sample(library: Library, seed: int) -> tuple[Composite, dict]:
+def make_sample(library: Library, seed: int) -> tuple[Composite, dict[str, Any]]:
     """Composite number `seed` with the metadata stored beside it (same seed, same sample)."""
     rng = np.random.default_rng(seed)
     rows = draw_rows(library, rng)

@@ -83,7 +83,7 @@ def parse_face(words: list[str], counts: tuple[int, int, int]) -> list[tuple[int
             if part:
                 index = int(part)
                 corner[slot] = index - 1 if index > 0 else counts[slot] + index
-        corners.append(tuple(corner))
+        corners.append((corner[0], corner[1], corner[2]))
     return corners
 
 

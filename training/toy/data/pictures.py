@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from PIL import Image
 
@@ -45,10 +43,3 @@ def reference_image(rgba: np.ndarray, side: int = SIDE) -> np.ndarray:
     rgba = fill_square(rgba, side)
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """PNG bytes of (H, W, 3) uint8, or 1-bit PNG bytes of (H, W) bool; fast, not smallest."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

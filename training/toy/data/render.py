@@ -57,7 +57,8 @@ def model_views(subject: Subject, folder: Path, side: int = SIDE) -> list[View]:
         direction = view_direction(azimuth, elevation)
         rgba = crop_to_alpha(renderer.draw(direction, side))
         if is_visible(rgba):
-            views.append(View(rgba, tuple(round(float(v), 5) for v in direction)))
+            x, y, z = (round(float(v), 5) for v in direction)
+            views.append(View(rgba, (x, y, z)))
     return views if len(views) >= MIN_VIEWS else []
 
 

@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import tarfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from ...dataset.bad_sample import BadSample
 from ...dataset.catalogue import open_catalogue
 from ...dataset.layout import TrainingSample, decode_sample
+from ...dataset.shard_file import encode_picture, write_shard
 from .compose import Composite
 from .library import Library, load_library, make_sample
-from .pictures import encode_png
 
 SAMPLES_PER_SHARD = 2000
+FAST = {"compress_level": 1}  # not smallest
 SEEDS = {"train": 20_000, "val": 30_000}
 
 
-def sample_members(key: str, composite: Composite, metadata: dict) -> Iterator[tuple[str, bytes]]:
+def sample_members(
+    key: str, composite: Composite, metadata: dict[str, Any]
+) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of one sample: picture, metadata, one mask per subject."""
-    yield f"{key}.png", encode_png(composite.image)
+    yield f"{key}.png", encode_picture(composite.image, "PNG", **FAST)
     yield f"{key}.json", json.dumps(metadata).encode()
     for index, mask in enumerate(composite.masks):
-        yield f"{key}.mask{index}.png", encode_png(mask)
+        yield f"{key}.mask{index}.png", encode_picture(mask, "PNG", **FAST)
 
 
-def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Appends one file with fixed metadata, so that equal samples give equal shards."""
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    archive.addfile(info, io.BytesIO(content))
-
-
-def write_shard(path: Path, library: Library, first: int, count: int, seed: int) -> None:
-    """Writes samples first .. first + count - 1 into `path`; the file appears when complete."""
-    partial = path.with_name(path.name + ".partial")
-    with tarfile.open(partial, "w") as archive:
-        for index in range(first, first + count):
-            composite, metadata = make_sample(library, seed * 1_000_000 + index)
-            for name, content in sample_members(f"{index:07d}", composite, metadata):
-                add_member(archive, name, content)
-    os.replace(partial, path)
+def composite_members(
+    library: Library, first: int, count: int, seed: int
+) -> Iterator[tuple[str, bytes]]:
+    """(file name, content) of samples first .. first + count - 1."""
+    for index in range(first, first + count):
+        composite, metadata = make_sample(library, seed * 1_000_000 + index)
+        yield from sample_members(f"{index:07d}", composite, metadata)
 
 
 @cache
@@ -60,7 +52,7 @@ def shard_job(job: tuple[Path, Path, str, str, int, int, int]) -> Path:
     """One shard in a worker process: path, work folder, sides, first index, count, seed."""
     path, work, identity_split, scene_split, first, count, seed = job
     library = opened_library(work, identity_split, scene_split)
-    write_shard(path, library, first, count, seed)
+    write_shard(path, composite_members(library, first, count, seed))
     return path
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class SourceError(RuntimeError):
+class SourceError(OSError):
     """A package could not be fetched or unpacked."""
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import emoji_rules, label_rules
@@ -94,6 +94,7 @@ def furniture_subjects(folder: Path) -> list[Subject]:
             text = library_zip.read("PluginFurnitureCatalog.properties").decode("latin-1")
         for model in filter(is_thing, parse_properties(text)):
             rotation = model.get("modelRotation")
+            width, height, depth = (float(model[side]) for side in ("width", "height", "depth"))
             subjects.append(
                 Subject(
                     identity=f"model:{library}/{model['id'].split('#')[1]}",
@@ -104,7 +105,7 @@ def furniture_subjects(folder: Path) -> list[Subject]:
                     creator=model.get("creator", library),
                     branded=bool(label_rules.BRAND_NAMES & set(model["name"].lower().split())),
                     asset=model["model"].lstrip("/"),
-                    size_cm=tuple(float(model[side]) for side in ("width", "height", "depth")),
+                    size_cm=(width, height, depth),
                     rotation=tuple(map(float, rotation.split())) if rotation else None,
                 )
             )
@@ -156,8 +157,3 @@ def build_catalogue(folders: dict[str, Path]) -> list[Subject]:
     return furniture_subjects(folders["furniture"]) + emoji_subjects(
         folders["emoji_names"] / "package/emoji.json", folders["fluent"] / "package/assets"
     )
-
-
-def subject_to_record(subject: Subject) -> dict[str, object]:
-    """Fields of `subject` as plain JSON values, without absent ones."""
-    return {key: value for key, value in asdict(subject).items() if value is not None}
