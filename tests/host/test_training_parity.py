@@ -26,13 +26,13 @@ from training.bases.base_model import BaseModel
 from training.bases.loading import read_tiny_base
 from training.bases.vision import VisionShape, load_vision, vision_shape
 from training.dataset.references import Augmentation, reference_picture
+from training.methods.conditioning import Conditioning
 from training.methods.subject_diffusion.assembly import (
     adapter_config,
     adapter_from_model,
     build_model,
     choose_trainable,
 )
-from training.methods.subject_diffusion.model import Conditioning
 from training.networks.fused_attention import use_fused_attention
 from training.networks.text import END_TOKEN, START_TOKEN, encode_words
 from training.recipes import RECIPES, TrainingRecipe, recipe_named, with_settings

@@ -57,8 +57,6 @@ def add_export(commands: argparse._SubParsersAction) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Build the model, put the checkpoint's weights in, write the file."""
-    from subject_diffusion_core import checkpoint
-
     try:
         folder = find_checkpoint(arguments.run_folder, arguments.step)
         trained = trained_of(arguments.run_folder, folder, arguments.base, not arguments.no_ema)
@@ -66,8 +64,7 @@ def run_export(arguments: argparse.Namespace) -> None:
         if trained.recipe.train_base:
             export_base(arguments, trained)
         if trained.recipe.has_references or trained.recipe.location_control:
-            adapter = trained.adapter(trained.provenance())
-            checkpoint.save(arguments.out, adapter, int8=arguments.int8)
+            trained.write_adapter(arguments.out, arguments.int8)
             print(f"{arguments.out}: the adapter of {folder}")
     except (ValueError, OSError, SafetensorError) as error:
         sys.exit(f"error: {error}")
