@@ -56,8 +56,8 @@ class TrainingRecipe(AdapterOptions):
 
     Attributes:
         name, summary: for people.
-        method: subject_diffusion, ip_adapter (plus) or ms_diffusion; the latter two train a resampler
-            of width grounding_hidden_dim and their own keys and values on the small base alone.
+        method: subject_diffusion, ip_adapter (plus) or ms_diffusion. The last two train a resampler
+            as wide as grounding_hidden_dim and keys and values of its tokens, on the small base.
         base_family: sd2, sd15 or tiny; decides the text padding and the provenance.
         random_base: build a random base of tiny widths instead of reading one (debug_cpu).
         resolution: side of the training pictures in pixels.
