@@ -121,21 +121,23 @@ class ImageAttentionModel(nn.Module):
             has_place = boxes[..., 2] > boxes[..., 0]
             states = torch.where(shown[..., None, None], states, self.absent.to(states))
             shown = has_place & (conditioning.adapter_scale.flatten(1) > 0)
-        made = self.resample(states[shown], boxes[shown], conditioning, shown)
+        computed = shown.clone()
+        computed[0, 0] |= not bool(shown.any())  # gradients need at least one, even of no effect
+        made = self.resample(states[computed], boxes[computed], conditioning, computed)
         tokens = made.new_zeros(*shown.shape, *made.shape[1:])
-        tokens[shown] = made
+        tokens[computed] = made
         return ShownSubjects(
             tokens=tokens, shown=shown, boxes_xyxy=boxes, latent_size=(height, width)
         )
 
     def resample(
-        self, states: Tensor, boxes_xyxy: Tensor, conditioning: Conditioning, shown: Tensor
+        self, states: Tensor, boxes_xyxy: Tensor, conditioning: Conditioning, computed: Tensor
     ) -> Tensor:
-        """(S, L, E) of the S subjects that are ``shown`` -> (S, T, C)."""
+        """(S, L, E) of the S subjects that are to be ``computed`` -> (S, T, C)."""
         if self.kind == PLUS:
             return self.image_proj(states)
         assert conditioning.label_token_ids is not None
-        labels = self.text_encoder(input_ids=conditioning.label_token_ids[shown]).pooler_output
+        labels = self.text_encoder(input_ids=conditioning.label_token_ids[computed]).pooler_output
         grounded = not self.training or float(torch.rand(())) >= GROUNDING_DROPPED
         return self.image_proj(states, boxes_xyxy, labels, grounded=grounded)
 
