@@ -155,7 +155,7 @@ def tiny_ip_adapter() -> TrainingRecipe:
         query_positions=False,
         token_positions=False,
         local_start=False,
-        steps=900,
+        steps=2000,
         warmup_steps=50,
         learning_rate=1e-3,
         global_batch_size=16,
