@@ -148,6 +148,7 @@ def _hifi_tuner(saved: str) -> Graph:
         **_picture_of("tuned", "tuned_latent"),
         **_loaded_embedding(saved),
         **_reference_guided(),
+        **_replaced("embedding_file"),
     }
 
 
@@ -195,6 +196,43 @@ def _reference_guided() -> Graph:
     guided = _sampled("plain_guider", "reference_sampler")
     names = {"place": place, "reference_sampler": sampler, "guided": guided}
     return {**names, **_picture_of("guided", "guided")}
+
+
+def _replaced(saved_in: str) -> Graph:
+    sampler = node(
+        "SubjectDiffusionReplacementSampler",
+        clip=["loader", 1],
+        vae=["loader", 2],
+        image=["image2", 0],
+        caption="a photo of a dog",
+        word="dog",
+        replacement="cat",
+        method="optimise",
+        num_updates=1,
+        learning_rate=0.01,
+        stop_early=True,
+        keep_until=0.8,
+        blend=0.5,
+        inversion_iterations=1,
+        embedding=[saved_in, 0],
+        mask=["place", 0],
+    )
+    guider = node(
+        "CFGGuider",
+        model=["loader", 0],
+        positive=["replacement", 2],
+        negative=["nothing", 0],
+        cfg=2.0,
+    )
+    replaced = _sampled("replaced_guider", "replacement")
+    replaced["inputs"] |= {"noise": ["no_noise", 0], "latent_image": ["replacement", 1]}
+    return {
+        "replacement": sampler,
+        "replaced_guider": guider,
+        "no_noise": node("DisableNoise"),
+        "replaced": replaced,
+        **_picture_of("replaced", "replaced"),
+    }
 
 
 def _segmentation() -> Graph:
