@@ -24,11 +24,13 @@ from ..comfyui import ROOT
 from ..omega_sweep.report import difference
 from ..small_gallery import gallery_of
 
-BUNDLED, TEXT = "subject_diffusion", "text only"
+BUNDLED, TEXT, SHUFFLED = "subject_diffusion", "text only", "_shuffled"
 TITLES = {
     BUNDLED: "Subject-Diffusion, as shipped",
     "ip_adapter": "IP-Adapter plus",
+    f"ip_adapter{SHUFFLED}": "the same, another subject's picture",
     "ms_diffusion": "MS-Diffusion",
+    f"ms_diffusion{SHUFFLED}": "the same, another subject's picture",
     TEXT: TEXT,
 }
 ROW_NAMES = {"one": "one_subject", "two": "two_subjects"}
@@ -99,10 +101,12 @@ def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[Scores, 
     scores = {}
     for kind, subject_row in ROW_NAMES.items():
         for name in TITLES:
-            folder = pictures / (BUNDLED if name == TEXT else name)
-            if not folder.exists():
+            folder = pictures / (BUNDLED if name == TEXT else name.removesuffix(SHUFFLED))
+            row = rows[subject_row]
+            if name == TEXT or name.endswith(SHUFFLED):
+                row = rows[f"{kind}_{'text_only' if name == TEXT else 'shuffled'}"]
+            if not (folder / row.name).exists():
                 continue
-            row = rows[f"{kind}_text_only" if name == TEXT else subject_row]
             maker = StoredPictures(library, ROOT / "weights", SamplingSettings(), folder)
             features = crop_features(maker.all_of(row, queries[kind]), queries[kind], encoder)
             scores[kind, name] = score_row(features, queries[kind], gallery, library)

@@ -1,1 +1,1 @@
-"""One folder per method: its model, objective, recipe's assembly and files."""
+"""One folder per method: its model, how it is assembled, its files; beside them what all share."""

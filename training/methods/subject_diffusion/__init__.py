@@ -1,1 +1,1 @@
-"""Subject-Diffusion: the trainable model, its objective, and the files it ends in."""
+"""Subject-Diffusion: the trainable model, its sampler, and the files it ends in."""
