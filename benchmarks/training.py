@@ -38,13 +38,10 @@ from training.dataset.batches import MicroBatch
 from training.loop.fake_tensors import count_flops, nothing_computed
 from training.loop.optimizers import WeightAverage, build_optimizer, trainable
 from training.loop.step_cost import count_memory, count_sample_flops, full_batch
-from training.methods.subject_diffusion.assembly import (
-    adapter_shape,
-    checkpoint_activations,
-    choose_trainable,
-)
+from training.methods.objective import Objective
+from training.methods.registry import checkpoint_activations
+from training.methods.subject_diffusion.assembly import adapter_shape, choose_trainable
 from training.methods.subject_diffusion.model import SubjectDiffusionModel, build_unet
-from training.methods.subject_diffusion.objective import Objective
 from training.networks.fused_attention import WatchedTokens, use_fused_attention
 from training.networks.low_rank import add_low_rank
 from training.recipes import TrainingRecipe, recipe_named, with_settings

@@ -18,7 +18,8 @@ JOB_KEYS = (
     "prompt", "subjects", "seed", "steps", "out", "method", "text_guidance", "image_guidance",
     "sampler", "scheduler",
 )  # fmt: skip
-METHODS = ("subject_diffusion", "base")  # base: the prompt alone, no adapter
+METHODS = ("subject_diffusion", "ip_adapter", "ms_diffusion", "base")  # base: the prompt alone
+BUNDLED = ("subject_diffusion", "base")  # methods that need no file
 MAX_SEED = 2**64 - 1
 LARGEST_STRENGTH, LONGEST_LABEL = 2.0, 1000  # as the nodes' schema has it
 SUBJECT_HELP = "Write image=FILE,label=WORD,box=x1,y1,x2,y2[,mask=FILE][,strength=1.0]"
@@ -231,6 +232,11 @@ def settings_of_line(values: dict[str, Any], settings: GenerationSettings) -> Ge
         raise DevError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
     if method == "base":
         settings = replace(settings, adapter="none")
+    if method not in BUNDLED and not settings.uses_adapter_file:
+        raise DevError(
+            f"method: expected --adapter FILE with {method}, of which the pack brings none, got "
+            f"--adapter {settings.adapter}. Name one."
+        )
     return replace(
         settings,
         text_guidance_scale=_number(values, "text_guidance", settings.text_guidance_scale),

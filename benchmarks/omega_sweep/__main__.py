@@ -22,20 +22,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.evaluation.gallery import (
-    Gallery,
-    chunk_features,
-    gallery_entries,
-    gallery_fingerprint,
-    view_vectors,
-)
-from training.evaluation.metric_encoder import MetricEncoder, load_metric_encoder
+from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.pictures import PictureMaker, cached_pictures
 from training.evaluation.queries import Query, draw_queries
 from training.evaluation.scoring import RowScores, crop_features, score_row
 from training.toy.data.library import Library, load_library
 
 from ..comfyui import ROOT
+from ..small_gallery import gallery_of
 from ..structure.in_process import InProcessHost, in_process_host
 from .report import write_report
 from .rows import SETTINGS, SweepRow, all_rows, picture_graph
@@ -79,34 +73,6 @@ def fingerprint(row: SweepRow, queries: Sequence[Query], weights: str) -> str:
     """Names what a row's pictures depend on."""
     parts = [row.adapter, row.seeing, asdict(SETTINGS), [asdict(q) for q in queries[:1]], weights]
     return hashlib.sha256(json.dumps(parts, default=dict).encode()).hexdigest()[:12]
-
-
-def gallery_of(
-    library: Library, queries: Sequence[Query], encoder: MetricEncoder, out: Path
-) -> Gallery:
-    """TinyBench's gallery, of the subjects that the queries speak of alone."""
-    spoken_of = {
-        library.records[row]["identity"]
-        for query in queries
-        for subject in query.subjects
-        for row in (subject.reference_row, subject.shuffled_row)
-    }
-    entries = [
-        entry
-        for entry in gallery_entries(library)
-        if library.records[entry.row]["identity"] in spoken_of
-    ]
-    folder = out / f"gallery-{gallery_fingerprint(len(entries))}"
-    rows = np.array([entry.row for entry in entries])
-    names = [library.records[row]["identity"] for row in rows]
-    identities, identity_of = np.unique(names, return_inverse=True)
-    return Gallery(
-        features=np.concatenate(list(chunk_features(library, entries, encoder, folder))),
-        rows=rows,
-        views=view_vectors(library, rows),
-        identities=identities.tolist(),
-        identity_of=identity_of,
-    )
 
 
 def measure(options: argparse.Namespace, host: InProcessHost) -> None:

@@ -13,6 +13,19 @@ from ...subject_diffusion_core.tiny.tiny_vision import TinyVision, VisionGeometr
 from ..host.patchers import wrap_in_patcher
 
 
+class TinyVisionModel(TinyVision):
+    """Called as ComfyUI's own networks are; there is no earlier layer than the patch tokens."""
+
+    def forward(  # type: ignore[override]
+        self, pixel_values: torch.Tensor, intermediate_output: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        """(B, 3, S, S), normalised -> twice (B, 1 + P, C), a mean token first; (B, E); None."""
+        output = super().forward(pixel_values)
+        patches = output.patch_embeds
+        states = torch.cat((patches.mean(dim=1, keepdim=True), patches), dim=1)
+        return states, states, output.image_embeds, None
+
+
 class TinyClipVision:
     """What nodes use of ComfyUI's ClipVisionModel, around another network."""
 
@@ -22,7 +35,7 @@ class TinyClipVision:
         self.dtype = torch.float32
         self.load_device = comfy.model_management.text_encoder_device()
         offload_device = comfy.model_management.text_encoder_offload_device()
-        self.model = TinyVision(geometry).eval().requires_grad_(False)
+        self.model = TinyVisionModel(geometry).eval().requires_grad_(False)
         self.model.load_state_dict(tiny_base.vision)
         self.model.to(offload_device)
         self.patcher = wrap_in_patcher(self.model, self.load_device, offload_device)
@@ -38,15 +51,12 @@ class TinyClipVision:
         """(B, H, W, 3) in 0..1 -> (B, 1 + P, C), a mean token first, and (B, E)."""
         comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
         pixels = _resize(image[..., :3].movedim(-1, 1).float(), self.image_size, crop)
-        output = self.model(normalise_pixels(pixels.to(self.load_device)))
+        last, penultimate, embeds, _ = self.model(normalise_pixels(pixels.to(self.load_device)))
         device = comfy.model_management.intermediate_device()
-        patches = output.patch_embeds.to(device)
         outputs = comfy.clip_vision.Output()
-        outputs["last_hidden_state"] = torch.cat(
-            (patches.mean(dim=1, keepdim=True), patches), dim=1
-        )
-        outputs["penultimate_hidden_states"] = outputs["last_hidden_state"]
-        outputs["image_embeds"] = output.image_embeds.to(device)
+        outputs["last_hidden_state"] = last.to(device)
+        outputs["penultimate_hidden_states"] = penultimate.to(device)
+        outputs["image_embeds"] = embeds.to(device)
         outputs["mm_projected"] = None
         return outputs
 

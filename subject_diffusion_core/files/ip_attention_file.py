@@ -34,6 +34,8 @@ FACE_WIDTH = 512  # of what face networks say
 BASES = {768: ("SD 1.5", 16), 1024: ("SD 2", 16), 2048: ("SDXL", 70)}
 POOLED_ENCODERS = {1024: "CLIP ViT-H/14", 1280: "CLIP ViT-bigG/14", 768: "CLIP ViT-L/14"}
 TOKEN_ENCODERS = {1280: "CLIP ViT-H/14", 1664: "CLIP ViT-bigG/14", 1024: "CLIP ViT-L/14"}
+# The families' own scales: a subject of strength 1 has them.
+SCALES = {GROUNDED: 0.6}
 _PAIR = re.compile(r"(\d+)\.to_([kv])_ip\.weight")
 _NUMBERS = ("F64", "F32", "F16", "BF16")
 _MAX_NAME = 80

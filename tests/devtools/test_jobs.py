@@ -183,3 +183,17 @@ def test_a_job_names_its_method_and_guidance(tmp_path: Path) -> None:
     for name, value in (("method", "other"), ("text_guidance", "much"), ("image_guidance", True)):
         with pytest.raises(DevError, match=f"{name}: expected"):
             job_from_line(json.dumps({**line, name: value}), 1, tmp_path, GenerationSettings())
+
+
+def test_methods_that_the_pack_brings_no_file_for_need_one(tmp_path: Path) -> None:
+    line = json.dumps({"prompt": "a forest", "subjects": [], "method": "ms_diffusion"})
+    for adapter in (None, "none"):
+        settings = GenerationSettings(adapter=adapter)
+        with pytest.raises(DevError, match="method: expected --adapter FILE with ms_diffusion"):
+            job_from_line(line, 1, tmp_path, settings)
+    file = tmp_path / "head.safetensors"
+    file.touch()
+    subject = {"image": str(file), "label": "owl", "box": [0, 0, 1, 1]}
+    line = json.dumps({"prompt": "an owl", "subjects": [subject], "method": "ms_diffusion"})
+    job = job_from_line(line, 1, tmp_path, GenerationSettings(adapter=str(file)))
+    assert job.settings.adapter == str(file)

@@ -26,20 +26,25 @@ from training.bases.base_model import BaseModel
 from training.bases.loading import read_tiny_base
 from training.bases.vision import VisionShape, load_vision, vision_shape
 from training.dataset.references import Augmentation, reference_picture
+from training.methods.conditioning import Conditioning
 from training.methods.subject_diffusion.assembly import (
     adapter_config,
     adapter_from_model,
     build_model,
     choose_trainable,
 )
-from training.methods.subject_diffusion.model import Conditioning
 from training.networks.fused_attention import use_fused_attention
 from training.networks.text import END_TOKEN, START_TOKEN, encode_words
 from training.recipes import RECIPES, TrainingRecipe, recipe_named, with_settings
 
 VISION = VisionShape(num_patches=16, patch_dim=24, image_embed_dim=20, reference_size=224)
-# An adapter file says all of a run only where the base stays as it is.
-ADAPTER_RECIPES = [name for name, recipe in RECIPES.items() if not recipe().train_base]
+# An adapter file says all of a run only where the base stays as it is. Other methods' are in
+# test_trained_ip_attention.py.
+ADAPTER_RECIPES = [
+    name
+    for name, recipe in RECIPES.items()
+    if not recipe().train_base and recipe().method == "subject_diffusion"
+]
 FAMILIES = {name: recipe().base_family for name, recipe in RECIPES.items()}
 SMALL = ("grounding_hidden_dim=24", "projector_hidden_dim=24")
 MORE_BOXES = (*BOXES, *((0.1 * i, 0.1, 0.1 * i + 0.3, 0.8) for i in range(4)))

@@ -22,9 +22,10 @@ from training.dataset.batches import MicroBatch
 from training.evaluation.ablation.variant_training import cut_adapter, cut_grounding
 from training.evaluation.ablation.variants import BY_NAME, VARIANTS, Variant
 from training.evaluation.generation import load_generator
+from training.methods.conditioning import Conditioning, conditioning_of
+from training.methods.objective import Objective
 from training.methods.subject_diffusion.assembly import choose_trainable, load_adapter
-from training.methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
-from training.methods.subject_diffusion.objective import Objective, conditioning_of
+from training.methods.subject_diffusion.model import SubjectDiffusionModel
 from training.methods.subject_diffusion.sampling import SamplingRule
 from training.networks.fused_attention import use_fused_attention
 from training.recipes import TrainingRecipe

@@ -21,7 +21,7 @@ from training.loop.step_cost import (
     peak_of_step,
     prepare_step,
 )
-from training.methods.subject_diffusion.objective import Objective
+from training.methods.objective import Objective
 from training.recipes import TrainingRecipe, recipe_named, with_settings
 
 GIB = 2**30

@@ -145,7 +145,7 @@ def test_steps_without_finite_losses_change_nothing_and_end_the_run(
 
 
 def test_a_single_bad_step_is_left_out(shards: Path, tmp_path: Path, monkeypatch) -> None:
-    from training.methods.subject_diffusion.objective import Objective
+    from training.methods.objective import Objective
 
     original = Objective.__call__
 

@@ -79,7 +79,8 @@ def encode_latents(vae: Autoencoder, pixels: Tensor) -> Tensor:
         block_latents: Tensor = vae.encode(pixels)
         return block_latents.float()
     latents: Tensor = vae.encode(pixels).latent_dist.mode()
-    return (latents * vae.config["scaling_factor"]).float()
+    scaling: float = vae.config["scaling_factor"]
+    return (latents * scaling).float()
 
 
 @torch.no_grad()

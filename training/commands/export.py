@@ -56,16 +56,13 @@ def add_export(commands: Commands) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Build the model, put the checkpoint's weights in, write the file."""
-    from subject_diffusion_core import checkpoint
-
     folder = find_checkpoint(arguments.run_folder, arguments.step)
     trained = trained_of(arguments.run_folder, folder, arguments.base, not arguments.no_ema)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     if trained.recipe.train_base:
         export_base(arguments, trained)
     if trained.recipe.has_references or trained.recipe.location_control:
-        adapter = trained.adapter(trained.provenance())
-        checkpoint.save(arguments.out, adapter, int8=arguments.int8)
+        trained.write_adapter(arguments.out, arguments.int8)
         print(f"{arguments.out}: the adapter of {folder}")
 
 

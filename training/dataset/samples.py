@@ -34,6 +34,7 @@ from .reference_pool import ReferencePool
 from .references import Augmentation, reference_picture
 
 MAX_SUBSTITUTES = 50
+LABEL_TOKENS = 16
 BASE_WITHOUT_TEXT = 0.15  # of the samples that the base sees alone
 UNKNOWN_TOKEN_ID = 0  # "!" is in no caption: outside every compact vocabulary
 words_of = lru_cache(maxsize=100_000)(lambda text: tuple(encode_words(text)))
@@ -151,15 +152,15 @@ class SubjectDataset(Dataset[Item]):
         """token_ids (L,), placeholder_positions, label_positions (N,), text_valid, subject_valid,
         map_valid (N,), subject_boxes_xyxy (N, 4), subject_segmaps (N, h, w), location_mask
         (1, h, w), adapter_scale (); latents (c, h, w) or pixels (3, R, R) in -1..1; patch_embeds
-        (N, P, C) and image_embeds (N, E), or references (N, 3, S, S) in 0..1. N is ``slots``, or
-        the recipe's.
+        (N, P, C) and image_embeds (N, E), or references (N, 3, S, S) in 0..1; label_token_ids
+        (N, LABEL_TOKENS) for MS-Diffusion. N is ``slots``, or the recipe's.
         """
         sample = self.read(shard, row, not (self.use_latents and self.use_tokens))
         slots = slots or self.recipe.num_subjects
         chosen = sorted(rng.permutation(len(sample.entities))[:slots].tolist())
         entities = [sample.entities[index] for index in chosen]
         kept = Kept() if self.plain else self.draw_kept(rng)
-        templated = kept.text and kept.image
+        templated = kept.text and kept.image and self.recipe.method == "subject_diffusion"
         hidden = templated and not self.plain and self.hides_label(rng)
         caption = sample.caption if kept.text else ""
         chunk = self.tokens(caption, entities if templated else [], slots, hidden)
@@ -174,6 +175,8 @@ class SubjectDataset(Dataset[Item]):
             "adapter_scale": torch.tensor(float(kept.adapter)),
             **self.places(entities, kept.image, slots),
         }
+        if self.recipe.method == "ms_diffusion":
+            tensors["label_token_ids"] = self.labels(entities, slots)
         tensors |= self.content(sample)
         if not self.recipe.has_references:
             return tensors
@@ -230,6 +233,16 @@ class SubjectDataset(Dataset[Item]):
             )
         except ValueError as error:
             raise BadSample("labels too long for the prompt") from error
+
+    def labels(self, entities: list[Entity], slots: int) -> Tensor:
+        """(N, LABEL_TOKENS) each label alone. Text encoders are causal: nothing behind the end
+        token is needed."""
+        rows = [self.chunk(entity.label, [], slots).token_ids[:LABEL_TOKENS] for entity in entities]
+        if any(END_TOKEN not in row for row in rows):
+            raise BadSample("label too long")
+        rows += [torch.full((LABEL_TOKENS,), END_TOKEN)] * (slots - len(rows))
+        ids = torch.stack(rows)
+        return ids if self.vocabulary is None else self.vocabulary.compact(ids)
 
     def places(self, entities: list[Entity], has_image: bool, slots: int) -> dict[str, Tensor]:
         """Boxes, segmentations and the location mask."""

@@ -22,8 +22,9 @@ from ..bases.encoders import FrozenEncoders, decode_latents, to_pictures
 from ..bases.loading import read_tiny_base
 from ..bases.vision import VisionEncoder, load_vision, vision_shape
 from ..dataset.samples import words_of
+from ..methods.conditioning import Conditioning
 from ..methods.subject_diffusion.assembly import build_model
-from ..methods.subject_diffusion.model import Conditioning, SubjectDiffusionModel
+from ..methods.subject_diffusion.model import SubjectDiffusionModel
 from ..methods.subject_diffusion.sampling import (
     Sampler,
     SamplingRule,

@@ -20,8 +20,8 @@ from ..bases.vision import load_vision, vision_shape
 from ..dataset.batches import BatchStream, MicroBatch
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
-from ..methods.subject_diffusion.assembly import assemble
-from ..methods.subject_diffusion.objective import Objective, sample_seed
+from ..methods.objective import Objective, sample_seed
+from ..methods.registry import assemble
 from ..networks.fused_attention import use_fused_attention
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
 from .launch import RunOptions, announce, make_accelerator, shared_catalogue

@@ -22,12 +22,9 @@ from ..dataset.bad_sample import BadSample
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import TrainingSample
 from ..dataset.samples import Item, SubjectDataset
-from ..methods.subject_diffusion.model import (
-    Conditioning,
-    PreparedConditioning,
-    SubjectDiffusionModel,
-)
-from ..methods.subject_diffusion.objective import conditioning_of, sample_seed, watched_positions
+from ..methods.conditioning import Conditioning, conditioning_of, watched_positions
+from ..methods.objective import sample_seed
+from ..methods.subject_diffusion.model import PreparedConditioning, SubjectDiffusionModel
 from ..methods.subject_diffusion.sampling import Sampler, SamplingRule, three_branches
 from ..networks.fused_attention import WatchedTokens
 from ..runs import atomic_path

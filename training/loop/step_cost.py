@@ -17,9 +17,8 @@ from ..bases.encoders import FrozenEncoders
 from ..bases.loading import random_base
 from ..bases.vision import VisionShape, vision_shape
 from ..dataset.batches import MicroBatch
-from ..methods.subject_diffusion.assembly import assemble
-from ..methods.subject_diffusion.model import SubjectDiffusionModel
-from ..methods.subject_diffusion.objective import Objective
+from ..methods.objective import Objective
+from ..methods.registry import assemble
 from ..networks.fused_attention import use_fused_attention
 from ..recipes.configuration import TrainingRecipe
 from .fake_tensors import AllocationMeter, count_flops, cuda_autocast_rules, nothing_computed
@@ -78,7 +77,7 @@ def full_batch(recipe: TrainingRecipe, vision: VisionShape, latent_channels: int
 
 def prepare_step(
     recipe: TrainingRecipe,
-) -> tuple[SubjectDiffusionModel, Objective, MicroBatch]:
+) -> tuple[nn.Module, Objective, MicroBatch]:
     """Model, objective and a micro-batch of a recipe on a base with random weights; latents and
     tokens are there, as if computed before.
 

@@ -15,9 +15,9 @@ from subject_diffusion_core.tiny.tiny_base import TinyBase
 
 from ..bases.base_model import BaseModel
 from ..bases.vision import vision_shape
+from ..methods.registry import method_of
 from ..methods.subject_diffusion.adapter_files import with_text_prefix
-from ..methods.subject_diffusion.assembly import adapter_config, adapter_from_model, build_model
-from ..methods.subject_diffusion.model import SubjectDiffusionModel
+from ..methods.subject_diffusion.assembly import adapter_config, adapter_from_model
 from ..recipes import TrainingRecipe
 from .checkpoints import Snapshot, load_snapshot
 
@@ -26,7 +26,7 @@ from .checkpoints import Snapshot, load_snapshot
 class TrainedModel:
     """A checkpoint's model in fp32; ``averaged`` says that it has the moving average."""
 
-    model: SubjectDiffusionModel
+    model: Any
     base: BaseModel
     recipe: TrainingRecipe
     snapshot: Snapshot
@@ -50,6 +50,14 @@ class TrainedModel:
         config = adapter_config(self.model, self.base, self.recipe, vision, provenance)
         return adapter_from_model(self.model, config, self.recipe)
 
+    def write_adapter(self, path: Path, int8: bool = False) -> None:
+        """The adapter's file, in its method's own format."""
+        vision = vision_shape(self.recipe, self.base)
+        method_of(self.recipe).write_file(
+            path, self.model, self.provenance(), int8,
+            base=self.base, recipe=self.recipe, vision=vision,
+        )  # fmt: skip
+
     def tiny_base(self, source: Path) -> TinyBase:
         """The small base's file ``source`` with the UNet and the text encoder of the model."""
         stored = tiny_base.load(source)
@@ -70,7 +78,7 @@ def load_trained(
 ) -> TrainedModel:
     """The model of a checkpoint folder. ``init``: what the run began with; parts that the recipe
     does not train keep it."""
-    model = build_model(base, recipe, vision_shape(recipe, base), init)
+    model = method_of(recipe).build_model(base, recipe, vision_shape(recipe, base), init)
     snapshot = load_snapshot(folder)
     averaged = use_ema and bool(snapshot.ema)
     model.load_state_dict(snapshot.ema if averaged else snapshot.weights, strict=False)

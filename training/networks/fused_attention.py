@@ -7,7 +7,7 @@ computes the logits again, one sample at a time, so no attention map is ever sto
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,7 +113,11 @@ def set_processors(unet: UNet2DConditionModel, processor: Any) -> None:
 
 
 class FusedAttention:
-    """diffusers attention processor on PyTorch's fused kernel."""
+    """diffusers attention processor on PyTorch's fused kernel.
+
+    ``image_term``: what cross-attention adds to the text's, (B, H, Q, d), given layer and query; it
+    comes in diffusers' ``cross_attention_kwargs``.
+    """
 
     def __init__(self, watched: WatchedTokens) -> None:
         self.watched = watched
@@ -124,12 +128,15 @@ class FusedAttention:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        image_term: Callable[[Attention, Tensor], Tensor] | None = None,
         **_: object,
     ) -> Tensor:
         query, key, value = project_heads(attn, hidden_states, encoder_hidden_states)
         if encoder_hidden_states is not None:
             self.watched.see(query, key, attn.scale)
         attended = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+        if image_term is not None and encoder_hidden_states is not None:
+            attended = attended + image_term(attn, query)
         projected: Tensor = attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2)))
         return projected
 

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 from subject_diffusion_core.adapter_options import AdapterOptions
 from subject_diffusion_core.files.adapter_config import AdapterConfig
+from subject_diffusion_core.files.ip_attention_file import HEAD_DIM
 
 MAP_LOSSES = ("balanced_l1", "l1", "off")
 MAX_SUBJECTS = 8
 LATENT_DOWNSCALE = 8
 _CHOICES: dict[str, tuple[Any, ...]] = {
+    "method": ("subject_diffusion", "ip_adapter", "ms_diffusion"),
     "base_family": ("sd2", "sd15", "tiny"),
     "map_loss": MAP_LOSSES,
     "text_encoder": ("full", "lora", "frozen"),
@@ -35,6 +37,15 @@ _NOT_NEGATIVE = (
     "map_loss_weight", "weight_decay", "rotation", "num_workers", "seed", "sheet_every",
     "sheet_subjects", "few_slots", "inside_weight", "initial_alpha_attn", "initial_alpha_dense",
 )  # fmt: skip
+_SUBJECT_DIFFUSION_ONLY = (
+    "image_cls", "location_control", "conv_in", "cross_attention_kv", "train_base", "token_table",
+    "patch_positions", "query_positions", "token_positions", "local_start", "unknown_label",
+    "sheet_every",
+)  # fmt: skip
+_OTHERS_HAVE = {
+    "base_family": "tiny", "random_base": False, "adapter": True, "box_coordinates": True,
+    "text_encoder": "frozen", "map_loss": "off",
+}  # fmt: skip
 _ABOVE_ZERO = ("learning_rate", "gradient_norm_limit")
 _LARGEST = 2**63 - 1
 
@@ -45,6 +56,8 @@ class TrainingRecipe(AdapterOptions):
 
     Attributes:
         name, summary: for people.
+        method: subject_diffusion, ip_adapter (plus) or ms_diffusion. The last two train a resampler
+            as wide as grounding_hidden_dim and keys and values of its tokens, on the small base.
         base_family: sd2, sd15 or tiny; decides the text padding and the provenance.
         random_base: build a random base of tiny widths instead of reading one (debug_cpu).
         resolution: side of the training pictures in pixels.
@@ -94,6 +107,7 @@ class TrainingRecipe(AdapterOptions):
     placeholder_token_id: ClassVar[int] = AdapterConfig.placeholder_token_id
     name: str
     summary: str = ""
+    method: str = "subject_diffusion"
     base_family: str = "sd2"
     random_base: bool = False
     resolution: int = 512
@@ -180,6 +194,8 @@ class TrainingRecipe(AdapterOptions):
             "resolution", self.resolution % multiple == 0, f"a multiple of {multiple} pixels"
         )
         self._refuse_wrong_combinations()
+        if self.method != "subject_diffusion":
+            self._refuse_parts_of_subject_diffusion()
 
     def _refuse_wrong_combinations(self) -> None:
         """What each setting alone allows, but not together."""
@@ -225,6 +241,18 @@ class TrainingRecipe(AdapterOptions):
             "offload_optimizer",
             not (self.offload_optimizer and self.optimizer == "adamw8bit"),
             "False with adamw8bit, whose moments live on the GPU",
+        )
+
+    def _refuse_parts_of_subject_diffusion(self) -> None:
+        """What other methods do not have must not seem to act."""
+        for name in _SUBJECT_DIFFUSION_ONLY:
+            self._require(name, not getattr(self, name), f"0 or False with {self.method}")
+        for name, only in _OTHERS_HAVE.items():
+            self._require(name, getattr(self, name) == only, f"{only} with {self.method}")
+        self._require(
+            "grounding_hidden_dim",
+            self.grounding_hidden_dim % HEAD_DIM == 0,
+            f"a multiple of {HEAD_DIM} with {self.method}",
         )
 
     @property

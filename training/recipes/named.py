@@ -136,6 +136,44 @@ def tiny_second() -> TrainingRecipe:
     )
 
 
+def tiny_ip_adapter() -> TrainingRecipe:
+    """IP-Adapter plus on the stored small base: resampler, and keys and values of image tokens."""
+    return replace(
+        tiny_second(),
+        name="tiny_ip_adapter",
+        summary="IP-Adapter plus on the small model's base, in its makers' format",
+        method="ip_adapter",
+        grounding_hidden_dim=192,
+        image_cls=False,
+        location_control=False,
+        conv_in=False,
+        cross_attention_kv=False,
+        text_encoder="frozen",
+        map_loss="off",
+        unknown_label=0.0,
+        patch_positions=False,
+        query_positions=False,
+        token_positions=False,
+        local_start=False,
+        steps=2000,
+        warmup_steps=50,
+        learning_rate=1e-3,
+        global_batch_size=16,
+        micro_batch_size=16,
+        seed=3,
+    )
+
+
+def tiny_ms_diffusion() -> TrainingRecipe:
+    """MS-Diffusion on the stored small base: the resampler knows boxes and labels."""
+    return replace(
+        tiny_ip_adapter(),
+        name="tiny_ms_diffusion",
+        summary="MS-Diffusion on the small model's base, in its makers' format",
+        method="ms_diffusion",
+    )
+
+
 def text_to_image_tiny() -> TrainingRecipe:
     """Plain text-to-image training of a small base: no adapter, no subjects."""
     return replace(
@@ -196,6 +234,8 @@ RECIPES: dict[str, Callable[[], TrainingRecipe]] = {
         tiny_adapter,
         tiny_joint,
         tiny_second,
+        tiny_ip_adapter,
+        tiny_ms_diffusion,
         text_to_image_tiny,
         debug_cpu,
     )

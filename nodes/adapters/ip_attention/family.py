@@ -8,7 +8,7 @@ from functools import partial
 from ....subject_diffusion_core.checkpoint import method_of
 from ....subject_diffusion_core.files import ip_attention_file
 from ....subject_diffusion_core.files.header import FileHeader
-from ....subject_diffusion_core.files.ip_attention_file import GROUNDED, IpAttentionFile
+from ....subject_diffusion_core.files.ip_attention_file import GROUNDED, SCALES, IpAttentionFile
 from ...host.attention_terms import attach_attention_term
 from ...host.block_selection import in_order
 from ...host.comfy_types import Clip, Model, Patches
@@ -33,8 +33,6 @@ from .unet_term import ImageModules, TermLayer, make_image_term
 
 METHOD = "ip_attention"
 TERM_KEY = "subject_diffusion_images"
-# The families' own scales: a subject of strength 1 has them.
-SCALES = {GROUNDED: 0.6}
 
 
 class IpAttentionAdapter(LoadedAdapter):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel
 
 from subject_diffusion_core import checkpoint
@@ -88,19 +88,6 @@ def start_adapters_locally(model: SubjectDiffusionModel) -> None:
             start_locally(module, cells[module.query_dim], shape.num_freqs, shape.temperature)
 
 
-def assemble(
-    recipe: TrainingRecipe, base: BaseModel, vision: VisionShape, init: Path | None = None
-) -> SubjectDiffusionModel:
-    """The model with its frozen and trained parts, in their precisions."""
-    model = build_model(base, recipe, vision, init)
-    choose_trainable(model, recipe)
-    if recipe.precision == "bfloat16":
-        lower_frozen_precision(model, torch.bfloat16)
-    if recipe.gradient_checkpointing:
-        checkpoint_activations(model)
-    return model
-
-
 def load_base_weights(model: SubjectDiffusionModel, base: BaseModel) -> None:
     """Copy the base's weights; the mask's kernel, the adapters and our nets keep their own."""
     unet = dict(base.unet)
@@ -140,21 +127,6 @@ def choose_trainable(model: SubjectDiffusionModel, recipe: TrainingRecipe) -> No
             parameter.requires_grad_(recipe.token_table or not table)
         elif recipe.text_encoder == "lora":
             parameter.requires_grad_(is_low_rank(name))
-
-
-def lower_frozen_precision(model: nn.Module, dtype: torch.dtype) -> None:
-    """Frozen matrices and kernels to ``dtype``; norms and biases stay float32."""
-    for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.ndim > 1:
-            parameter.data = parameter.data.to(dtype)
-
-
-def checkpoint_activations(model: SubjectDiffusionModel) -> None:
-    """Keep few activations and compute the others again in the backward pass."""
-    model.unet.enable_gradient_checkpointing()
-    text = model.text_encoder
-    enable = getattr(text, "activation_checkpointing_enable", text.gradient_checkpointing_enable)
-    enable({"use_reentrant": False})
 
 
 def trained_parts(recipe: TrainingRecipe) -> tuple[str, ...]:
@@ -220,6 +192,21 @@ def adapter_from_model(
         for part, tensors in parts.items()
     }
     return Adapter(config=config, **halved)
+
+
+def write_file(
+    path: Path,
+    model: SubjectDiffusionModel,
+    provenance: Mapping[str, Any],
+    int8: bool = False,
+    *,
+    base: BaseModel,
+    recipe: TrainingRecipe,
+    vision: VisionShape,
+) -> None:
+    """The adapter's file, fp16 or with large weights as int8."""
+    config = adapter_config(model, base, recipe, vision, provenance)
+    checkpoint.save(path, adapter_from_model(model, config, recipe), int8=int8)
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,47 +24,7 @@ from subject_diffusion_core.text_fusion import ImageEmbedProjector, fuse_placeho
 
 from ...bases.vision import VisionShape
 from ...networks.text import encode_text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditioning:
-    """What one branch of a batch is told; every tensor has the batch as its first dimension.
-
-    Attributes:
-        token_ids: (B, L) long, compact vocabulary.
-        placeholder_positions: (B, N) long, where each subject's placeholder stands.
-        label_positions: (B, N) long, the last token of each label in the suffix.
-        text_valid: (B, N) bool, whether the prompt carries this subject's suffix.
-        subject_valid: (B, N) bool, whether the slot's grounding tokens are a subject's.
-        subject_boxes_xyxy: (B, N, 4) in [0, 1].
-        patch_embeds: (B, N, P, C'), image_embeds: (B, N, E); None where nothing looks at them.
-        location_mask: (B, 1, h, w), 1 inside the boxes.
-        adapter_scale: (B, 1, 1); 0 makes the sample the plain base model's.
-    """
-
-    token_ids: Tensor
-    placeholder_positions: Tensor
-    label_positions: Tensor
-    text_valid: Tensor
-    subject_valid: Tensor
-    subject_boxes_xyxy: Tensor
-    patch_embeds: Tensor | None
-    image_embeds: Tensor | None
-    location_mask: Tensor
-    adapter_scale: Tensor
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
-        """Move everything to ``device``; features, masks and scales also to ``dtype``."""
-        moved: dict[str, Any] = {}
-        for item in fields(self):
-            tensor = getattr(self, item.name)
-            if tensor is None:
-                moved[item.name] = None
-                continue
-            tensor = tensor.to(device, non_blocking=True)
-            keep = item.name == "subject_boxes_xyxy" or not tensor.is_floating_point()
-            moved[item.name] = tensor if keep else tensor.to(dtype)
-        return Conditioning(**moved)
+from ..conditioning import Conditioning
 
 
 @dataclass

@@ -16,7 +16,8 @@ from torch import Tensor
 from subject_diffusion_core.guidance import classifier_free_guidance, three_branch_guidance
 
 from ...bases.base_model import SCHEDULE
-from .model import Conditioning, PreparedConditioning, SubjectDiffusionModel
+from ..conditioning import Conditioning
+from .model import PreparedConditioning, SubjectDiffusionModel
 
 
 @dataclass(frozen=True, kw_only=True)

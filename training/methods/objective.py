@@ -14,18 +14,14 @@ from torch import Tensor, nn
 
 from subject_diffusion_core.losses import cross_attention_map_loss
 
-from ...bases.base_model import SCHEDULE, BaseModel
-from ...bases.encoders import FrozenEncoders
-from ...dataset.batches import MicroBatch
-from ...networks.fused_attention import WatchedTokens
-from ...recipes.configuration import TrainingRecipe
-from .model import Conditioning
+from ..bases.base_model import SCHEDULE, BaseModel
+from ..bases.encoders import FrozenEncoders
+from ..dataset.batches import MicroBatch
+from ..networks.fused_attention import WatchedTokens
+from ..recipes.configuration import TrainingRecipe
+from .conditioning import conditioning_of, watched_positions
 
 NUM_TIMESTEPS = 1000
-_CONDITIONS = (
-    "token_ids", "placeholder_positions", "label_positions", "text_valid", "subject_valid",
-    "subject_boxes_xyxy", "location_mask",
-)  # fmt: skip
 
 
 def noise_scheduler(prediction_type: str) -> DDPMScheduler:
@@ -112,16 +108,6 @@ class Objective:
         return torch.stack(losses).mean()
 
 
-def conditioning_of(tensors: dict[str, Tensor]) -> Conditioning:
-    """What the model is told, from a batch's tensors."""
-    return Conditioning(
-        adapter_scale=tensors["adapter_scale"].reshape(-1, 1, 1),
-        patch_embeds=tensors.get("patch_embeds"),
-        image_embeds=tensors.get("image_embeds"),
-        **{name: tensors[name] for name in _CONDITIONS},
-    )
-
-
 def weighted_mse(prediction: Tensor, target: Tensor, mask: Tensor, inside_weight: float) -> Tensor:
     """Mean squared error, ``inside_weight`` times heavier inside the boxes.
 
@@ -129,9 +115,3 @@ def weighted_mse(prediction: Tensor, target: Tensor, mask: Tensor, inside_weight
     """
     weight = 1 + (inside_weight - 1) * mask
     return (weight * (prediction.float() - target.float()).square()).mean() / weight.mean()
-
-
-def watched_positions(conditioning: Conditioning) -> Tensor:
-    """Text positions the map loss looks at: labels, then placeholders; (B, 2N), empty = 0."""
-    positions = [conditioning.label_positions, conditioning.placeholder_positions]
-    return torch.cat(positions, dim=1).clamp(min=0)
