@@ -115,9 +115,7 @@ class Load:
         if way == WAYS[0]:  # behind the long one
             prompt_ids.append(self._client.queue(self._graph(METHODS[0], 20_000 + number)))
         time.sleep(self._chance.uniform(0.0, 0.3))
-        for prompt_id in reversed(prompt_ids):
-            self._client.cancel(prompt_id)
-        self._require_idle()
+        self._cancel_until_idle(prompt_ids)
         self.counts[f"cancelled {way}"] += 1
 
     def _cancel_at_a_step(self, graph: Graph, step: int, way: str) -> None:
@@ -134,12 +132,17 @@ class Load:
             self._fault("a prompt of 1000 steps ended before it was cancelled")
         except CancelledError:
             self.counts[f"cancelled {way}"] += 1
-        self._require_idle()
+        self._cancel_until_idle([])
 
-    def _require_idle(self) -> None:
-        """The next prompt would wait for it anyway; an empty queue means that nothing hangs."""
-        while self._client.is_busy() and self._server.is_running():
-            time.sleep(0.02)
+    def _cancel_until_idle(self, prompt_ids: list[str]) -> None:
+        """Until nothing runs; a cancel that comes between the queue and the start of a prompt is
+        not heard, and is said again."""
+        while self._server.is_running():
+            for prompt_id in reversed(prompt_ids):
+                self._client.cancel(prompt_id)
+            if not self._client.is_busy():
+                return
+            time.sleep(0.1)
 
     def _images_of(self, graph: Graph) -> list[ImageReference]:
         return self._client.run(graph)
