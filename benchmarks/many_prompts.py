@@ -33,6 +33,7 @@ METHODS = ("save", "show_dream", "show_tuned", "show_guided", "show_strip")
 WAYS = ("while it waits", "before it samples", "in the middle of its steps")
 CANCELLED = "The generation was cancelled."
 LOOK_EVERY = 25
+LONG = 200  # steps of a prompt that is cancelled; one method inverts as many before the first
 # What a server may take more at the end than after a first part of the prompts, in MB: PyTorch
 # and Python keep some of what they were given.
 MOST_GROWTH = 200.0
@@ -107,7 +108,7 @@ class Load:
         way = self._chance.choice(WAYS)
         graph = self._graph(self._chance.choice(METHODS), 10_000 + number)
         if "sigmas" in graph:
-            graph["sigmas"]["inputs"]["steps"] = 1000
+            graph["sigmas"]["inputs"]["steps"] = LONG
         if way == WAYS[2]:
             self._cancel_at_a_step(graph, self._chance.randint(1, 4), way)
             return
@@ -129,7 +130,7 @@ class Load:
 
         try:
             self._client.run(graph, stop)
-            self._fault("a prompt of 1000 steps ended before it was cancelled")
+            self._fault(f"a prompt of {LONG} steps ended before it was cancelled")
         except CancelledError:
             self.counts[f"cancelled {way}"] += 1
         self._cancel_until_idle([])
