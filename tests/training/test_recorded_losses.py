@@ -34,7 +34,7 @@ from training.dataset.batches import MicroBatch
 from training.dataset.catalogue import open_catalogue
 from training.loop.launch import RunOptions
 from training.loop.run import Run
-from training.methods.subject_diffusion import objective
+from training.methods import objective
 from training.networks.text import CompactVocabulary
 from training.toy.block_pca import BlockBasis
 from training.toy.recipe import TinyRecipe

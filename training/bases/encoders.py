@@ -78,9 +78,8 @@ def encode_latents(vae: Autoencoder, pixels: Tensor) -> Tensor:
     if isinstance(vae, BlockAutoencoder):
         block_latents: Tensor = vae.encode(pixels)
         return block_latents.float()
-    latents: Tensor = vae.encode(pixels).latent_dist.mode()
-    scaling: float = vae.config["scaling_factor"]
-    return (latents * scaling).float()
+    latents: Tensor = vae.encode(pixels).latent_dist.mode() * vae.config["scaling_factor"]
+    return latents.float()
 
 
 @torch.no_grad()

@@ -92,6 +92,6 @@ def print_cost(recipe: TrainingRecipe) -> None:
     operations = recipe.steps * recipe.global_batch_size * flops
     print(
         f"arithmetic: {flops / 1e12:.3g} TFLOP a sample, so {recipe.steps} steps of "
-        f"{recipe.global_batch_size} take {operations / (RATE * count) / 3600:.2g} hours on "
+        f"{recipe.global_batch_size} take {operations / (RATE * count) / 3600:.3g} hours on "
         f"{count} GPU{'s' if count > 1 else ''} at {RATE / 1e12:.0f} TFLOP/s"
     )
