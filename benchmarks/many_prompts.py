@@ -33,6 +33,7 @@ METHODS = ("save", "show_dream", "show_tuned", "show_guided", "show_strip")
 WAYS = ("while it waits", "before it samples", "in the middle of its steps")
 CANCELLED = "The generation was cancelled."
 LOOK_EVERY = 25
+LONG = 200  # steps of a prompt that is cancelled; one method inverts as many before the first
 # What a server may take more at the end than after a first part of the prompts, in MB: PyTorch
 # and Python keep some of what they were given.
 MOST_GROWTH = 200.0
@@ -107,7 +108,7 @@ class Load:
         way = self._chance.choice(WAYS)
         graph = self._graph(self._chance.choice(METHODS), 10_000 + number)
         if "sigmas" in graph:
-            graph["sigmas"]["inputs"]["steps"] = 1000
+            graph["sigmas"]["inputs"]["steps"] = LONG
         if way == WAYS[2]:
             self._cancel_at_a_step(graph, self._chance.randint(1, 4), way)
             return
@@ -115,9 +116,7 @@ class Load:
         if way == WAYS[0]:  # behind the long one
             prompt_ids.append(self._client.queue(self._graph(METHODS[0], 20_000 + number)))
         time.sleep(self._chance.uniform(0.0, 0.3))
-        for prompt_id in reversed(prompt_ids):
-            self._client.cancel(prompt_id)
-        self._require_idle()
+        self._cancel_until_idle(prompt_ids)
         self.counts[f"cancelled {way}"] += 1
 
     def _cancel_at_a_step(self, graph: Graph, step: int, way: str) -> None:
@@ -131,15 +130,20 @@ class Load:
 
         try:
             self._client.run(graph, stop)
-            self._fault("a prompt of 1000 steps ended before it was cancelled")
+            self._fault(f"a prompt of {LONG} steps ended before it was cancelled")
         except CancelledError:
             self.counts[f"cancelled {way}"] += 1
-        self._require_idle()
+        self._cancel_until_idle([])
 
-    def _require_idle(self) -> None:
-        """The next prompt would wait for it anyway; an empty queue means that nothing hangs."""
-        while self._client.is_busy() and self._server.is_running():
-            time.sleep(0.02)
+    def _cancel_until_idle(self, prompt_ids: list[str]) -> None:
+        """Until nothing runs; a cancel that comes between the queue and the start of a prompt is
+        not heard, and is said again."""
+        while self._server.is_running():
+            for prompt_id in reversed(prompt_ids):
+                self._client.cancel(prompt_id)
+            if not self._client.is_busy():
+                return
+            time.sleep(0.1)
 
     def _images_of(self, graph: Graph) -> list[ImageReference]:
         return self._client.run(graph)
