@@ -20,7 +20,7 @@ def paper_sd2() -> TrainingRecipe:
 
 
 def one_gpu_sd2() -> TrainingRecipe:
-    """SD2-base on one GPU of 24 GB: 14 GiB are counted (`recipes one_gpu_sd2 --cost`)."""
+    """SD2-base on one GPU of 24 GB: 13.5 GiB are counted (`recipes one_gpu_sd2 --cost`)."""
     return replace(
         paper_sd2(),
         name="one_gpu_sd2",
