@@ -19,6 +19,7 @@ FOLDER = "subject_diffusion_tuned"
 @pytest.fixture(autouse=True)
 def output_folder() -> Iterator[Path]:
     folder = Path(folder_paths.get_output_directory()) / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)  # examples that ran before have saved there
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
