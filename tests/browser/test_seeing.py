@@ -84,6 +84,9 @@ def put_blueprint(front_end: FrontEnd, name: str) -> None:
     """Alone on the canvas, from the node search."""
     page = front_end.page
     page.evaluate("() => window.app.graph.clear()")
+    # in Nodes 2.0 a node is drawn for a moment longer, and would take the double-click
+    page.wait_for_function("() => document.querySelector('[data-node-id]') === null")
+    front_end.stand_still()
     page.mouse.dblclick(800, 500)
     page.locator(".comfy-vue-node-search-container input").first.wait_for()
     page.keyboard.type(name)
