@@ -5,7 +5,7 @@ with the prompts, with a caption, and with a null text that is being optimised."
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import comfy.model_management
 import torch
@@ -18,6 +18,8 @@ from ..host.context_prediction import CONTEXT, ContextPredictor
 from ..host.gradients import differentiable_options, gradients_through, networks_of
 from ..host.plain_guidance import plain_guidance
 
+Method = Literal["optimise", "caption as negative"]
+METHODS = get_args(Method)
 # What of a conditioning describes the generated picture alone, not a picture that was there before.
 _OF_THE_PICTURE = ("area", "mask", "control", "timestep_start", "timestep_end", "gligen", "default")
 

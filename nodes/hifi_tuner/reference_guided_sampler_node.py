@@ -16,8 +16,9 @@ from ..host.search_words import search_words
 from ..subjects.reference_picture import LABEL, caption_of
 from ..subjects.subject import Subject, Subjects, active_subjects
 from ..subjects.subject_warnings import preview_warnings
+from .guided_model import METHODS, Method
 from .moved_reference import MovedReference, move_reference, reference_cells, target_mask
-from .reference_guided_sampling import METHODS, Method, ReferenceGuidance, make_sampler
+from .reference_guided_sampling import ReferenceGuidance, make_sampler
 
 NODE_NAME = "Subject-Diffusion Reference-Guided Sampler"
 ALGORITHMS = get_args(Algorithm)

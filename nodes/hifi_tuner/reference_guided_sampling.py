@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import comfy.samplers
 import torch
@@ -15,10 +15,7 @@ from tqdm.auto import trange
 from ...subject_diffusion_core.hifi_tuner import euler_step, guided_steps, inside_outside
 from ..host.comfy_types import Conditioning
 from ..host.node_warnings import show_text
-from .guided_model import GuidedModel
-
-Method = Literal["optimise", "caption as negative"]
-METHODS = get_args(Method)
+from .guided_model import GuidedModel, Method
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

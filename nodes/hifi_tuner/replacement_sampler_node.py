@@ -14,10 +14,11 @@ from ..host.comfy_types import Clip, TunedEmbeddingType
 from ..host.picture_latents import checked_vae
 from ..host.search_words import search_words
 from .embedded_text import embed
+from .guided_model import METHODS, Method
 from .moved_reference import reference_cells, single_mask
 from .prompt_room import require_room
 from .replaced_words import columns_of, replace_word
-from .replacement_sampling import METHODS, Method, Replacement, make_sampler
+from .replacement_sampling import Replacement, make_sampler
 
 NODE_NAME = "Subject-Diffusion Replacement Sampler"
 

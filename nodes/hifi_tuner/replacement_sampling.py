@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import comfy.model_management
 import comfy.samplers
@@ -18,12 +18,10 @@ from ...subject_diffusion_core.hifi_tuner import euler_step, inside_outside
 from ..host.attention_terms import with_attention_around
 from ..host.comfy_types import Conditioning, Options
 from ..host.node_warnings import show_text, show_warnings
-from .guided_model import GuidedModel
+from .guided_model import GuidedModel, Method
 from .replaced_attention import KEY, ReplacedAttention
 from .replaced_words import TextColumns, columns_in_run, map_columns
 
-Method = Literal["optimise", "caption as negative"]
-METHODS = get_args(Method)
 # Null-text inversion's early stop for 50 steps, in units of x / sqrt(1 + sigma^2).
 STOP_FIRST, STOP_GROWTH, STOP_STEPS = 1e-5, 2e-5, 50
 PAPERS_START = 0.2  # of the steps; LocalBlend waits until words have found their places
