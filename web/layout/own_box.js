@@ -1,4 +1,4 @@
-// The box of a Subject node, in the ways the server reads it (nodes/subjects/boxes.py).
+// The box of a Subject node, in the ways the server reads it (subjects/boxes.py).
 
 import { isBox } from "./document.js";
 
