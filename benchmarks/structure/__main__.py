@@ -95,15 +95,16 @@ def describe_way(shortest: PictureTrace, with_layout: PictureTrace) -> None:
     """The way is that of `picture_trace`, to the first patch that the UNet calls. The image encoder
     is ComfyUI's CLIP Vision; the tiny one stands in for it here and is not counted."""
     way = [file for file in shortest.way if not is_tiny(file) and file not in DOOR]
+    door = [file for file in DOOR if file in shortest.way]
     further = [file for file in with_layout.way if file not in shortest.way]
     beside = [file for file in with_layout.files if file not in with_layout.way]
     carriers = [name for name in shortest.carriers if name not in ENCODER_CARRIERS]
     show(
-        f"1. The way of a picture, Subject -> Encode -> sampler: {len(way)} files, "
-        f"{len(carriers)} carrier classes, behind the door that the inputs of all nodes pass",
+        f"1. The way of a picture, Subject -> Encode -> sampler: {len(door) + len(way)} files, of which "
+        f"{len(door)} read the inputs of all nodes, {len(carriers)} carrier classes",
         [
+            f"inputs of all nodes: {', '.join(door)}",
             *way,
-            f"door: {', '.join(file for file in DOOR if file in shortest.way)}",
             f"carriers: {', '.join(carriers)}",
             f"image encoder, in place of CLIP Vision: {', '.join(filter(is_tiny, shortest.way))}",
             f"more where Layout and Guider stand between: {', '.join(further) or 'none'}",
