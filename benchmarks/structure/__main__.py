@@ -100,8 +100,8 @@ def describe_way(shortest: PictureTrace, with_layout: PictureTrace) -> None:
     beside = [file for file in with_layout.files if file not in with_layout.way]
     carriers = [name for name in shortest.carriers if name not in ENCODER_CARRIERS]
     show(
-        f"1. The way of a picture, Subject -> Encode -> sampler: {len(door) + len(way)} files, of which "
-        f"{len(door)} read the inputs of all nodes, {len(carriers)} carrier classes",
+        f"1. The way of a picture, Subject -> Encode -> sampler: {len(door) + len(way)} files, "
+        f"of which {len(door)} read the inputs of all nodes, {len(carriers)} carrier classes",
         [
             f"inputs of all nodes: {', '.join(door)}",
             *way,
