@@ -35,8 +35,6 @@ NODES, CORE, TRAINING = "nodes", "subject_diffusion_core", "training"
 TOY = f"{TRAINING}.toy"
 OPTION = "token_positions"
 ENCODER_CARRIERS = ("TinyVisionOutput",)
-# Reads and checks the inputs of every node, so every value passes it.
-DOOR = ("nodes/checked_inputs.py", "subject_diffusion_core/pictures.py")
 
 
 def show(title: str, lines: Iterable[str]) -> None:
@@ -94,16 +92,14 @@ def describe_host(folder: Path) -> None:
 def describe_way(shortest: PictureTrace, with_layout: PictureTrace) -> None:
     """The way is that of `picture_trace`, to the first patch that the UNet calls. The image encoder
     is ComfyUI's CLIP Vision; the tiny one stands in for it here and is not counted."""
-    way = [file for file in shortest.way if not is_tiny(file) and file not in DOOR]
-    door = [file for file in DOOR if file in shortest.way]
+    way = [file for file in shortest.way if not is_tiny(file)]
     further = [file for file in with_layout.way if file not in shortest.way]
     beside = [file for file in with_layout.files if file not in with_layout.way]
     carriers = [name for name in shortest.carriers if name not in ENCODER_CARRIERS]
     show(
-        f"1. The way of a picture, Subject -> Encode -> sampler: {len(door) + len(way)} files, "
-        f"of which {len(door)} read the inputs of all nodes, {len(carriers)} carrier classes",
+        f"1. The way of a picture, Subject -> Encode -> sampler: {len(way)} files, "
+        f"{len(carriers)} carrier classes",
         [
-            f"inputs of all nodes: {', '.join(door)}",
             *way,
             f"carriers: {', '.join(carriers)}",
             f"image encoder, in place of CLIP Vision: {', '.join(filter(is_tiny, shortest.way))}",

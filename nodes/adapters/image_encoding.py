@@ -11,7 +11,7 @@ import comfy.utils
 import torch
 
 from ...subject_diffusion_core.files.subject_file import hash_weights
-from ...subject_diffusion_core.reference_image import prepare_reference
+from ...subject_diffusion_core.pictures import prepare_reference
 from ..host.comfy_types import ClipVision
 from ..subjects.subject import Embeds, Subject, SubjectEmbeds, Subjects
 from .family import PictureReader

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from subject_diffusion_core.errors import ShapeError
-from subject_diffusion_core.reference_image import pad_to_white_square, prepare_reference
+from subject_diffusion_core.pictures import pad_to_white_square, prepare_reference
 
 
 def red_subject(rows: slice, columns: slice) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from subject_diffusion_core.reference_image import prepare_reference
+from subject_diffusion_core.pictures import prepare_reference
 
 from .bad_sample import BadSample
 
