@@ -209,8 +209,17 @@ def kept_bytes(family: str, config: dict[str, Any], side: int, foreground: float
 class Timer(Bench):
     """Times model calls through ComfyUI's sampling, with random weights."""
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, attention: str) -> None:
         super().__init__("SD15", SD15, side, "cpu")
+        if attention != "default":
+            kernels = importlib.import_module("comfy.ldm.modules.attention")
+            kernel = getattr(kernels, f"attention_{attention}")
+            for model in (self.plain, self.seeing):
+                model.model_options["transformer_options"]["optimized_attention_override"] = (
+                    lambda function, *args, **kwargs: kernel(
+                        *args, **{**kwargs, "_inside_attn_wrapper": True}
+                    )
+                )
         with torch.no_grad():
             for parameter in self.base.diffusion_model.parameters():
                 parameter.normal_(0.0, 0.02)
@@ -242,15 +251,16 @@ class Timer(Bench):
         return taken
 
 
-def timed(side: int, rounds: int) -> list[Cost]:
+def timed(side: int, rounds: int, attention: str) -> list[Cost]:
     """The least of `rounds` runs of each, plain and ours in turns."""
-    timer = Timer(side)
+    timer = Timer(side, attention)
     timer.seconds(1, 1.0)  # whatever only a first call does
     costs = []
     for title, batch, foreground in (
         ("CFG, one shared reference, all keys", 1, 1.0),
         (f"CFG, one shared reference, {FOREGROUND:.0%} foreground", 1, FOREGROUND),
         ("batch of 4, all keys", 4, 1.0),
+        (f"batch of 4, {FOREGROUND:.0%} foreground", 4, FOREGROUND),
     ):
         runs = [
             (timer.seconds(batch, None), timer.seconds(batch, foreground)) for _ in range(rounds)
@@ -275,6 +285,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("what", choices=("count", "time"))
     parser.add_argument("--size", type=int, default=512, help="of the pictures that are timed")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--attention",
+        choices=("default", "pytorch", "split"),
+        default="default",
+        help="which of ComfyUI's attention kernels is timed; default: what it takes on a CPU",
+    )
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -283,8 +299,9 @@ def main(arguments: Sequence[str]) -> None:
     ):
         if options.what == "time":
             size = f"{options.size} x {options.size}, {torch.get_num_threads()} threads"
-            costs = timed(options.size // 8, options.rounds)
-            show(f"Stable Diffusion 1.5, {size}", costs, "s", 1.0)
+            costs = timed(options.size // 8, options.rounds, options.attention)
+            title = f"Stable Diffusion 1.5, {size}, {options.attention} attention"
+            show(title, costs, "s", 1.0)
         else:
             for title, family, config, side in (
                 ("Stable Diffusion 1.5, 512 x 512", "SD15", SD15, 64),
