@@ -6,10 +6,10 @@ adapter's.
 
 `data` makes what `python -m training train --recipe tiny_ip_adapter` (or `tiny_ms_diffusion`) takes
 as `--data .dev/tiny/composites-train` and `evaluate jobs` as `--work`. For `report`, FOLDER/NAME
-holds what `dev.py generate --jobs` made of `evaluate jobs --rows one_subject two_subjects`, NAME
-being subject_diffusion (also with the rows one_text_only two_text_only), ip_adapter or
+holds what `dev.py generate --jobs` made of `evaluate jobs --rows one_subject two_subjects swap`,
+NAME being subject_diffusion (also with the rows one_text_only two_text_only), ip_adapter or
 ms_diffusion (both also with the row one_shuffled), all with the same `--limit`. It writes
-`trained_heads.md`.
+TinyBench's report of each below `--out`, and one table of all as `trained_heads.md`.
 """
 
 from __future__ import annotations

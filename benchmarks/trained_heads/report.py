@@ -1,113 +1,130 @@
-"""The table: every adapter's scores, and how far they lie from text only, query by query.
-
-A gallery of the subjects that the queries speak of, not of all of TinyBench's.
-"""
+"""The table: every adapter's TinyBench rows, and how far they lie from text only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from training.evaluation.jobs import StoredPictures
-from training.evaluation.metric_encoder import load_metric_encoder
-from training.evaluation.metrics import mean_interval
+from training.evaluation.metrics import Interval, mean_interval
 from training.evaluation.pictures import SamplingSettings
-from training.evaluation.queries import Query, draw_queries
 from training.evaluation.rows import ROWS
-from training.evaluation.scoring import RowScores, crop_features, score_row
-from training.toy.data.library import load_library
+from training.evaluation.tinybench import TinyBench
 
 from ..comfyui import ROOT
 from ..omega_sweep.report import difference
-from ..small_gallery import gallery_of
 
-BUNDLED, TEXT, SHUFFLED = "subject_diffusion", "text only", "_shuffled"
+BUNDLED, TEXT = "subject_diffusion", "text only"
 TITLES = {
     BUNDLED: "Subject-Diffusion, as shipped",
     "ip_adapter": "IP-Adapter plus",
-    f"ip_adapter{SHUFFLED}": "the same, another subject's picture",
     "ms_diffusion": "MS-Diffusion",
-    f"ms_diffusion{SHUFFLED}": "the same, another subject's picture",
-    TEXT: TEXT,
 }
-ROW_NAMES = {"one": "one_subject", "two": "two_subjects"}
+SHUFFLED_TITLE = "the same, another subject's picture"
 KIND_TITLES = {"one": "one subject", "two": "two subjects"}
-Scores = Mapping[tuple[str, str], RowScores]
+COLUMNS = {
+    "cosine": "cosine",
+    "top1": "top-1",
+    "top5": "top-5",
+    "unmixed": "unmixed",
+    "box_iou": "box IoU",
+}
+SWAP_COLUMNS = {
+    "per_picture": "nearer to its own design (chance .5)",
+    "both": "both pictures of a pair (chance .25)",
+}
+# What the segmenter finds in a box that nothing was asked for is no subject.
+NOT_OF_TEXT = ("box_iou",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """A score of each query (Q,)."""
+class Measured:
+    """The rows of one folder of pictures.
 
-    title: str
-    several_only: bool = False
+    Attributes:
+        per_query: by row's name, every score as (Q,).
+        swap: of single pictures and of pairs; empty without that row.
+    """
 
-    def of(self, scores: RowScores) -> np.ndarray:
-        """(Q,)"""
-        if self.title == "cosine":
-            return scores.cosine.mean(axis=1)
-        if self.title == "unmixed":
-            return scores.unmixed.mean(axis=1)
-        return scores.found(int(self.title.removeprefix("top-")))
+    per_query: Mapping[str, Mapping[str, np.ndarray]]
+    swap: Mapping[str, Interval]
 
 
-COLUMNS = (
-    Column(title="cosine"),
-    Column(title="top-1"),
-    Column(title="top-5"),
-    Column(title="unmixed", several_only=True),
-)
+def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[dict[str, Measured], int]:
+    """TinyBench on the folders of `pictures` that are there, and the number of subjects in its
+    gallery."""
+    weights, settings = ROOT / "weights", SamplingSettings()
+    bench = TinyBench(work, weights, out, settings, limit)
+    _ = bench.segmenter  # one for all folders
+    measured = {}
+    for name in TITLES:
+        folder = pictures / name
+        own = bench.for_weights(weights, out / name)
+        own.out.mkdir(parents=True, exist_ok=True)
+        own.maker = StoredPictures(bench.library, weights, settings, folder)
+        rows = [row for row in ROWS if (folder / row.name).exists()]
+        for row in rows:
+            own.measure(row)
+        for row in rows:
+            own.measure_matches(row)
+        measured[name] = Measured(
+            per_query={row.name: own.results[row.name].per_query() for row in rows}, swap=own.swap
+        )
+    return measured, len(bench.gallery.identities)
 
 
-def table(scores: Scores, num_identities: int) -> list[str]:
-    """Markdown lines; `scores` by kind and name, text only among them."""
-    count = len(next(iter(scores.values())).rank)
+def table(measured: Mapping[str, Measured], num_identities: int) -> list[str]:
+    """Markdown lines of the folders' rows; text only is among the rows of the bundled adapter."""
+    texts = measured[BUNDLED].per_query
+    count = len(texts["one_text_only"]["cosine"])
     lines = [
         f"{count} queries of TinyBench a row: held-out subjects, their boxes, held-out scenes, "
         f"{num_identities} subjects in the gallery. Brackets: 95 % bootstrap intervals; behind "
         "each cosine its difference to text only, paired by query.",
         "",
-        "| | | " + " | ".join(c.title for c in COLUMNS) + " | cosine to text only |",
+        "| | | " + " | ".join(COLUMNS.values()) + " | cosine to text only |",
         "|---|---|" + "---|" * (len(COLUMNS) + 1),
     ]
     for kind, title in KIND_TITLES.items():
-        control = COLUMNS[0].of(scores[kind, TEXT])
-        for name in TITLES:
-            if (kind, name) not in scores:
-                continue
-            own = scores[kind, name]
-            cells = [
-                "-" if c.several_only and kind == "one" else str(mean_interval(c.of(own)))
-                for c in COLUMNS
-            ]
-            lead = "-" if name == TEXT else str(difference(COLUMNS[0].of(own), control))
-            lines.append(f"| {title} | {TITLES[name]} | " + " | ".join([*cells, lead]) + " |")
-    return lines
+        control = texts[f"{kind}_text_only"]
+        for row_title, scores in _rows_of(kind, measured):
+            lead = difference(scores["cosine"], control["cosine"])
+            cells = [row_title, *(_cell(scores, key) for key in COLUMNS), str(lead)]
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        cells = ["-" if key in NOT_OF_TEXT else _cell(control, key) for key in COLUMNS]
+        lines.append(f"| {title} | {TEXT} | " + " | ".join(cells) + " | - |")
+    return [*lines, "", *_swap_lines(measured)]
 
 
-def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[Scores, int]:
-    """Scores of all pictures that are there, and the number of subjects in the gallery."""
-    library = load_library(work, "heldout", "heldout")
-    queries: dict[str, list[Query]] = {
-        kind: draw_queries(library, kind, limit) for kind in ROW_NAMES
-    }
-    encoder = load_metric_encoder()
-    asked = [query for each in queries.values() for query in each]
-    gallery = gallery_of(library, asked, encoder, out)
-    rows = {row.name: row for row in ROWS}
-    scores = {}
-    for kind, subject_row in ROW_NAMES.items():
-        for name in TITLES:
-            folder = pictures / (BUNDLED if name == TEXT else name.removesuffix(SHUFFLED))
-            row = rows[subject_row]
-            if name == TEXT or name.endswith(SHUFFLED):
-                row = rows[f"{kind}_{'text_only' if name == TEXT else 'shuffled'}"]
-            if not (folder / row.name).exists():
-                continue
-            maker = StoredPictures(library, ROOT / "weights", SamplingSettings(), folder)
-            features = crop_features(maker.all_of(row, queries[kind]), queries[kind], encoder)
-            scores[kind, name] = score_row(features, queries[kind], gallery, library)
-    return scores, len(gallery.identities)
+def _rows_of(
+    kind: str, measured: Mapping[str, Measured]
+) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+    """Title and scores of every row of the kind that shows subjects."""
+    for name, one in measured.items():
+        for row in ROWS:
+            shows_subjects = row.kind == kind and row.source in ("subject", "shuffled")
+            if shows_subjects and row.name in one.per_query:
+                title = TITLES[name] if row.source == "subject" else SHUFFLED_TITLE
+                yield title, one.per_query[row.name]
+
+
+def _cell(scores: Mapping[str, np.ndarray], key: str) -> str:
+    return str(mean_interval(scores[key])) if key in scores else "-"
+
+
+def _swap_lines(measured: Mapping[str, Measured]) -> list[str]:
+    """Two designs of one label under one caption: which of them the picture is nearer to."""
+    swaps = {name: one.swap for name, one in measured.items() if one.swap}
+    if not swaps:
+        return []
+    return [
+        "| swap test | " + " | ".join(SWAP_COLUMNS.values()) + " |",
+        "|---|" + "---|" * len(SWAP_COLUMNS),
+        *(
+            f"| {TITLES[name]} | " + " | ".join(str(swap[key]) for key in SWAP_COLUMNS) + " |"
+            for name, swap in swaps.items()
+        ),
+    ]
