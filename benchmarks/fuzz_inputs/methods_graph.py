@@ -191,6 +191,8 @@ def _reference_guided() -> Graph:
         max_angle=30.0,
         inversion_iterations=1,
         mask=["place", 0],
+        generated=["image2", 0],
+        clip_vision=["loader", 3],
     )
     place = node("SolidMask", value=1.0, width=SIZE, height=SIZE)
     guided = _sampled("plain_guider", "reference_sampler")

@@ -8,14 +8,16 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.hifi_tuner.similarity import Algorithm
+from ...subject_diffusion_core.pictures import is_subject
 from ..adapters.texts import TextEncoder
-from ..host.comfy_types import Clip, Latent, SubjectsType
-from ..host.node_warnings import show_warnings
+from ..host.comfy_types import Clip, ClipVision, Latent, SubjectsType
+from ..host.node_warnings import show_text, show_warnings
 from ..host.picture_latents import checked_vae
 from ..host.search_words import search_words
 from ..subjects.reference_picture import LABEL, caption_of
 from ..subjects.subject import Subject, Subjects, active_subjects
 from ..subjects.subject_warnings import preview_warnings
+from .closest_picture import similarities
 from .guided_model import METHODS, Method
 from .moved_reference import MovedReference, move_reference, reference_cells, target_mask
 from .reference_guided_sampling import ReferenceGuidance, make_sampler
@@ -75,6 +77,8 @@ class SubjectDiffusionReferenceGuidedSampler(io.ComfyNode):
         max_angle: float,
         inversion_iterations: int,
         mask: torch.Tensor | None = None,
+        generated: torch.Tensor | None = None,
+        clip_vision: ClipVision | None = None,
     ) -> io.NodeOutput:
         subject = _one_reference(subjects)
         show_warnings([*preview_warnings((subject,)), *_why_nothing(start_percent, end_percent)])
@@ -83,7 +87,8 @@ class SubjectDiffusionReferenceGuidedSampler(io.ComfyNode):
         factor = vae.spacial_compression_encode()
         height, width = (side * factor for side in samples.shape[-2:])
         target = target_mask(mask, subject, height, width)
-        moved = _moved(subject, target, algorithm, max_angle)
+        view = _closest(subject, target, generated, clip_vision)
+        moved = _moved(subject, view, target, algorithm, max_angle)
         latent = vae.encode(moved.image[None])
         guidance = ReferenceGuidance(
             latent=latent,
@@ -99,12 +104,48 @@ class SubjectDiffusionReferenceGuidedSampler(io.ComfyNode):
         return io.NodeOutput(make_sampler(guidance), moved.image[None], moved.mask[None])
 
 
+def _closest(
+    subject: Subject,
+    target: torch.Tensor,
+    generated: torch.Tensor | None,
+    clip_vision: ClipVision | None,
+) -> int:
+    """Which of the subject's pictures is the reference."""
+    count = len(subject.images)
+    if generated is not None and tuple(generated.shape[1:3]) != tuple(target.shape):
+        (height, width), (rows, columns) = generated.shape[1:3], target.shape
+        raise ValueError(
+            f"generated: expected a picture of the latent's size, {columns} x {rows}, got "
+            f"{width} x {height}. Connect the picture that the same noise gives."
+        )
+    if count == 1 or not bool(is_subject(target).any()):
+        return 0
+    if generated is None or clip_vision is None:
+        show_warnings(
+            [
+                f"{subject.name} has {count} pictures, of which the first is the reference. To "
+                "take the closest one, connect generated and clip_vision."
+            ]
+        )
+        return 0
+    cosines = similarities(subject, clip_vision, generated[0, ..., :3], target)
+    view = int(cosines.argmax())
+    show_text(
+        [
+            f"Picture {view + 1} of {count} of {subject.name} is the closest: cosine "
+            f"{float(cosines[view]):.2f}."
+        ]
+    )
+    return view
+
+
 def _moved(
-    subject: Subject, target: torch.Tensor, algorithm: Algorithm, max_angle: float
+    subject: Subject, view: int, target: torch.Tensor, algorithm: Algorithm, max_angle: float
 ) -> MovedReference:
     assert subject.masks is not None
+    image, mask = subject.images[view], subject.masks[view]
     if float(target.max()) > 0.0:
-        return move_reference(subject.images[0], subject.masks[0], target, algorithm, max_angle)
+        return move_reference(image, mask, target, algorithm, max_angle)
     show_warnings(["mask: it is empty, so the sampler is Euler's. Connect where the subject is."])
     return MovedReference(image=torch.ones(*target.shape, 3), mask=target)
 
@@ -114,7 +155,7 @@ def _one_reference(subjects: Subjects) -> Subject:
     if len(active) != 1:
         raise ValueError(
             f"subjects: expected one with a strength above 0, got {len(active)}. Use a sampler for "
-            "one of them; it takes its first picture."
+            "one of them."
         )
     if active[0].masks is None:
         raise ValueError(
@@ -209,5 +250,17 @@ def _place_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Where the subject stands in the picture that the same noise gives, such as of "
             "Segment; else the subject's region or box.",
+        ),
+        io.Image.Input(
+            "generated",
+            optional=True,
+            tooltip="The picture that the same noise gives. With clip_vision beside it, the "
+            "subject's picture that is closest to it is the reference, else the first one.",
+        ),
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="Compares the subject's pictures with the generated one: CLIP Vision or "
+            "DINOv2; on the small model the one of Tiny Loader.",
         ),
     ]

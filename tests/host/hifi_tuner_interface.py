@@ -49,6 +49,8 @@ HIFI_TUNER: dict[str, tuple[list[str], list[str]]] = {
             "max_angle",
             "inversion_iterations",
             "mask",
+            "generated",
+            "clip_vision",
         ],
         ["SAMPLER", "IMAGE", "MASK"],
     ),

@@ -303,6 +303,35 @@ def test_nothing_to_guide_is_said(node: NodeRun, caplog: pytest.LogCaptureFixtur
     assert "start_percent is above end_percent" in caplog.text
 
 
+def test_the_closest_picture_is_the_reference(
+    node: NodeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The subject of the generated picture is the second one's, smaller; with a part of the inputs
+    the first is taken, and it is said."""
+    generator = torch.Generator().manual_seed(5)
+    pictures = torch.rand(3, 64, 64, 3, generator=generator).round()
+    pictures[1] = torch.tensor([0.9, 0.1, 0.1])
+    masks = torch.ones(3, 64, 64)
+    generated = torch.rand(1, 128, 192, 3, generator=generator)
+    generated[0, 20:60, 100:140] = pictures[1, 0, 0]
+    mask = torch.zeros(1, 128, 192)
+    mask[0, 20:60, 100:140] = 1.0
+    make = node.host.subject_node.SubjectDiffusionSubject.execute
+    (subject,) = make(pictures, "ball", "", 1.0, mask=masks).args[0]
+    encoder = node.host.tiny_clip_vision.TinyClipVision(node.host.tiny)
+    both = {"generated": generated, "clip_vision": encoder}
+
+    def middle(subjects: Any, **inputs: Any) -> torch.Tensor:
+        return node.execute(subjects, mask=mask, **inputs)[1][0, 40, 120]
+
+    assert middle((subject,), **both)[0] > 0.85 and middle((subject,), **both)[1] < 0.15
+    with caplog.at_level(logging.WARNING):
+        first = node.execute((subject,), mask=mask, generated=generated)[1]
+    assert "Subject 1 has 3 pictures, of which the first is the reference" in caplog.text
+    (alone,) = make(pictures[:1], "ball", "", 1.0, mask=masks[:1]).args[0]
+    assert torch.equal(first, node.execute((alone,), mask=mask)[1])
+
+
 BAD = {
     "method": ({"method": "best"}, "method: expected optimise or caption as negative, got 'best'"),
     "algorithm": ({"algorithm": "x"}, "algorithm: expected moments or paper, got 'x'"),
@@ -311,6 +340,7 @@ BAD = {
     "vae": ({"vae": None}, "vae: expected VAE, got nothing"),
     "masks": ({"mask": torch.ones(2, 8, 8)}, "mask: expected one mask of the generated picture"),
     "nan mask": ({"mask": torch.full((1, 8, 8), float("nan"))}, "mask: expected "),
+    "size": ({"generated": torch.zeros(1, 64, 64, 3)}, "generated: expected a picture of the late"),
 }
 
 
