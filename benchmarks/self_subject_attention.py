@@ -16,13 +16,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .structure.in_process import in_process_host
+from .structure.in_process import in_process_host, pack_module
 
 FOREGROUND = 0.3
 COMMON = {
@@ -94,15 +93,20 @@ class Bench:
         self.seeing = self._attach(self.plain.clone())
 
     def _attach(self, model: Any) -> Any:
-        geometry, reference_pass = pack_module("unet_geometry"), pack_module("reference_pass")
+        geometry, reference_pass = (
+            pack_module("host.unet_geometry"),
+            pack_module("dreamtuner.reference_pass"),
+        )
         locations = frozenset(geometry.transformer_block_locations(model).values())
         settings = reference_pass.PassSettings(locations=locations, noise="fixed", noise_seed=0)
-        pack_module("subject_attention").attach_self_subject_attention(model, settings, 0.0, 1.0)
+        pack_module("dreamtuner.subject_attention").attach_self_subject_attention(
+            model, settings, 0.0, 1.0
+        )
         return model
 
     def subject(self, foreground: float) -> Any:
         """One picture of the generated one's size, a share of it subject."""
-        references = pack_module("references")
+        references = pack_module("dreamtuner.references")
         mask = torch.zeros(8 * self.side, 8 * self.side)
         mask[: round(foreground * 8 * self.side)] = 1
         reference = references.Reference(
@@ -150,32 +154,27 @@ class Counter(Bench):
     def pass_and_seen(self, foreground: float, rows: int) -> tuple[float, dict[str, Any], int]:
         """The cost of the pass over a reference, the options of calls that see its keys, and the
         bytes that these keys and their values take in half precision."""
-        reference_pass, sampling_run = pack_module("reference_pass"), pack_module("sampling_run")
+        reference_pass, sampling_run = (
+            pack_module("dreamtuner.reference_pass"),
+            pack_module("host.sampling_run"),
+        )
         subject = self.subject(foreground)
         locations = frozenset(
-            pack_module("unet_geometry").transformer_block_locations(self.plain).values()
+            pack_module("host.unet_geometry").transformer_block_locations(self.plain).values()
         )
         keys = reference_pass.ReferenceKeys(subject.pictures[0], locations)
         cost = self.call(self.seeing, 1, **{reference_pass.WRITE_KEY: keys})
-        references = pack_module("references").BranchReferences(subjects=(subject,))
+        references = pack_module("dreamtuner.references").BranchReferences(subjects=(subject,))
         run = sampling_run.SamplingRun((self.side, self.side))
-        part = pack_module("run_attachment").BranchCond(value=references, run=run, batch_size=rows)
+        part = pack_module("host.run_attachment").BranchCond(
+            value=references, run=run, batch_size=rows
+        )
         seen = reference_pass.SeenReferences(
             call=part.concat([]),
             subjects={references: (reference_pass.SeenSubject(subject, (keys,)),)},
         )
         numbers = sum(layer.key.numel() + layer.value.numel() for layer in keys.layers.values())
         return cost, {reference_pass.READ_KEY: seen}, 2 * numbers
-
-
-def pack_module(name: str) -> ModuleType:
-    """The pack's module of this name, as ComfyUI loaded it."""
-    (found,) = (
-        m
-        for key, m in sys.modules.items()
-        if key.endswith((f".host.{name}", f".dreamtuner.{name}"))
-    )
-    return found
 
 
 def counted(family: str, config: dict[str, Any], side: int) -> list[Cost]:
@@ -228,7 +227,7 @@ class Timer(Bench):
         """Of a first and a second model call with CFG, at one noise level."""
         positive, negative, model = self.text(0), self.text(1), self.plain
         if foreground is not None:
-            references = pack_module("references")
+            references = pack_module("dreamtuner.references")
             seen = references.BranchReferences(subjects=(self.subject(foreground),))
             model = self.seeing
             positive, negative = (references.with_references(t, seen) for t in (positive, negative))

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from devtools.api_client import Graph
@@ -60,6 +61,12 @@ class InProcessHost:
 def in_process_host(folder: Path) -> Iterator[InProcessHost]:
     with temporary_base(folder, ROOT) as base:
         yield InProcessHost(base)
+
+
+def pack_module(name: str) -> ModuleType:
+    """A module below the pack's `nodes`, such as "host.schedule", as ComfyUI loaded it."""
+    (found,) = (module for key, module in sys.modules.items() if key.endswith(f".nodes.{name}"))
+    return found
 
 
 @contextmanager

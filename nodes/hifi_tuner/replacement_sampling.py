@@ -146,7 +146,7 @@ class ReplacementRun:
                 self._everywhere,
                 replacement.num_updates,
                 replacement.learning_rate,
-                self._stop_below(index),
+                stop_below(index, self._sigmas) if replacement.stops_early else 0.0,
             )
             null = model.null
         else:
@@ -180,13 +180,6 @@ class ReplacementRun:
         words = self._attention.blend_mask(blend)
         return self._may_change if words is None else self._may_change & words
 
-    def _stop_below(self, index: int) -> float:
-        if not self._replacement.stops_early:
-            return 0.0
-        of_fifty = index * STOP_STEPS / (len(self._sigmas) - 1)
-        scale = 1.0 + float(self._sigmas[index + 1]) ** 2
-        return (STOP_FIRST + of_fifty * STOP_GROWTH) * scale
-
     def _replaced_attention(self, latent_size: tuple[int, int]) -> ReplacedAttention:
         replacement, positive = self._replacement, self._model.positive
         target = columns_in_run(replacement.target, positive)
@@ -200,6 +193,13 @@ class ReplacementRun:
                 ]
             )
         return ReplacedAttention(mapper, latent_size, words)
+
+
+def stop_below(index: int, sigmas: torch.Tensor) -> float:
+    """The loss of a step at which its updates of the null text end; sigmas are (S,)."""
+    of_fifty = index * STOP_STEPS / (len(sigmas) - 1)
+    scale = 1.0 + float(sigmas[index + 1]) ** 2
+    return (STOP_FIRST + of_fifty * STOP_GROWTH) * scale
 
 
 def _require_whole(positive: list[dict[str, Any]]) -> None:

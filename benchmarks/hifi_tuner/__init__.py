@@ -1,0 +1,1 @@
+"""How near HiFi Tuner's inversion comes to a picture, and what replacement leaves of it."""
