@@ -4,13 +4,17 @@
     python -m benchmarks.public_adapters sdxl FOLDER         MS-Diffusion, 12 GB on disk
     python -m benchmarks.public_adapters seeing_sd15 FOLDER  Self-Subject Attention, 2.1 GB
     python -m benchmarks.public_adapters seeing_sdxl FOLDER  Self-Subject Attention, 6.9 GB
+    python -m benchmarks.public_adapters tuned_sd15 FOLDER   Tune Embedding, 2.1 GB
+    python -m benchmarks.public_adapters tuned_sdxl FOLDER   Tune Embedding, 6.9 GB
+    python -m benchmarks.public_adapters guided_sd15 FOLDER  Reference-Guided Sampler, 2.1 GB
+    python -m benchmarks.public_adapters guided_sdxl FOLDER  Reference-Guided Sampler, 6.9 GB
 
 Writes the files into FOLDER if they are not there, loads them with ComfyUI's own loaders in the
-real server of COMFYUI_PATH (or .dev/comfyui), and runs one step at 512 x 512 pixels twice: with
-the first subject of the example in its box, and with its strength at 0. Says how much more the
-latent changes inside the box than outside, in seconds what it took, and the server's peak memory
-(on Linux). `--option=...` goes to ComfyUI: `--option=--bf16-unet` takes half the memory.
-`--size 128` takes a sixteenth of the time.
+real server of COMFYUI_PATH (or .dev/comfyui), and samples at 512 x 512 pixels twice, one step (the
+Reference-Guided Sampler: three, two updates in each): with the first subject of the example in its
+box, and without it. Says how much the latent changes inside the box and outside, in seconds what
+it took, and the server's peak memory (on Linux). `--option=...` goes to ComfyUI:
+`--option=--bf16-unet` takes half the memory. `--size 128` takes a sixteenth of the time.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,33 +42,67 @@ from devtools.server import LOOPBACK, ComfyServer, temporary_base
 from ..comfyui import ROOT, find_comfyui
 from .full_size_files import FILES
 
-EXAMPLES = {
-    "sd15": "sd15_ip_adapter",
-    "sdxl": "sdxl_ms_diffusion",
-    "seeing_sd15": "self_subject_attention_sd15",
-    "seeing_sdxl": "self_subject_attention_sd15",
-}
 WRITER = Path(__file__).with_name("full_size_files.py")
+SUBJECT, TUNE = "SubjectDiffusionSubject", "SubjectDiffusionTuneEmbedding"
+APPLY_EMBEDDING = "SubjectDiffusionApplyEmbedding"
+GUIDED_SAMPLER = "SubjectDiffusionReferenceGuidedSampler"
+FEW_TUNING_STEPS = {"steps": 2, "steps_per_set": 0, "resume": False}
 
 
-def one_step(base: str, strength: float, size: int) -> Graph:
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A workflow of the pack, and which of its inputs switches the subject on and off."""
+
+    golden: str
+    node: str = SUBJECT
+    switch: str = "strength"
+    on: float = 1.0
+    steps: int = 1
+
+
+SEEING = Example(golden="self_subject_attention_sd15")
+TUNED = Example(golden="tuned_embedding", node=APPLY_EMBEDDING)
+GUIDED = Example(
+    golden="reference_guided", node=GUIDED_SAMPLER, switch="num_updates", on=2, steps=3
+)
+EXAMPLES = {
+    "sd15": Example(golden="sd15_ip_adapter"),
+    "sdxl": Example(golden="sdxl_ms_diffusion"),
+    "seeing_sd15": SEEING,
+    "seeing_sdxl": SEEING,
+    "tuned_sd15": TUNED,
+    "tuned_sdxl": TUNED,
+    "guided_sd15": GUIDED,
+    "guided_sdxl": GUIDED,
+}
+
+
+def short_graph(base: str, is_on: bool, size: int) -> Graph:
     """The example with its first subject alone, the latent saved instead of the picture."""
-    path = ROOT / "tests" / "golden" / f"{EXAMPLES[base]}.json"
+    example = EXAMPLES[base]
+    path = ROOT / "tests" / "golden" / f"{example.golden}.json"
     graph: Graph = copy.deepcopy(json.loads(path.read_text(encoding="utf-8")))
-    (sampler,) = names_of(graph, "KSampler")
-    (layout,) = names_of(graph, "SubjectDiffusionLayout")
-    first = names_of(graph, "SubjectDiffusionSubject")[0]
-    graph[sampler]["inputs"] |= {"steps": 1, "cfg": 1.0, "sampler_name": "euler"}
-    graph[layout]["inputs"] |= {"width": size, "height": size, "subjects": [first, 0]}
-    graph[first]["inputs"]["strength"] = strength
-    for name in names_of(graph, "CheckpointLoaderSimple"):
-        graph[name]["inputs"]["ckpt_name"] = FILES[base]["checkpoints"]
+    (sampler,) = names_of(graph, "KSampler") or names_of(graph, "SamplerCustomAdvanced")
+    for name in names_of(graph, "KSampler"):
+        graph[name]["inputs"] |= {"steps": example.steps, "cfg": 1.0, "sampler_name": "euler"}
+    for name in names_of(graph, "BasicScheduler"):
+        graph[name]["inputs"]["steps"] = example.steps
+    first = names_of(graph, SUBJECT)[0]
+    for name in names_of(graph, "SubjectDiffusionLayout"):
+        graph[name]["inputs"] |= {"width": size, "height": size, "subjects": [first, 0]}
+    for name in names_of(graph, TUNE):
+        graph[name]["inputs"] |= {**FEW_TUNING_STEPS, "picture_size": size}
+    graph[names_of(graph, example.node)[0]]["inputs"][example.switch] = example.on * is_on
+    for kind in ("CheckpointLoaderSimple", "SubjectDiffusionTinyLoader"):
+        for name in names_of(graph, kind):
+            inputs = {"ckpt_name": FILES[base]["checkpoints"]}
+            graph[name] = {"class_type": "CheckpointLoaderSimple", "inputs": inputs}
     for name in names_of(graph, "EmptyLatentImage"):
         graph[name]["inputs"] |= {"width": size, "height": size}
-    for kind in ("SaveImage", "VAEDecode", "PreviewImage"):
+    for kind in ("SaveImage", "VAEDecode", "PreviewImage", "SubjectDiffusionSaveEmbedding"):
         for name in names_of(graph, kind):
             del graph[name]
-    inputs = {"samples": [sampler, 0], "filename_prefix": f"strength_{strength:g}"}
+    inputs = {"samples": [sampler, 0], "filename_prefix": "on" if is_on else "off"}
     return {**graph, "save": {"class_type": "SaveLatent", "inputs": inputs}}
 
 
@@ -72,20 +111,22 @@ def names_of(graph: Graph, kind: str) -> list[str]:
 
 
 def box_of(graph: Graph) -> list[float]:
-    (first, *_) = names_of(graph, "SubjectDiffusionSubject")
-    return [float(edge) for edge in graph[first]["inputs"]["box"].split(",")]
+    (first, *_) = names_of(graph, SUBJECT)
+    return [float(edge) for edge in (graph[first]["inputs"]["box"] or "0,0,1,1").split(",")]
 
 
 def change_inside_and_outside(
     latents: Sequence[torch.Tensor], box: Sequence[float]
 ) -> tuple[float, float]:
-    """Mean absolute change of a latent cell that lies in the box, and of one that does not."""
+    """Mean absolute change of a latent cell that lies in the box, and of one that does not; 0 where
+    no cell is outside."""
     change = (latents[0] - latents[1]).abs().mean(dim=(0, 1))
     height, width = change.shape
     x1, y1, x2, y2 = box
     inside = torch.zeros(height, width, dtype=torch.bool)
     inside[round(y1 * height) : round(y2 * height), round(x1 * width) : round(x2 * width)] = True
-    return float(change[inside].mean()), float(change[~inside].mean())
+    outside = change[~inside]
+    return float(change[inside].mean()), float(outside.mean()) if len(outside) else 0.0
 
 
 def peak_memory(process_id: int) -> float:
@@ -115,19 +156,17 @@ def measure(base: str, folder: Path, size: int, options: Sequence[str]) -> None:
         )
         latents = []
         with server, ComfyClient(LOOPBACK, server.port, server.is_running) as client:
-            for strength in (1.0, 0.0):
+            for is_on, title in ((True, "on"), (False, "off")):
                 started = time.monotonic()
-                client.run(one_step(base, strength, size))
-                print(f"strength {strength:g}: {time.monotonic() - started:.0f} s", flush=True)
-                (file,) = (place / "output").rglob(f"strength_{strength:g}_*.latent")
+                client.run(short_graph(base, is_on, size))
+                print(f"{title}: {time.monotonic() - started:.0f} s", flush=True)
+                (file,) = (place / "output").rglob(f"{title}_*.latent")
                 latents.append(load_file(file)["latent_tensor"].float())
             assert server.process_id is not None
             memory = peak_memory(server.process_id)
-        inside, outside = change_inside_and_outside(latents, box_of(one_step(base, 1.0, size)))
-    print(
-        f"{base}: change inside the box {inside:.4f}, outside {outside:.4f}, "
-        f"{inside / outside:.1f} times; peak memory {memory:.1f} GiB"
-    )
+        inside, outside = change_inside_and_outside(latents, box_of(short_graph(base, True, size)))
+    compared = f", outside {outside:.4f}, {inside / outside:.1f} times" if outside > 0 else ""
+    print(f"{base}: change inside {inside:.4f}{compared}; peak memory {memory:.1f} GiB")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -38,8 +38,12 @@ FILES = {
         "clip_vision": "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors",
         "ipadapter": "ms_adapter.bin",
     },
-    "seeing_sd15": {"checkpoints": "v1-5-pruned-emaonly.safetensors"},
-    "seeing_sdxl": {"checkpoints": "sd_xl_base_1.0.safetensors"},
+}
+# A family's checkpoint alone.
+FILES |= {
+    f"{use}_{family}": {"checkpoints": FILES[family]["checkpoints"]}
+    for use in ("seeing", "tuned", "guided")
+    for family in UNETS
 }
 
 
@@ -56,7 +60,7 @@ def write_files(base: str, models: Path) -> None:
         path = models / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            write_random(path, makers[folder](base.removeprefix("seeing_")))
+            write_random(path, makers[folder](base.rpartition("_")[2]))
 
 
 def meta_unet(base: str) -> Any:
