@@ -1,4 +1,4 @@
-"""The graphs that run at full geometry: a checkpoint's loader, and a switch that changes one input."""
+"""The graphs that run at full geometry: a checkpoint's loader, and a switch of one input."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def test_on_and_off_differ_in_one_input(base: str) -> None:
     assert [key for _, key in changed] == [EXAMPLES[base].switch]
     ((name, key),) = changed
     assert off[name]["inputs"][key] == 0
-    linked = {
-        value[0] for node in on.values() for value in node["inputs"].values() if is_link(value)
-    }
+    values = [value for node in on.values() for value in node["inputs"].values()]
+    linked = {value[0] for value in values if is_link(value)}
     assert linked <= set(on)
 
 
