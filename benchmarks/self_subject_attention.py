@@ -21,48 +21,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from .full_geometry import SD15, SDXL, make_base
 from .structure.in_process import in_process_host, pack_module
 
 FOREGROUND = 0.3
-COMMON = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "use_checkpoint": False,
-    "legacy": False,
-    "use_spatial_transformer": True,
-    "use_temporal_attention": False,
-    "use_temporal_resblock": False,
-}
-SD15 = {
-    **COMMON,
-    "num_classes": None,
-    "adm_in_channels": None,
-    "channel_mult": [1, 2, 4, 4],
-    "num_res_blocks": [2, 2, 2, 2],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "context_dim": 768,
-    "use_linear_in_transformer": False,
-    "num_heads": 8,
-    "num_head_channels": -1,
-}
-SDXL = {
-    **COMMON,
-    "num_classes": "sequential",
-    "adm_in_channels": 2816,
-    "channel_mult": [1, 2, 4],
-    "num_res_blocks": [2, 2, 2],
-    "transformer_depth": [0, 0, 2, 2, 10, 10],
-    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
-    "transformer_depth_middle": 10,
-    "context_dim": 2048,
-    "use_linear_in_transformer": True,
-    "num_heads": -1,
-    "num_head_channels": 64,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,25 +45,19 @@ class Bench:
 
     def __init__(self, family: str, config: dict[str, Any], side: int, device: str) -> None:
         self.device, self.side, self.config = torch.device(device), side, config
-        supported: Any = importlib.import_module("comfy.supported_models")
-        model_config = getattr(supported, family)(dict(config))
-        model_config.set_inference_dtype(torch.float32, None)
-        self.base = model_config.get_model({}, device=self.device)
+        self.base = make_base(family, config, self.device)
         patcher: Any = importlib.import_module("comfy.model_patcher").ModelPatcher
         cpu = torch.device("cpu")
         self.plain = patcher(self.base, load_device=cpu, offload_device=cpu)
         self.seeing = self._attach(self.plain.clone())
 
     def _attach(self, model: Any) -> Any:
-        geometry, reference_pass = (
-            pack_module("host.unet_geometry"),
-            pack_module("dreamtuner.reference_pass"),
-        )
+        geometry = pack_module("host.unet_geometry")
+        reference_pass = pack_module("dreamtuner.reference_pass")
+        subject_attention = pack_module("dreamtuner.subject_attention")
         locations = frozenset(geometry.transformer_block_locations(model).values())
         settings = reference_pass.PassSettings(locations=locations, noise="fixed", noise_seed=0)
-        pack_module("dreamtuner.subject_attention").attach_self_subject_attention(
-            model, settings, 0.0, 1.0
-        )
+        subject_attention.attach_self_subject_attention(model, settings, 0.0, 1.0)
         return model
 
     def subject(self, foreground: float) -> Any:
@@ -154,10 +110,8 @@ class Counter(Bench):
     def pass_and_seen(self, foreground: float, rows: int) -> tuple[float, dict[str, Any], int]:
         """The cost of the pass over a reference, the options of calls that see its keys, and the
         bytes that these keys and their values take in half precision."""
-        reference_pass, sampling_run = (
-            pack_module("dreamtuner.reference_pass"),
-            pack_module("host.sampling_run"),
-        )
+        reference_pass = pack_module("dreamtuner.reference_pass")
+        sampling_run = pack_module("host.sampling_run")
         subject = self.subject(foreground)
         locations = frozenset(
             pack_module("host.unet_geometry").transformer_block_locations(self.plain).values()
@@ -166,9 +120,8 @@ class Counter(Bench):
         cost = self.call(self.seeing, 1, **{reference_pass.WRITE_KEY: keys})
         references = pack_module("dreamtuner.references").BranchReferences(subjects=(subject,))
         run = sampling_run.SamplingRun((self.side, self.side))
-        part = pack_module("host.run_attachment").BranchCond(
-            value=references, run=run, batch_size=rows
-        )
+        branch_cond = pack_module("host.run_attachment").BranchCond
+        part = branch_cond(value=references, run=run, batch_size=rows)
         seen = reference_pass.SeenReferences(
             call=part.concat([]),
             subjects={references: (reference_pass.SeenSubject(subject, (keys,)),)},

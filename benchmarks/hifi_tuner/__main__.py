@@ -1,11 +1,13 @@
-"""What comes back of a picture through HiFi Tuner's inversion, and what replacement changes of it.
+"""HiFi Tuner: what comes back of a picture through inversion, what replacement changes, the cost.
 
     python -m benchmarks.hifi_tuner inversion --work .dev/tiny --out FOLDER
     python -m benchmarks.hifi_tuner replacement --work .dev/tiny --out FOLDER
+    python -m benchmarks.hifi_tuner cost --out FOLDER
 
-Pictures are TinyBench's real composites: held-out subjects in photographs of held-out scenes, with
-their captions, on the small model. Each writes a table (ACTION.md); `replacement` also a sheet of
-its pictures. The same command goes on where it stopped. The folder of `--work` holds the held-out
+`cost` counts the gradients' arithmetic and memory at full geometry, without pictures. The others
+take TinyBench's real composites: held-out subjects in photographs of held-out scenes, with their
+captions, on the small model. Each writes a table (ACTION.md); `replacement` also a sheet of its
+pictures. The same command goes on where it stopped. The folder of `--work` holds the held-out
 pictures that `python -m training tiny` or `python -m benchmarks.trained_heads data` makes.
 """
 
@@ -25,10 +27,11 @@ from training.toy.data.library import load_library
 
 from ..comfyui import ROOT
 from ..structure.in_process import in_process_host
+from .cost import measure_cost
 from .inversion import measure_inversion
 from .replacement import measure_replacement
 
-ACTIONS = {"inversion": measure_inversion, "replacement": measure_replacement}
+MEASURED = {"inversion": measure_inversion, "replacement": measure_replacement}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,18 +40,21 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=tuple(ACTIONS))
+    parser.add_argument("action", choices=(*MEASURED, "cost"))
     parser.add_argument("--work", type=Path, default=ROOT / ".dev" / "tiny")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=20, help="pictures")
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    library = load_library(options.work, "heldout", "heldout")
-    queries = draw_queries(library, "one", options.count)
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, in_process_host(Path(folder)) as host:
-        lines = ACTIONS[options.action](host, library, queries, options.steps, options.out)
+        if options.action == "cost":
+            lines = measure_cost()
+        else:
+            library = load_library(options.work, "heldout", "heldout")
+            queries = draw_queries(library, "one", options.count)
+            lines = MEASURED[options.action](host, library, queries, options.steps, options.out)
     text = "\n".join(lines) + "\n"
     with atomic_path(options.out / f"{options.action}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
