@@ -122,8 +122,8 @@ class SubjectDiffusionAttentionMaps(io.ComfyNode):
                 "attention: expected a finished sampling with subjects, got none. Connect the "
                 "MODEL of Record Attention to the sampler or the guider and the picture that it "
                 "makes to `image`, leave the adapter switched on, name the subjects by their "
-                "labels in the prompt, or turn `report_attention` of Self-Subject Attention on, "
-                "and run again."
+                "labels in the prompt, or turn `report_attention` of Self-Subject Attention on, or "
+                "use a prompt of Apply Embedding, and run again."
             )
         num_pictures = records[0].maps.shape[2]
         if num_pictures != image.shape[0]:

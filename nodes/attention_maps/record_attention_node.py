@@ -12,19 +12,25 @@ import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.attention_maps import token_column_probabilities
-from ..adapters.family import ATTACHMENT_KEY, require_adapter
+from ..adapters.family import ATTACHMENT_KEY, applied_adapter
 from ..host.attention_terms import AttentionCall, attach_attention_term
 from ..host.comfy_types import AttentionType, Control, Executor, Guider, Model, Options
+from ..host.node_warnings import show_warnings
 from ..host.picture_attention import SEEING_KEY, WATCH_KEY, PicturedSubject
 from ..host.prompt_graph import fingerprint_of_running_node
 from ..host.run_attachment import BranchCall
 from ..host.sampling_run import Frame, WatchedText
-from ..host.unet_geometry import latent_size_of_block
+from ..host.unet_geometry import latent_size_of_block, transformer_block_locations
+from ..host.watched_words import WORDS_KEY, listen_to_words
 from .attention_record import PICTURES, AttentionHandle, AttentionRecorder, Range, parse_ranges
 
 NODE_NAME = "Subject-Diffusion Record Attention"
 RECORD_KEY = "subject_diffusion_attention"
 LAYERS_KEY = "subject_diffusion_attention_layers"
+ONLY_WORDS = (
+    "No adapter is on this MODEL: only a tuned embedding of Apply Embedding is recorded. For "
+    "subjects connect the MODEL of Subject-Diffusion Apply, or of Self-Subject Attention."
+)
 
 
 class SubjectDiffusionRecordAttention(io.ComfyNode):
@@ -42,7 +48,7 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip="The MODEL output of Subject-Diffusion Apply, or of Self-Subject "
-                    "Attention with report_attention on.",
+                    "Attention with report_attention on; any MODEL for Apply Embedding.",
                 ),
                 io.String.Input(
                     "ranges",
@@ -62,8 +68,12 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Model, ranges: str) -> io.NodeOutput:
-        if model.get_attachment(SEEING_KEY) is None:
-            require_adapter(model, "MODEL", NODE_NAME)
+        is_plain = model.get_attachment(SEEING_KEY) is None and applied_adapter(model) is None
+        if is_plain and not transformer_block_locations(model):
+            raise ValueError(
+                "model: expected a UNet (Stable Diffusion 1, 2 or XL), got "
+                f"{type(model.model).__name__}. Load such a checkpoint."
+            )
         if model.get_attachment(RECORD_KEY) is not None:
             raise ValueError(
                 "model: expected a MODEL whose attention is not yet recorded, got one that "
@@ -72,6 +82,9 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
         handle = AttentionHandle()
         model = model.clone()
         attach_recorder(model, handle, parse_ranges(ranges))
+        if is_plain:
+            listen_to_words(model)
+            show_warnings([ONLY_WORDS])
         return io.NodeOutput(model, handle)
 
 
@@ -184,7 +197,8 @@ def watch_model_call(
 def record_cross_attention(attention: AttentionCall) -> None:
     """An attention term that only looks."""
     recorded: RecordedCall | None = attention.options.get(RECORD_KEY)
-    call: BranchCall | None = attention.options.get(ATTACHMENT_KEY)
+    options = attention.options
+    call: BranchCall | None = options.get(ATTACHMENT_KEY) or options.get(WORDS_KEY)
     if recorded is None or call is None:
         return
     size = latent_size_of_block(attention.options, attention.query.shape[1])
@@ -215,10 +229,13 @@ def token_maps(
         size: h, w with h * w = Q.
 
     Returns:
-        (S, 2, h, w): of each subject's label and placeholder.
+        (S, 2, h, w): of each subject's label and of its placeholders together.
     """
-    pairs = [(s.label_position, s.placeholder_position) for s in text.subjects]
-    positions = torch.tensor(pairs, device=query.device).reshape(1, -1)
-    columns = token_column_probabilities(query, key, positions)[0].mean(dim=0)  # (Q, 2 S)
+    positions = [position for subject in text.subjects for position in subject.positions]
+    index = torch.tensor(positions, device=query.device).reshape(1, -1)
+    columns = token_column_probabilities(query, key, index)[0].mean(dim=0)  # (Q, positions)
+    maps = []
+    for of_subject in columns.T.split([len(s.positions) for s in text.subjects]):
+        maps.append(torch.stack((of_subject[0], of_subject[1:].sum(dim=0))))
     repetitions = key.shape[2] // text.num_tokens
-    return (repetitions * columns).T.reshape(len(pairs), 2, *size)
+    return (repetitions * torch.stack(maps)).reshape(len(maps), 2, *size)

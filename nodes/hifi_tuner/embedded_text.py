@@ -8,7 +8,9 @@ import torch
 from ...subject_diffusion_core.errors import shown
 from ...subject_diffusion_core.hifi_tuner import TunedEmbedding, step_ranges, with_last_vectors
 from ..host.comfy_types import Conditioning
+from ..host.sampling_run import WHOLE_PICTURE, WatchedSubject, WatchedText
 from ..host.schedule import clip_range
+from ..host.watched_words import with_words
 
 
 def embed(
@@ -24,12 +26,12 @@ def embed(
     if strength == 0.0:
         return conditioning
     if not is_stepwise:
-        return _with_vectors(conditioning, embedding.vectors, strength)
+        return _with_vectors(conditioning, embedding.vectors, strength, embedding.label)
     assert embedding.step_vectors is not None
     ranges = step_ranges(embedding.step_timesteps)
     embedded = []
     for vectors, (start, end) in zip(embedding.step_vectors, ranges, strict=True):
-        for text, values in _with_vectors(conditioning, vectors, strength):
+        for text, values in _with_vectors(conditioning, vectors, strength, embedding.label):
             clip_start, clip_end = (
                 values.get("clip_start_percent", 0.0),
                 values.get("clip_end_percent", 1.0),
@@ -41,9 +43,30 @@ def embed(
 
 
 def _with_vectors(
-    conditioning: Conditioning, vectors: torch.Tensor, strength: float
+    conditioning: Conditioning, vectors: torch.Tensor, strength: float, label: str
 ) -> Conditioning:
-    return [[_with_last(text, vectors, strength), dict(values)] for text, values in conditioning]
+    embedded = []
+    for text, values in conditioning:
+        watched = _watch(text.shape[1], len(vectors), label)
+        ((vectored, told),) = with_words([[_with_last(text, vectors, strength), values]], watched)
+        embedded.append([vectored, told])
+    return embedded
+
+
+def _watch(num_tokens: int, count: int, label: str) -> WatchedText:
+    """The vectors at the end, for Record Attention; where the label is, is not known here, so the
+    first vector stands for it."""
+    first = num_tokens - count
+    subject = WatchedSubject(
+        index=0,
+        name=label,
+        label=label,
+        box_xyxy=WHOLE_PICTURE,
+        label_position=first,
+        placeholder_position=first,
+        num_placeholders=count,
+    )
+    return WatchedText(subjects=(subject,), num_tokens=num_tokens)
 
 
 def _with_last(text: torch.Tensor, vectors: torch.Tensor, strength: float) -> torch.Tensor:

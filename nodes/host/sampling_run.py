@@ -56,6 +56,7 @@ class WatchedSubject:
         box_xyxy: in 0..1 of the whole generated picture.
         label_position, placeholder_position: of the label's last token in the suffix and of the
             placeholder, among the tokens of the conditioning.
+        num_placeholders: tokens from the placeholder's position on that stand for the subject.
     """
 
     index: int
@@ -64,6 +65,13 @@ class WatchedSubject:
     box_xyxy: Frame
     label_position: int
     placeholder_position: int
+    num_placeholders: int = 1
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The label's, then the placeholders'."""
+        first = self.placeholder_position
+        return (self.label_position, *range(first, first + self.num_placeholders))
 
 
 @dataclass(frozen=True, kw_only=True)

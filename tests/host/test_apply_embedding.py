@@ -12,6 +12,7 @@ import torch
 from host_models import Host, cfg_guider, sample
 from reference_models import bench_of
 from sdxl_models import make_sdxl_base
+from test_self_subject_attention_node import flux_model
 
 import nodes
 
@@ -69,7 +70,8 @@ def test_whole(setup: Setup) -> None:
     stock, stock_values = setup.stock[0]
     assert torch.equal(text[:, :-5], stock[:, :-5])
     assert torch.equal(text[0, -5:], setup.embedding.vectors.to(text))
-    assert set(values) == set(stock_values)
+    # beside the stock's, where the vectors are, for Record Attention
+    assert set(values) == {*stock_values, "subject_diffusion_words"}
     encoded = apply(setup.host, setup.embedding, conditioning=setup.stock)
     assert torch.equal(encoded[0][0], text)
     assert not torch.equal(setup.picture(encoded), setup.picture(setup.stock))
@@ -245,3 +247,36 @@ def test_bad_input(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_nodes_are_found(comfy_nodes: Any) -> None:
     assert "SubjectDiffusionApplyEmbedding" in nodes.NODE_CLASS_MAPPINGS
+
+
+@pytest.mark.parametrize("mode", ["whole", "step-wise"])
+def test_attention_maps_show_the_vectors(
+    host: Host, setup: Setup, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a MODEL without an adapter; of five equal vectors each has a fifth of their attention."""
+    vector = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(4))
+    alike = make_embedding(
+        host, vectors=vector.expand(5, -1).clone(), step_vectors=vector.expand(50, 5, -1).clone()
+    )
+    positive = apply(host, alike, mode, conditioning=setup.stock)
+    record = host.record_attention_node.SubjectDiffusionRecordAttention
+    with caplog.at_level(logging.WARNING):
+        model, handle = record.execute(setup.model, "0-1").args
+    assert "only a tuned embedding of Apply Embedding is recorded" in caplog.text
+    assert torch.equal(setup.picture(positive, model), setup.picture(positive))
+    ((subject,), maps) = handle.record.subjects, handle.record.maps[0, 0, 0]
+    assert subject.label == "dog" and maps.shape == (2, 16, 16)
+    first, all_together = maps
+    torch.testing.assert_close(all_together, 5 * first)
+    assert float(all_together.min()) > 0.0 and float(all_together.max()) < 1.0
+    show = host.attention_maps_node.SubjectDiffusionAttentionMaps
+    heat = show.execute(handle, torch.rand(1, 128, 128, 3), "placeholder", 0.5, 0.7).args[1]
+    assert heat.shape == (1, 128, 128) and float(heat.max()) == 1.0
+    plain = setup.picture(setup.stock, model)
+    assert torch.equal(plain, setup.picture(setup.stock)) and handle.record is None
+
+
+def test_a_model_that_is_no_unet_is_not_recorded(host: Host) -> None:
+    record = host.record_attention_node.SubjectDiffusionRecordAttention
+    with pytest.raises(ValueError, match=r"model: expected a UNet \(Stable Diffusion 1, 2 or XL\)"):
+        record.execute(flux_model(), "0-1")
