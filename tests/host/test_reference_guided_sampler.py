@@ -67,6 +67,21 @@ def setup(host: Host) -> Setup:
         return Setup(host)
 
 
+def test_the_steps_before_it_are_taken_from_a_first_pass(setup: Setup) -> None:
+    """With split sigmas, what Euler's sampler made of the first step is not made again."""
+    noise, make = setup.bench.noise(), setup.host.reference_guided_sampling.make_sampler
+    guided = range(1, 5)
+    assert list(setup.guidance().steps(STEPS)) == list(guided)
+    guider = cfg_guider(setup.bench.model, setup.positive, setup.negative, 4.0)
+    latent = setup.sample(comfy.samplers.sampler_object("euler"), noise, sigmas=setup.sigmas[:2])
+    rest = setup.guidance(start=0.0, end=1.0)
+    assert list(rest.steps(STEPS - 1)) == [index - 1 for index in guided]
+    split = guider.sample(
+        torch.zeros_like(noise), latent, make(rest), setup.sigmas[1:], seed=0, disable_pbar=True
+    )
+    assert relative_error(split, setup.guided()) < 1e-6
+
+
 @pytest.mark.parametrize(
     "changes",
     [
