@@ -34,6 +34,7 @@ class Suite:
         without: what is left out below it.
         only: the files to run, all below the folder if empty.
         memory: at the peak, with the servers that the tests start, in GiB.
+        processes: how many share its files, each with its own.
     """
 
     title: str
@@ -41,6 +42,23 @@ class Suite:
     memory: float
     without: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    processes: int = 1
+
+    def parts(self, root: Path) -> list[Suite]:
+        """A suite for each of its processes, as far as there are files."""
+        if self.processes == 1:
+            return [self] if self.files(root) else []
+        names = [path.relative_to(root).as_posix() for path in self.files(root)]
+        shares = [names[number :: self.processes] for number in range(self.processes)]
+        return [
+            replace(
+                self,
+                title=f"{self.title}, {number} of {self.processes}",
+                without=(*self.without, *(name for name in names if name not in share)),
+            )
+            for number, share in enumerate(shares, start=1)
+            if share
+        ]
 
     def files(self, root: Path) -> list[Path]:
         """Its files of tests, all of which must be collected."""
@@ -59,7 +77,13 @@ class Suite:
 # The longest first, so that none is left alone at the end.
 FULL_SIZE = "tests/host/test_full_size.py"
 SUITES = (
-    Suite(title="tests inside ComfyUI", folder="tests/host", without=(FULL_SIZE,), memory=5.0),
+    Suite(
+        title="tests inside ComfyUI",
+        folder="tests/host",
+        without=(FULL_SIZE,),
+        memory=5.0,
+        processes=2,
+    ),
     Suite(
         title="tests without ComfyUI",
         folder="tests",
@@ -159,9 +183,9 @@ class Checks:
         yield self._tool("format", "ruff", "format", "--check", ".")
         if (self._root / CORE_PACKAGE).is_dir():
             yield self._tool("types", "devtools.type_check")
-        for suite in SUITES:
-            if suite.files(self._root):
-                yield self._pytest(suite, temporary / f"{suite.folder.replace('/', '-')}.xml")
+        parts = [part for suite in SUITES for part in suite.parts(self._root)]
+        for number, part in enumerate(parts):
+            yield self._pytest(part, temporary / f"{number}.xml")
         node, files = shutil.which("node"), self._node_files()
         if node is not None and files:
             yield node_tests(node, files)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from training.evaluation.jobs import StoredPictures
 from training.evaluation.metrics import Interval, mean_interval
 from training.evaluation.pictures import SamplingSettings
 from training.evaluation.rows import ROWS
 from training.evaluation.tinybench import TinyBench
+from training.runs import atomic_path
+from training.toy.data.pictures import reference_image
 
 from ..comfyui import ROOT
 from ..omega_sweep.report import difference
@@ -36,6 +39,7 @@ SWAP_COLUMNS = {
     "per_picture": "nearer to its own design (chance .5)",
     "both": "both pictures of a pair (chance .25)",
 }
+SHEET_ROW, SHEET_PICTURES = "one_subject", 12
 # What the segmenter finds in a box that nothing was asked for is no subject.
 NOT_OF_TEXT = ("box_iou",)
 
@@ -55,11 +59,11 @@ class Measured:
 
 def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[dict[str, Measured], int]:
     """TinyBench on the folders of `pictures` that are there, and the number of subjects in its
-    gallery."""
+    gallery; writes a sheet: the first subjects, below them each folder's pictures of them."""
     weights, settings = ROOT / "weights", SamplingSettings()
     bench = TinyBench(work, weights, out, settings, limit)
     _ = bench.segmenter  # one for all folders
-    measured = {}
+    measured, sheet = {}, [_references(bench)]
     for name in TITLES:
         folder = pictures / name
         own = bench.for_weights(weights, out / name)
@@ -73,7 +77,18 @@ def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[dict[str
         measured[name] = Measured(
             per_query={row.name: own.results[row.name].per_query() for row in rows}, swap=own.swap
         )
+        if SHEET_ROW in own.results:
+            sheet.append(own.results[SHEET_ROW].pictures[:SHEET_PICTURES])
+    with atomic_path(out / "trained_heads.png") as temporary:
+        lines = [np.concatenate(list(pictures), axis=1) for pictures in sheet]
+        Image.fromarray(np.concatenate(lines)).save(temporary, "PNG")
     return measured, len(bench.gallery.identities)
+
+
+def _references(bench: TinyBench) -> np.ndarray:
+    """The pictures (P, H, H, 3) uint8 that the sheet's subjects are given by."""
+    rows = [query.subjects[0].reference_row for query in bench.queries["one"][:SHEET_PICTURES]]
+    return np.stack([reference_image(np.asarray(bench.library.cutouts[row])) for row in rows])
 
 
 def table(measured: Mapping[str, Measured], num_identities: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devtools.browser import BROWSER_VARIABLE, find_browser
-from devtools.checks import HOST_VARIABLE, THREADS_VARIABLE, Checks
+from devtools.checks import HOST_VARIABLE, SUITES, THREADS_VARIABLE, Checks
 from devtools.commands import main
 from devtools.console import DevError, Progress
 from devtools.host import Host
@@ -48,6 +49,16 @@ def test_a_clean_tree_passes(tmp_path: Path) -> None:
         f"import os\n\n\ndef test_two() -> None:\n    assert {seen}\n"
     )
     assert checks_in(tmp_path).run_all() == Outcome(passed=4)
+
+
+def test_processes_share_the_files_of_a_suite() -> None:
+    """Each file is run once, and none of the processes has many more than another."""
+    (inside,) = (suite for suite in SUITES if suite.processes > 1)
+    parts = inside.parts(ROOT)
+    shares = [[path.name for path in part.files(ROOT)] for part in parts]
+    assert len(parts) == inside.processes == len({part.title for part in parts})
+    assert sorted(itertools.chain(*shares)) == sorted(path.name for path in inside.files(ROOT))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_browser_tests_are_run_apart_and_told_the_browser(tmp_path: Path) -> None:
