@@ -6,27 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from one_query import QUERY, SUBJECT
 
 from benchmarks.hifi_tuner import inversion, replacement
-from training.evaluation.queries import Query, QuerySubject
-
-SUBJECT = QuerySubject(
-    identity="model:cup",
-    label="cup",
-    reference_row=0,
-    target_row=0,
-    shuffled_row=1,
-    box_px=(32, 0, 96, 64),
-)
-QUERY = Query(
-    kind="one",
-    index=0,
-    subjects=(SUBJECT,),
-    prompt="a photo of a cup",
-    scene="park",
-    background_row=0,
-    seed=1,
-)
 
 
 def test_inversion_is_compared_with_the_autoencoder_picture_by_picture() -> None:
@@ -43,8 +25,8 @@ def test_inversion_is_compared_with_the_autoencoder_picture_by_picture() -> None
 def test_replacement_is_measured_inside_the_box_and_outside() -> None:
     old = np.zeros((2, 128, 128, 3), np.uint8)
     new = old.copy()
-    new[:, :64, 32:96] = 60
-    new[:, 64:] = 3
+    new[:, 64:, 32:96] = 60
+    new[:, :64] = 3
     made = [new] * len(replacement.SETTINGS)
     queries = [QUERY, replace(QUERY, index=1)]
     lines = replacement.table(old, made, queries, 20)
@@ -59,9 +41,9 @@ def test_the_graph_replaces_the_label_in_the_subjects_place() -> None:
     graph = replacement.replacement_graph(QUERY, other, 20, replacement.SETTINGS[-1])
     inputs = graph["replace"]["inputs"]
     assert (inputs["caption"], inputs["word"], inputs["replacement"]) == (
-        "a photo of a cup",
-        "cup",
+        "a crab on a beach",
+        "crab",
         "owl",
     )
     assert inputs["mask"] == ["place", 0]
-    assert graph["subject"]["inputs"]["box"] == "0.250000,0.000000,0.750000,0.500000"
+    assert graph["subject"]["inputs"]["box"] == "0.250000,0.500000,0.750000,1.000000"

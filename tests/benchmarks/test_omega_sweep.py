@@ -6,31 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_query import QUERY
 
 from benchmarks.omega_sweep.report import difference, write_report
 from benchmarks.omega_sweep.rows import ADAPTED, OMEGAS, TEXT, all_rows, picture_graph
-from training.evaluation.queries import Query, QuerySubject
 from training.evaluation.scoring import RowScores
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "assets" / "subjects" / "crab.png"
-SUBJECT = QuerySubject(
-    identity="model:crab",
-    label="crab",
-    reference_row=0,
-    target_row=1,
-    shuffled_row=2,
-    box_px=(32, 64, 96, 128),
-)
-QUERY = Query(
-    kind="one",
-    index=0,
-    subjects=(SUBJECT,),
-    prompt="a crab on a beach",
-    scene="beach",
-    background_row=0,
-    seed=5,
-)
 
 
 @pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.name)

@@ -22,7 +22,7 @@ from host_models import Host
 from open_clip.transformer import TextTransformer
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from benchmarks.self_subject_attention import SD15
+from benchmarks.full_geometry import SD15
 from subject_diffusion_core.files.adapter import expected_shapes
 from subject_diffusion_core.files.adapter_config import AdapterConfig, config_to_json
 

@@ -22,21 +22,10 @@ from sdxl_models import make_sdxl_base
 from test_ip_adapter import Setup, setup  # noqa: F401
 from test_nodes import make_subject
 
+from benchmarks.public_adapters.full_size_files import UNETS
+
 META, CPU = torch.device("meta"), torch.device("cpu")
-SD15: dict[str, Any] = {"cross_attention_dim": 768, "attention_head_dim": 8}
-SDXL: dict[str, Any] = {
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-FULL_SIZE = {"SD15": (SD15, 16), "SDXL": (SDXL, 70)}
+FULL_SIZE = {"SD15": (UNETS["sd15"], 16), "SDXL": (UNETS["sdxl"], 70)}
 
 
 @pytest.fixture
