@@ -1,0 +1,124 @@
+"""Which recipe makes the small base draw objects and scenes from text: variants under one budget.
+
+    python -m benchmarks.text_base limits --work .dev/tiny --out FOLDER
+    python -m benchmarks.text_base measure shipped --work .dev/tiny --out FOLDER
+    python -m benchmarks.text_base measure VARIANT --work .dev/tiny --out FOLDER --tera 30
+    python -m benchmarks.text_base table --out FOLDER
+
+`limits` scores real composites of the same questions, and those through the autoencoder. `measure`
+trains a variant (variants.py) in the common loop until the budget of arithmetic is spent (it goes
+on where it was stopped), and scores what it draws from text; `shipped` is the stored base as it is.
+`table` writes one table of all that was measured, `text_base.md`. Cut-outs and backgrounds in
+`--work` are those of `python -m training tiny`; the variants' pictures are made beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.bases.vision import vision_shape
+from training.evaluation.metric_encoder import load_metric_encoder
+from training.evaluation.rows import through_autoencoder
+from training.methods.registry import method_of
+from training.recipes import recipe_named
+from training.runs import atomic_path, save_array, write_json
+from training.toy.data.library import load_library
+
+from ..comfyui import ROOT
+from .budget_run import train_variant
+from .compositions import make_pictures
+from .drawing import Base, plain_base
+from .looking import open_looking
+from .questions import draw_questions, real_picture
+from .report import sheet_of, table
+from .start import read_start
+from .variants import SHIPPED, VARIANTS
+
+START = ROOT / "weights" / "tiny_base.safetensors"
+
+
+def limits(options: argparse.Namespace) -> None:
+    """Score real composites, as they are and through the autoencoder."""
+    library = load_library(options.work, "train", "train")
+    questions = draw_questions(library, options.count)
+    looking = open_looking(options.work, load_metric_encoder())
+    real = np.stack([real_picture(library, question)[0] for question in questions])
+    again = through_autoencoder(read_start(START).load_vae(), list(real))
+    for name, title, pictures in (
+        ("real", "real composites", real), ("real_vae", "real composites through the VAE", again)
+    ):  # fmt: skip
+        keep(options.out, name, title, {}, looking.scores(questions, pictures))
+        sheet_of(questions, pictures, options.out / f"{name}.png")
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Train a variant, unless it is the shipped base; score what it draws."""
+    if options.variant == SHIPPED:
+        start, recipe = read_start(START), recipe_named("text_to_image_tiny")
+        model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
+        base, title, spent = Base(model, start), "edition four, as shipped", {}
+    else:
+        variant = VARIANTS[options.variant]
+        data = make_pictures(options.work, variant.mix, options.pictures)
+        run = options.out / f"{variant.name}-{options.tera:g}"
+        trained, spent = train_variant(variant, data, run, START, options.tera)
+        base, title = plain_base(trained), variant.title
+    library = load_library(options.work, "train", "train")
+    questions = draw_questions(library, options.count)
+    name = f"{options.variant}-{spent.get('samples', 0)}-g{options.guidance:g}-s{options.steps}"
+    values = base.tell_apart(library, questions)
+    pictures = base.draw(questions, options.steps, options.guidance)
+    save_array(options.out / f"{name}.npy", pictures)
+    sheet_of(questions, pictures, options.out / f"{name}.png")
+    looking = open_looking(options.work, load_metric_encoder())
+    about = {**spent, "guidance": options.guidance, "sampling_steps": options.steps}
+    keep(options.out, name, title, about, {**values, **looking.scores(questions, pictures)})
+
+
+def keep(
+    out: Path, name: str, title: str, about: dict[str, float], values: dict[str, np.ndarray]
+) -> None:
+    """Store a row of the table."""
+    scores = {key: value.tolist() for key, value in values.items()}
+    write_json(out / f"{name}.json", {"title": title, "about": about, "scores": scores})
+    print(f"{name}: " + ", ".join(f"{key} {np.mean(value):.3f}" for key, value in values.items()))
+
+
+def write_table(options: argparse.Namespace) -> None:
+    """The table of all rows in ``--out``."""
+    rows = [json.loads(path.read_text("utf-8")) for path in sorted(options.out.glob("*.json"))]
+    text = "\n".join(table(rows)) + "\n"
+    with atomic_path(options.out / "text_base.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.text_base",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("limits", "measure", "table"))
+    parser.add_argument("variant", nargs="?", choices=(SHIPPED, *VARIANTS), default=SHIPPED)
+    parser.add_argument("--work", type=Path, default=ROOT / ".dev" / "tiny")
+    parser.add_argument("--out", type=Path, required=True, help="where runs and rows are kept")
+    parser.add_argument("--tera", type=float, default=30.0, help="budget, 1e12 operations")
+    parser.add_argument("--pictures", type=int, default=10_000, help="training pictures of a mix")
+    parser.add_argument("--count", type=int, default=200, help="questions")
+    parser.add_argument("--steps", type=int, default=20, help="of sampling")
+    parser.add_argument("--guidance", type=float, default=3.0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    {"limits": limits, "measure": measure, "table": write_table}[options.action](options)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
