@@ -3,13 +3,14 @@
     python -m benchmarks.text_base limits --work .dev/tiny --out FOLDER
     python -m benchmarks.text_base measure shipped --work .dev/tiny --out FOLDER
     python -m benchmarks.text_base measure VARIANT --work .dev/tiny --out FOLDER --tera 30
-    python -m benchmarks.text_base table --out FOLDER
+    python -m benchmarks.text_base table --out FOLDER --write docs/small_base.md
 
 `limits` scores real composites of the same questions, and those through the autoencoder. `measure`
 trains a variant (variants.py) in the common loop until the budget of arithmetic is spent (it goes
 on where it was stopped), and scores what it draws from text; `shipped` is the stored base as it is.
-`table` writes one table of all that was measured, `text_base.md`. Cut-outs and backgrounds in
-`--work` are those of `python -m training tiny`; the variants' pictures are made beside them.
+`table` prints one table of all that was measured, and writes it into a page in the place of the old
+one. Cut-outs and backgrounds in `--work` are those of `python -m training tiny`; the variants'
+pictures are made beside them.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from ..comfyui import ROOT
 from .budget_run import train_variant
 from .compositions import make_pictures
 from .drawing import Base, plain_base
-from .looking import open_looking
+from .looking import KEYS, open_looking
 from .questions import draw_questions, real_picture
-from .report import sheet_of, table
+from .report import sheet_of, table, with_table
 from .start import read_start
+from .telling import tell_apart
 from .variants import SHIPPED, VARIANTS
 
 START = ROOT / "weights" / "tiny_base.safetensors"
@@ -50,12 +52,17 @@ def limits(options: argparse.Namespace) -> None:
     questions = draw_questions(library, options.count)
     looking = open_looking(options.work, load_metric_encoder())
     real = np.stack([real_picture(library, question)[0] for question in questions])
-    again = through_autoencoder(read_start(START).load_vae(), list(real))
-    for name, title, pictures in (
-        ("real", "real composites", real), ("real_vae", "real composites through the VAE", again)
-    ):  # fmt: skip
-        keep(options.out, name, title, {}, looking.scores(questions, pictures))
-        sheet_of(questions, pictures, options.out / f"{name}.png")
+    scenes = np.stack([library.backgrounds[question.background_row] for question in questions])
+    vae = read_start(START).load_vae()
+    for name, title, pictures, keys in (
+        ("real", "real composites", real, KEYS),
+        ("real_scene", "real scenes alone", scenes, ("scene",)),
+    ):
+        again = through_autoencoder(vae, list(pictures))
+        for end, said, shown in (("", "", pictures), ("_vae", " through the VAE", again)):
+            scores = looking.scores(questions, shown)
+            keep(options.out, name + end, title + said, {}, {key: scores[key] for key in keys})
+            sheet_of(questions, shown, options.out / f"{name}{end}.png")
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -73,7 +80,7 @@ def measure(options: argparse.Namespace) -> None:
     library = load_library(options.work, "train", "train")
     questions = draw_questions(library, options.count)
     name = f"{options.variant}-{spent.get('samples', 0)}-g{options.guidance:g}-s{options.steps}"
-    values = base.tell_apart(library, questions)
+    values = tell_apart(base, library, questions)
     pictures = base.draw(questions, options.steps, options.guidance)
     save_array(options.out / f"{name}.npy", pictures)
     sheet_of(questions, pictures, options.out / f"{name}.png")
@@ -92,12 +99,17 @@ def keep(
 
 
 def write_table(options: argparse.Namespace) -> None:
-    """The table of all rows in ``--out``."""
-    rows = [json.loads(path.read_text("utf-8")) for path in sorted(options.out.glob("*.json"))]
-    text = "\n".join(table(rows)) + "\n"
-    with atomic_path(options.out / "text_base.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
+    """The table of all rows in ``--out``: bounds, the shipped base, variants in their order."""
+    order = ("real", "real_vae", "real_scene", "real_scene_vae", SHIPPED, *VARIANTS)
+    paths = sorted(options.out.glob("*.json"))
+    paths.sort(key=lambda path: order.index(path.stem.split("-")[0]))
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    lines = table(rows)
+    print("\n".join(lines))
+    if options.write is not None:
+        page = with_table(options.write.read_text(encoding="utf-8"), lines)
+        with atomic_path(options.write) as temporary:
+            temporary.write_text(page, encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -114,6 +126,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--pictures", type=int, default=10_000, help="training pictures of a mix")
     parser.add_argument("--count", type=int, default=200, help="questions")
     parser.add_argument("--steps", type=int, default=20, help="of sampling")
+    parser.add_argument("--write", type=Path, help="table: a page that has one already")
     parser.add_argument("--guidance", type=float, default=3.0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""A base under test: what it draws from text, and whether its own loss tells captions apart.
+"""A base under test: a text-to-image model of the small base's kind, and what it draws.
 
-# Shapes: Q questions, T timesteps, H picture side (128), c latent channels, h x w latents.
+# Shapes: Q questions, H picture side (128), L text tokens.
 """
 
 from __future__ import annotations
@@ -14,24 +14,20 @@ from torch import Tensor
 
 from subject_diffusion_core.prompts import build_chunk, build_prompt
 from training.bases.base_model import BaseModel
-from training.bases.encoders import decode_latents, encode_latents, to_pictures
+from training.bases.encoders import decode_latents, to_pictures
 from training.bases.vision import vision_shape
 from training.dataset.samples import words_of
 from training.loop.trained import TrainedModel
 from training.methods.conditioning import Conditioning
-from training.methods.objective import noise_scheduler
 from training.methods.registry import method_of
 from training.methods.subject_diffusion.sampling import Sampler, SamplingRule, two_branches
 from training.networks.fused_attention import use_fused_attention
 from training.networks.text import END_TOKEN, START_TOKEN
 from training.recipes import recipe_named
-from training.toy.data.library import Library
 
-from .questions import Question, real_picture
+from .questions import Question
 
 BATCH = 32
-TIMESTEPS = (450, 650, 800, 900)
-CELL = 8
 NOT_THE_BASE = (".fuser.", "position_net.")
 
 
@@ -87,50 +83,6 @@ class Base:
                 latents = sampler(branches, torch.stack(noise))
             drawn.append(to_pictures(decode_latents(self.vae, latents)))
         return np.concatenate(drawn)
-
-    @torch.no_grad()
-    def tell_apart(self, library: Library, questions: Sequence[Question]) -> dict[str, np.ndarray]:
-        """(Q,) by name: how much more the loss of the real picture is under a wrong label (inside
-        the subject) and under a wrong scene (outside), in per cent of the right caption's; and
-        1.0 where it is more at all.
-        """
-        scheduler = noise_scheduler(self.base.prediction_type)
-        found: dict[str, list[Tensor]] = {"label": [], "scene": []}
-        for first in range(0, len(questions), BATCH):
-            some = questions[first : first + BATCH]
-            latents, inside = self.real_latents(library, some)
-            prompts = {"right": [q.prompt for q in some], "label": [q.wrong_label for q in some],
-                       "scene": [q.wrong_scene for q in some]}  # fmt: skip
-            told = {name: self.model.prepare(self.told(own)) for name, own in prompts.items()}
-            sums = {(name, part): torch.zeros(len(some)) for name in told for part in found}
-            for timestep in TIMESTEPS:
-                noise = torch.stack(
-                    [torch.randn(latents.shape[1:], generator=seeded(q.seed + timestep))
-                     for q in some]
-                )  # fmt: skip
-                steps = torch.full((len(some),), timestep)
-                noisy = scheduler.add_noise(latents, noise, steps)  # type: ignore[arg-type]
-                target = scheduler.get_velocity(latents, noise, steps)  # type: ignore[arg-type]
-                for name, conditioning in told.items():
-                    error = (self.model(noisy, steps, conditioning) - target).square().mean(1)
-                    for part, mask in (("label", inside), ("scene", 1 - inside)):
-                        sums[name, part] += (error * mask).sum((1, 2)) / mask.sum((1, 2))
-            for part, values in found.items():
-                values.append(100 * (sums[part, part] / sums["right", part] - 1))
-        gaps = {part: torch.cat(values).numpy() for part, values in found.items()}
-        apart = {f"{part}_told": (gap > 0).astype(np.float64) for part, gap in gaps.items()}
-        return {f"{part}_gap": gap for part, gap in gaps.items()} | apart
-
-    def real_latents(
-        self, library: Library, questions: Sequence[Question]
-    ) -> tuple[Tensor, Tensor]:
-        """Latents (Q, c, h, w) of the real composites, and their subjects' share of each cell
-        (Q, h, w)."""
-        made = [real_picture(library, question) for question in questions]
-        pixels = torch.from_numpy(np.stack([image for image, _ in made])).permute(0, 3, 1, 2)
-        masks = torch.from_numpy(np.stack([mask for _, mask in made])).float()
-        inside = torch.nn.functional.avg_pool2d(masks, CELL)
-        return encode_latents(self.vae, pixels.float().div(127.5).sub(1)), inside
 
 
 def plain_base(trained: TrainedModel) -> Base:

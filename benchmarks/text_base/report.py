@@ -22,8 +22,10 @@ COLUMNS = {
     "scene_gap": "loss of a wrong scene, +%",
     "label_told": "label told apart, %",
     "scene_told": "scene told apart, %",
+    "label_effect": "a label moves, % of a scene",
 }
 SHARES = ("group", "group_in_box", "scene", "label_told", "scene_told")
+TENTHS = (*SHARES, "label_effect")
 SHOWN, PER_ROW, CAPTION = 64, 8, 12
 
 
@@ -31,7 +33,7 @@ def cell(key: str, values: Sequence[float]) -> str:
     """A mean with its interval."""
     interval = mean_interval(np.asarray(values) * (100 if key in SHARES else 1))
     assert interval is not None
-    digits = 1 if key in SHARES else 2
+    digits = 1 if key in TENTHS else 2
     return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
@@ -50,6 +52,19 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         cells = [cell(key, scores[key]) if key in scores else "-" for key in COLUMNS]
         lines.append(f"| {row['title']} | " + " | ".join([*spent, drawn, *cells]) + " |")
     return lines
+
+
+def with_table(page: str, lines: Sequence[str]) -> str:
+    """A page with ``lines`` in the place of its one table.
+
+    >>> with_table("Before.\\n\\n| old |\\n|---|\\n\\nBehind.", ["| new |", "|---|", "| 1 |"])
+    'Before.\\n\\n| new |\\n|---|\\n| 1 |\\n\\nBehind.'
+    """
+    old = page.split("\n")
+    places = [number for number, line in enumerate(old) if line.startswith("|")]
+    if not places or places[-1] - places[0] != len(places) - 1:
+        raise ValueError("--write: expected a page with one table, got another. Choose the page.")
+    return "\n".join([*old[: places[0]], *lines, *old[places[-1] + 1 :]])
 
 
 def sheet_of(questions: Sequence[Question], pictures: np.ndarray, path: Path) -> None:
