@@ -85,17 +85,22 @@ class Base:
         return np.concatenate(drawn)
 
 
+def plain_model(base: BaseModel) -> Any:
+    """The model of a base alone, without adapters."""
+    recipe = recipe_named("text_to_image_tiny")
+    return method_of(recipe).build_model(base, recipe, vision_shape(recipe, base), None)
+
+
 def plain_base(trained: TrainedModel) -> Base:
     """What training made of the base, without adapters."""
-    recipe, base = recipe_named("text_to_image_tiny"), trained.base
-    model = method_of(recipe).build_model(base, recipe, vision_shape(recipe, base), None)
+    model = plain_model(trained.base)
     state = {
         name: tensor
         for name, tensor in trained.model.state_dict().items()
         if not name.startswith("mlp.") and not any(part in name for part in NOT_THE_BASE)
     }
     model.load_state_dict(state, strict=False)
-    return Base(model, base)
+    return Base(model, trained.base)
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -24,6 +24,11 @@ COLUMNS = {
     "scene_told": "scene told apart, %",
     "label_effect": "a label moves, % of a scene",
 }
+READ_COLUMNS = {
+    "read_label": "R2 of a label at its end",
+    "read_late": "at the caption's end",
+    "read_scene": "of a scene",
+}
 SHARES = ("group", "group_in_box", "scene", "label_told", "scene_told")
 TENTHS = (*SHARES, "label_effect")
 SHOWN, PER_ROW, CAPTION = 64, 8, 12
@@ -38,10 +43,13 @@ def cell(key: str, values: Sequence[float]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Markdown lines."""
+    """Markdown lines; columns that no row has are left out."""
+    measured = [key for key in COLUMNS if any(key in row["scores"] for row in rows)]
+    read = [key for key in READ_COLUMNS if any(key in row["about"] for row in rows)]
+    titles = [*(COLUMNS[key] for key in measured), *(READ_COLUMNS[key] for key in read)]
     lines = [
-        "| | samples | budget, 1e12 | guidance, steps | " + " | ".join(COLUMNS.values()) + " |",
-        "|---|---|---|---|" + "---|" * len(COLUMNS),
+        "| | samples | budget, 1e12 | guidance, steps | " + " | ".join(titles) + " |",
+        "|---|---|---|---|" + "---|" * len(titles),
     ]
     for row in rows:
         about, scores = row["about"], row["scores"]
@@ -49,7 +57,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if "tera" in about:
             spent[1] = f"{about['tera']:.1f}"
         drawn = f"{about['guidance']:g}, {about['sampling_steps']}" if "guidance" in about else "-"
-        cells = [cell(key, scores[key]) if key in scores else "-" for key in COLUMNS]
+        cells = [cell(key, scores[key]) if key in scores else "-" for key in measured]
+        cells += [f"{about[key]:.2f}" if key in about else "-" for key in read]
         lines.append(f"| {row['title']} | " + " | ".join([*spent, drawn, *cells]) + " |")
     return lines
 

@@ -32,6 +32,8 @@ from .drawing import Base
 SEED = 74
 BATCH, KEPT, WARMUP = 96, 64, 20
 BACKGROUNDS_OF_A_SCENE = 12
+FIRST_UNSEEN, FITTED, TESTED, RIDGE = 1_000_000, 24, 8, 1e-3  # batches; of the states' power
+READ = ("read_label", "read_late", "read_scene")
 BEHIND_END = 3  # of the end and the padding, which all say the same
 
 
@@ -160,3 +162,33 @@ def learn(losses: list[float], text: Any, heads: nn.ModuleList, batch: tuple[Ten
     ]
     torch.stack(errors).sum().backward()
     losses += [round(error.item(), 3) for error in errors]
+
+
+@torch.no_grad()
+def readable(library: Library, work: Path, base: Base) -> dict[str, float]:
+    """How much of the looks can be read from the states of new captions of the same labels by a
+    linear map (R squared): of a label at its own end and at the caption's, of a scene at the
+    caption's. The map is fitted to other captions; states without meaning, one for each label,
+    would give D / number of labels."""
+    lesson = Lesson(library, work, base)
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in READ}
+    for step in range(FIRST_UNSEEN, FIRST_UNSEEN + FITTED + TESTED):
+        ids, label_ends, ends, label_looks, scene_looks = lesson.batch(step)
+        states, rows = encode_text(base.model.text_encoder, ids).double(), torch.arange(BATCH)
+        found["read_label"].append((states[rows, label_ends], label_looks))
+        found["read_late"].append((states[rows, ends], label_looks))
+        found["read_scene"].append((states[rows, ends], scene_looks))
+    return {name: explained(pairs) for name, pairs in found.items()}
+
+
+def explained(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    """R squared on the last batches of a linear map fitted to the first ones."""
+    states, looks = (torch.cat(part).double() for part in zip(*pairs, strict=True))
+    states = torch.cat([states, torch.ones(len(states), 1)], 1)
+    fitted = FITTED * BATCH
+    own, wanted = states[:fitted], looks[:fitted]
+    ridge = RIDGE * own.square().mean() * torch.eye(own.shape[1]).double()
+    weight = torch.linalg.solve(own.T @ own + ridge, own.T @ wanted)
+    error = (states[fitted:] @ weight - looks[fitted:]).square().mean()
+    spread = (looks[fitted:] - looks[:fitted].mean(0)).square().mean()
+    return float(1 - error / spread)

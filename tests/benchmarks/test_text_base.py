@@ -12,12 +12,19 @@ from transformers import CLIPTextModel
 
 from benchmarks.text_base.budget_run import draw_changed
 from benchmarks.text_base.compositions import MIXES, RECIPE, scene_alone
-from benchmarks.text_base.report import table
+from benchmarks.text_base.export import adapter_on, base_of
+from benchmarks.text_base.report import table, with_table
 from benchmarks.text_base.start import read_start
 from benchmarks.text_base.variants import VARIANTS, Variant
-from benchmarks.text_base.words import KEPT, directions
+from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
 from training.bases.loading import read_tiny_base
+from training.bases.vision import vision_shape
+from training.loop.checkpoints import Snapshot
+from training.loop.trained import TrainedModel
 from training.methods.objective import draw_noise
+from training.methods.registry import method_of
 from training.networks.text import encode_text, encode_words
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
@@ -84,8 +91,55 @@ def test_the_start_says_of_known_words_what_the_stored_base_says() -> None:
 def test_a_row_has_shares_in_per_cent_and_gaps_as_they_are() -> None:
     scores = {"group": [1.0, 0.0, 1.0, 0.0], "label_gap": [0.25, 0.25]}
     about = {"samples": 320, "tera": 2.04, "guidance": 3.0, "sampling_steps": 12}
-    row = table([{"title": "one", "about": about, "scores": scores}])[-1]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:4] == ["one", "320", "2.0", "3, 12"]
-    assert cells[4].startswith("50.0 [") and cells[7] == "0.25 [0.25, 0.25]"
-    assert cells[5] == "-"
+    words = {"title": "words", "about": {"read_label": 0.257}, "scores": {}}
+    head, _, *rows = table([{"title": "one", "about": about, "scores": scores}, words])
+    first, second = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
+    assert head.count("|") == 8 and "scene" not in head
+    assert first[:4] == ["one", "320", "2.0", "3, 12"]
+    assert first[4].startswith("50.0 [") and first[5:] == ["0.25 [0.25, 0.25]", "-"]
+    assert second == ["words", "-", "-", "-", "-", "-", "0.26"]
+
+
+def test_a_table_takes_the_place_of_the_old_one() -> None:
+    page = "Before.\n\n| old |\n|---|\n\nBehind."
+    assert with_table(page, ["| new |", "|---|", "| 1 |"]) == (
+        "Before.\n\n| new |\n|---|\n| 1 |\n\nBehind."
+    )
+    with pytest.raises(ValueError, match=r"--write: expected a page with one table"):
+        with_table("| a |\n\n| b |", [])
+
+
+def test_an_untrained_base_is_written_as_it_was_read() -> None:
+    """Words, UNet and text encoder go through the model and back; beside it the stored adapter has
+    that base's own layers where it is not an adapter's."""
+    start, recipe = read_start(START), VARIANTS["few"].training(1)
+    model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
+    state = {"num_skipped": 0, "features": {}}
+    snapshot = Snapshot(step=0, weights={}, ema={}, optimizer={}, state=state)
+    trained = TrainedModel(
+        model=model, base=start, recipe=recipe, snapshot=snapshot, averaged=False
+    )
+    stored, written = tiny_base.load(START), base_of(trained, START)
+    for part in ("unet", "text_encoder"):
+        own, again = getattr(stored, part), getattr(written, part)
+        assert own.keys() == again.keys()
+        assert all(torch.equal(own[name], again[name]) for name in own)
+    adapter = checkpoint.load(START.parent / "tiny_adapter.safetensors")
+    joined = adapter_on(written, adapter)
+    channels = start.latent_channels
+    kernel = joined.unet["conv_in.weight"]
+    assert torch.equal(kernel[:, :channels], stored.unet["conv_in.weight"].to(kernel))
+    assert torch.equal(kernel[:, channels:], adapter.unet["conv_in.weight"][:, channels:])
+    for name, tensor in joined.unet.items():
+        if ".fuser." in name:
+            assert torch.equal(tensor, adapter.unet[name])
+    assert joined.text_encoder.keys() == adapter.text_encoder.keys()
+
+
+def test_what_states_say_of_looks_is_read_and_what_they_do_not_is_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(BATCH, 20, generator=generator) for _ in range(FITTED + TESTED)]
+    weight = torch.randn(20, KEPT, generator=generator)
+    noise = [torch.randn(BATCH, KEPT, generator=generator) for _ in states]
+    assert explained([(s, s @ weight) for s in states]) > 0.99
+    assert abs(explained(list(zip(states, noise, strict=True)))) < 0.05
