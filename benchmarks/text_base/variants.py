@@ -68,6 +68,13 @@ VARIANTS = {
             early=3.0,
         ),
         Variant(
+            name="few_offset",
+            title="fewer subjects, noise with an offset (.1)",
+            mix="few",
+            settings=("learning_rate=5e-4",),
+            noise_share=0.1,
+        ),
+        Variant(
             name="few_words",
             title="fewer subjects, after a lesson for the text encoder",
             mix="few",

@@ -2,9 +2,9 @@
 how the place looks, in the features of the training side's image encoder (EfficientNet-Lite0).
 
 # Shapes: B captions, L tokens, D text width, F feature width, K = 64 kept directions.
-Where subjects are shown by pictures, little makes the text encoder tell one label from another: in
-edition four the states of two labels have a mean cosine of .997. Captions need no pictures, and the
-encoder is causal, so tokens behind the end are left out.
+Where pictures show the subjects, little makes the text encoder tell one label from another: of a
+label's looks, edition four's states say nothing where the label stands. Captions need no pictures,
+and the encoder is causal, so tokens behind the end are left out.
 """
 
 from __future__ import annotations
