@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,17 @@ from transformers import CLIPTextModel
 
 from benchmarks.text_base.budget_run import draw_changed
 from benchmarks.text_base.compositions import MIXES, RECIPE, scene_alone
+from benchmarks.text_base.drawing import Base, plain_base, plain_model
 from benchmarks.text_base.export import adapter_on, base_of
+from benchmarks.text_base.questions import draw_questions
 from benchmarks.text_base.report import table, with_table
 from benchmarks.text_base.start import read_start
+from benchmarks.text_base.telling import tell_apart
 from benchmarks.text_base.variants import VARIANTS, Variant
 from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
+from training.bases.base_model import BaseModel
 from training.bases.loading import read_tiny_base
 from training.bases.vision import vision_shape
 from training.loop.checkpoints import Snapshot
@@ -26,6 +31,9 @@ from training.loop.trained import TrainedModel
 from training.methods.objective import draw_noise
 from training.methods.registry import method_of
 from training.networks.text import encode_text, encode_words
+from training.recipes import TrainingRecipe
+from training.toy.data.library import Library
+from training.toy.data.pictures import SIDE
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
 SHAPE, POSITIONS = torch.Size((64, 3, 4, 4)), list(range(64))
@@ -109,16 +117,19 @@ def test_a_table_takes_the_place_of_the_old_one() -> None:
         with_table("| a |\n\n| b |", [])
 
 
+def as_trained(model: Any, base: BaseModel, recipe: TrainingRecipe) -> TrainedModel:
+    """A model as if a run had just begun with it."""
+    state = {"num_skipped": 0, "features": {}}
+    snapshot = Snapshot(step=0, weights={}, ema={}, optimizer={}, state=state)
+    return TrainedModel(model=model, base=base, recipe=recipe, snapshot=snapshot, averaged=False)
+
+
 def test_an_untrained_base_is_written_as_it_was_read() -> None:
     """Words, UNet and text encoder go through the model and back; beside it the stored adapter has
     that base's own layers where it is not an adapter's."""
     start, recipe = read_start(START), VARIANTS["few"].training(1)
     model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
-    state = {"num_skipped": 0, "features": {}}
-    snapshot = Snapshot(step=0, weights={}, ema={}, optimizer={}, state=state)
-    trained = TrainedModel(
-        model=model, base=start, recipe=recipe, snapshot=snapshot, averaged=False
-    )
+    trained = as_trained(model, start, recipe)
     stored, written = tiny_base.load(START), base_of(trained, START)
     for part in ("unet", "text_encoder"):
         own, again = getattr(stored, part), getattr(written, part)
@@ -143,3 +154,60 @@ def test_what_states_say_of_looks_is_read_and_what_they_do_not_is_not() -> None:
     noise = [torch.randn(BATCH, KEPT, generator=generator) for _ in states]
     assert explained([(s, s @ weight) for s in states]) > 0.99
     assert abs(explained(list(zip(states, noise, strict=True)))) < 0.05
+
+
+def small_library() -> Library:
+    """Two subjects of noise in two scenes of noise."""
+    rng = np.random.default_rng(0)
+    cutouts = rng.integers(256, size=(2, SIDE, SIDE, 4), dtype=np.uint8)
+    cutouts[..., 3] = 255
+    about = (("armchair", "office"), ("lemon", "food-fruit"))
+    return Library(
+        cutouts=cutouts,
+        records=[
+            {"label": label, "category": category, "width": SIDE, "height": SIDE}
+            for label, category in about
+        ],
+        backgrounds=rng.integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8),
+        scenes=[
+            {"scene": "mall", "caption": "in a shopping hall"},
+            {"scene": "forest", "caption": "in a forest"},
+        ],
+        models=[("armchair", [0])],
+        emoji=[("lemon", [1])],
+        scene_rows=[0, 1],
+    )
+
+
+def test_a_question_asks_for_another_group_and_another_scene() -> None:
+    for question in draw_questions(small_library(), 8):
+        other = "lemon" if question.label == "armchair" else "armchair"
+        assert question.label in question.prompt and other in question.wrong_label
+        assert question.label in question.wrong_scene
+        place = "in a forest" if question.scene == "mall" else "in a shopping hall"
+        assert place in question.wrong_scene and place not in question.prompt
+
+
+def test_the_same_caption_is_not_told_apart_and_another_one_moves_the_base() -> None:
+    library, start = small_library(), read_start(START)
+    base = Base(plain_model(start), start)
+    questions = draw_questions(library, 2)
+    told = tell_apart(base, library, questions)
+    assert (told["scene_gap"] != 0).all() and (told["label_effect"] > 0).all()
+    same = [replace(question, wrong_label=question.prompt) for question in questions]
+    told = tell_apart(base, library, same)
+    assert (told["label_gap"] == 0).all() and (told["label_told"] == 0).all()
+    assert (told["label_effect"] == 0).all()
+    assert base.draw(questions, steps=1, guidance=2.0).shape == (2, SIDE, SIDE, 3)
+
+
+def test_a_joint_models_base_is_the_base_without_adapters() -> None:
+    start, recipe = read_start(START), VARIANTS["joint30"].training(1)
+    model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
+    with torch.no_grad():
+        model.unet.conv_out.bias.fill_(3)
+        model.text_encoder.get_input_embeddings().weight.fill_(2)
+    plain = plain_base(as_trained(model, start, recipe)).model
+    assert bool((plain.unet.conv_out.bias == 3).all())
+    assert bool((plain.text_encoder.get_input_embeddings().weight == 2).all())
+    assert plain.shape.adapter is False
