@@ -1,0 +1,181 @@
+"""Which recipe makes the small base draw objects and scenes from text: variants under one budget.
+
+    python -m benchmarks.text_base limits --work .dev/tiny --out FOLDER
+    python -m benchmarks.text_base words shipped --work .dev/tiny --out FOLDER
+    python -m benchmarks.text_base measure shipped --work .dev/tiny --out FOLDER
+    python -m benchmarks.text_base measure VARIANT --work .dev/tiny --out FOLDER --tera 30
+    python -m benchmarks.text_base export VARIANT --out FOLDER --tera 30 --weights FOLDER
+    python -m benchmarks.text_base table --out FOLDER --write docs/small_base.md
+
+`limits` scores real composites of the same questions, and those through the autoencoder. `words`
+says how much of the looks of labels and scenes can be read from the text encoder's states, of the
+stored base or after a variant's lesson. `measure`
+trains a variant (variants.py) in the common loop until the budget of arithmetic is spent (it goes
+on where it was stopped), and scores what it draws from text; `shipped` is the stored base as it is.
+`export` writes a trained variant as both weight files, for `python -m training tiny --go-on-from`.
+`table` prints one table of all that was measured, and writes it into a page in the place of the old
+one. Cut-outs and backgrounds in `--work` are those of `python -m training tiny`; the variants'
+pictures are made beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.evaluation.metric_encoder import load_metric_encoder
+from training.evaluation.rows import through_autoencoder
+from training.loop.trained import TrainedModel
+from training.runs import atomic_path, save_array, write_json
+from training.toy.data.library import load_library
+
+from ..comfyui import ROOT
+from .budget_run import taught_start, train_variant
+from .compositions import make_pictures
+from .drawing import Base, plain_base, plain_model
+from .export import write_both
+from .looking import KEYS, open_looking
+from .questions import draw_questions, real_picture
+from .report import sheet_of, table, with_table
+from .start import read_start
+from .telling import tell_apart
+from .variants import SHIPPED, VARIANTS
+from .words import readable
+
+BOUNDS = ("real", "real_vae", "real_scene", "real_scene_vae")
+START = ROOT / "weights" / "tiny_base.safetensors"
+
+
+def limits(options: argparse.Namespace) -> None:
+    """Score real composites, as they are and through the autoencoder."""
+    library = load_library(options.work, "train", "train")
+    questions = draw_questions(library, options.count)
+    looking = open_looking(options.work, load_metric_encoder())
+    real = np.stack([real_picture(library, question)[0] for question in questions])
+    scenes = np.stack([library.backgrounds[question.background_row] for question in questions])
+    vae = read_start(START).load_vae()
+    for name, title, pictures, keys in (
+        ("real", "real composites", real, KEYS),
+        ("real_scene", "real scenes alone", scenes, ("scene",)),
+    ):
+        again = through_autoencoder(vae, list(pictures))
+        for end, said, shown in (("", "", pictures), ("_vae", " through the VAE", again)):
+            scores = looking.scores(questions, shown)
+            keep(options.out, name + end, title + said, {}, {key: scores[key] for key in keys})
+            sheet_of(questions, shown, options.out / f"{name}{end}.png")
+
+
+def words(options: argparse.Namespace) -> None:
+    """Read labels and scenes from the states of the text encoder that a variant begins with."""
+    if options.variant == SHIPPED:
+        start, tera = read_start(START), 0.0
+    else:
+        variant = VARIANTS[options.variant]
+        start, tera = taught_start(variant, options.work, run_folder(options), START)
+    base = Base(plain_model(start), start)
+    library = load_library(options.work, "train", "train")
+    about = {**readable(library, options.work, base), "tera": tera}
+    title = {SHIPPED: "edition four's text encoder"}.get(
+        options.variant, "the same, after a lesson"
+    )
+    keep(options.out, f"words_{options.variant}", title, about, {})
+    print(about)
+
+
+def run_folder(options: argparse.Namespace) -> Path:
+    """Where a variant is trained."""
+    return Path(options.out / f"{options.variant}-{options.tera:g}")
+
+
+def trained_variant(options: argparse.Namespace) -> tuple[TrainedModel, dict[str, float]]:
+    """The variant, trained for its budget, and what that took."""
+    variant = VARIANTS[options.variant]
+    data = make_pictures(options.work, variant.mix, options.pictures)
+    return train_variant(variant, data, run_folder(options), START, options.tera)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write both files of a trained variant."""
+    write_both(trained_variant(options)[0], START.parent, options.weights)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Train a variant, unless it is the shipped base; score what it draws."""
+    if options.variant == SHIPPED:
+        start = read_start(START)
+        base, title, spent = Base(plain_model(start), start), "edition four, as shipped", {}
+    else:
+        trained, spent = trained_variant(options)
+        base, title = plain_base(trained), VARIANTS[options.variant].title
+    library = load_library(options.work, "train", "train")
+    questions = draw_questions(library, options.count)
+    name = f"{options.variant}-{spent.get('samples', 0)}-g{options.guidance:g}-s{options.steps}"
+    values = tell_apart(base, library, questions)
+    pictures = base.draw(questions, options.steps, options.guidance)
+    save_array(options.out / f"{name}.npy", pictures)
+    sheet_of(questions, pictures, options.out / f"{name}.png")
+    looking = open_looking(options.work, load_metric_encoder())
+    about = {**spent, "guidance": options.guidance, "sampling_steps": options.steps}
+    keep(options.out, name, title, about, {**values, **looking.scores(questions, pictures)})
+
+
+def keep(
+    out: Path, name: str, title: str, about: dict[str, float], values: dict[str, np.ndarray]
+) -> None:
+    """Store a row of the table."""
+    scores = {key: value.tolist() for key, value in values.items()}
+    write_json(out / f"{name}.json", {"title": title, "about": about, "scores": scores})
+    print(f"{name}: " + ", ".join(f"{key} {np.mean(value):.3f}" for key, value in values.items()))
+
+
+def write_table(options: argparse.Namespace) -> None:
+    """The table of all rows in ``--out``: bounds, the shipped base, variants in their order."""
+    own = (SHIPPED, *VARIANTS)
+    order = (*BOUNDS, *(f"words_{name}" for name in own), *own)
+    paths = sorted(options.out.glob("*.json"))
+    paths.sort(key=lambda path: order.index(path.stem.split("-")[0]))
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    lines = table(rows)
+    print("\n".join(lines))
+    if options.write is not None:
+        page = with_table(options.write.read_text(encoding="utf-8"), lines)
+        with atomic_path(options.write) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.text_base",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("limits", "words", "measure", "export", "table"))
+    parser.add_argument("variant", nargs="?", choices=(SHIPPED, *VARIANTS), default=SHIPPED)
+    parser.add_argument("--work", type=Path, default=ROOT / ".dev" / "tiny")
+    parser.add_argument("--out", type=Path, required=True, help="where runs and rows are kept")
+    parser.add_argument("--tera", type=float, default=30.0, help="budget, 1e12 operations")
+    parser.add_argument("--pictures", type=int, default=10_000, help="training pictures of a mix")
+    parser.add_argument("--count", type=int, default=200, help="questions")
+    parser.add_argument("--steps", type=int, default=20, help="of sampling")
+    parser.add_argument("--weights", type=Path, help="export: where both files go")
+    parser.add_argument("--write", type=Path, help="table: a page that has one already")
+    parser.add_argument("--guidance", type=float, default=3.0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.action == "export" and (options.weights is None or options.variant == SHIPPED):
+        parser.error("export: expected a variant and --weights. Name both.")
+    actions = {
+        "limits": limits, "words": words, "measure": measure, "export": export,
+        "table": write_table,
+    }  # fmt: skip
+    actions[options.action](options)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

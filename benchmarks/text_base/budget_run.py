@@ -1,0 +1,134 @@
+"""A variant trained for a budget of arithmetic in the common loop."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from training.bases.base_model import BaseModel
+from training.bases.vision import vision_shape
+from training.dataset.batches import BatchStream, MicroBatch
+from training.dataset.catalogue import Catalogue, open_catalogue
+from training.loop.checkpoints import newest_intact, remove_partial
+from training.loop.fake_tensors import count_flops
+from training.loop.launch import RunOptions, make_accelerator
+from training.loop.run import Run
+from training.loop.run_folder import check_config, only_writer, write_config
+from training.loop.trained import TrainedModel, load_trained
+from training.methods.objective import NUM_TIMESTEPS, draw_noise
+from training.methods.registry import method_of
+from training.runs import save_state, write_json
+from training.toy.data.library import load_library
+
+from .drawing import Base
+from .start import read_start
+from .variants import Variant
+from .words import teach
+
+COUNTED_STEPS = 2
+
+
+def draw_changed(
+    variant: Variant, shape: torch.Size, positions: list[int], seed: int
+) -> tuple[Tensor, Tensor]:
+    """The loop's noise and timesteps, changed as the variant says."""
+    noise, steps = draw_noise(shape, positions, seed)
+    if variant.noise_share:
+        generator = torch.Generator().manual_seed(positions[0] + seed)
+        offset = torch.randn(*shape[:2], 1, 1, generator=generator)
+        noise = (noise + variant.noise_share * offset) / (1 + variant.noise_share**2) ** 0.5
+    share = (steps.double() + 0.5) / NUM_TIMESTEPS
+    shifted = variant.early * share / (1 + (variant.early - 1) * share)
+    return noise, (shifted * NUM_TIMESTEPS).long().clamp(0, NUM_TIMESTEPS - 1)
+
+
+class VariantRun(Run):
+    """The common loop with a variant's noise."""
+
+    def __init__(
+        self, variant: Variant, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue
+    ) -> None:
+        self.variant = variant
+        super().__init__(options, accelerator, catalogue)
+
+    def build(self) -> None:
+        super().build()
+        variant = self.variant
+
+        def draw(shape: torch.Size, positions: list[int], seed: int) -> tuple[Tensor, Tensor]:
+            return draw_changed(variant, shape, positions, seed)
+
+        self.objective.draw_noise = draw
+
+    def count_step(self) -> float:
+        """Tera-operations of a step's matrix products and convolutions, forward and backward: mean
+        over the first steps, whose gradients are thrown away."""
+        stream = BatchStream(self.dataset, 0, 0, 1)
+        batches = [stream.next_step() for _ in range(COUNTED_STEPS)]
+        flops = count_flops(lambda: [self.backpropagate(batch) for batch in batches])
+        self.optimizer.zero_grad()
+        return flops / COUNTED_STEPS / 1e12
+
+    def backpropagate(self, micro_batches: list[MicroBatch]) -> None:
+        """Gradients of one step."""
+        for batch in micro_batches:
+            with self.accelerator.autocast():
+                mse, maps = self.objective(batch)
+            (mse + self.recipe.map_loss_weight * maps).backward()
+
+
+def train_variant(
+    variant: Variant, data: Path, out: Path, start: Path, tera: float
+) -> tuple[TrainedModel, dict[str, float]]:
+    """Train, or go on, until ``tera`` tera-operations; the averaged model, and what it took.
+
+    Args:
+        data: shards of the variant's mix. out: the run's folder. start: the stored base's file.
+    """
+    base, taught = taught_start(variant, data.parent, out, start)
+    accelerator = make_accelerator(variant.training(1))
+    catalogue = open_catalogue(data, out / "index")
+    cost_path = out / "cost.json"
+
+    def run_of(steps: int) -> VariantRun:
+        options = RunOptions(recipe=variant.training(steps), data=data, out=out, base_model=base)
+        return VariantRun(variant, options, accelerator, catalogue)
+
+    if not cost_path.exists():
+        write_json(cost_path, run_of(1).count_step())
+    cost = json.loads(cost_path.read_text(encoding="utf-8"))
+    steps = max(1, round((tera - taught) / cost))
+    recipe = variant.training(steps)
+    with only_writer(out):
+        check_config(out, recipe, {})
+        remove_partial(out)
+        run = run_of(steps)
+        write_config(out, recipe, {}, {})
+        run.go()
+    folder = newest_intact(out)
+    assert folder is not None
+    trained = load_trained(folder, base, recipe)
+    samples = steps * recipe.global_batch_size
+    return trained, {"samples": samples, "tera": steps * cost + taught}
+
+
+def taught_start(variant: Variant, work: Path, out: Path, path: Path) -> tuple[BaseModel, float]:
+    """The base that a variant begins with, and the tera-operations of its words' lesson."""
+    base = read_start(path, from_nothing=variant.from_nothing)
+    if not variant.lesson_steps:
+        return base, 0.0
+    kept = out / "words.pt"
+    if not kept.exists():
+        recipe = variant.training(1)
+        shape = vision_shape(recipe, base)
+        pupil = Base(method_of(recipe).build_model(base, recipe, shape, None), base)
+        library = load_library(work, "train", "train")
+        tera = teach(library, work, pupil, variant.lesson_steps, variant.lesson_rate)
+        save_state(kept, {"text": pupil.model.text_encoder.state_dict(), "tera": tera})
+    stored = torch.load(kept, map_location="cpu", weights_only=True)
+    return replace(base, text=stored["text"]), stored["tera"]

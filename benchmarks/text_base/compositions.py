@@ -1,0 +1,105 @@
+"""Training pictures of another mix than the recipe's: how many subjects, how often none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.dataset.shard_file import write_shard
+from training.toy.data.compose import (
+    PLAIN_CAPTION,
+    Composite,
+    compose,
+    plain_background,
+)
+from training.toy.data.library import Library, draw_rows, load_library
+from training.toy.data.shards import sample_members
+from training.toy.stages import TRAIN_SHARDS
+
+SEED = 73
+SAMPLES_PER_SHARD = 2000
+SCENE_TEMPLATES = ("{}", "a photo {}", "a picture {}", "an image {}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Shares of pictures: ``counts`` with 0, 1, 2, 3, 4 subjects; ``plain`` before a plain colour.
+
+    The recipe's is (0, .45, .35, .10, .10) and .08; its pictures are those of the data stage.
+    """
+
+    counts: tuple[float, ...]
+    plain: float
+
+
+RECIPE = "recipe"
+MIXES = {"few": Mix(counts=(0.15, 0.65, 0.20), plain=0.04)}
+
+
+def scene_alone(background: np.ndarray, caption: str, rng: np.random.Generator) -> Composite:
+    """A photograph without a subject; shards need one, so it is the whole picture."""
+    side = background.shape[0]
+    return Composite(
+        image=background,
+        masks=np.ones((1, side, side), bool),
+        boxes_xyxy=np.array([[0.0, 0.0, 1.0, 1.0]]),
+        flipped=np.zeros(1, bool),
+        caption=SCENE_TEMPLATES[rng.integers(len(SCENE_TEMPLATES))].format(caption),
+    )
+
+
+def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dict[str, Any]]:
+    """Picture ``index`` of a mix with the metadata stored beside it."""
+    rng = np.random.default_rng((SEED, index))
+    count = int(rng.choice(len(mix.counts), p=mix.counts))
+    if count and rng.random() < mix.plain:
+        background, scene, caption = plain_background(rng), "plain", PLAIN_CAPTION
+    else:
+        row = library.scene_rows[rng.integers(len(library.scene_rows))]
+        background = np.asarray(library.backgrounds[row])
+        background = background[:, :: 1 if rng.random() < 0.5 else -1]
+        scene, caption = library.scenes[row]["scene"], library.scenes[row]["caption"]
+    if count == 0:
+        composite = scene_alone(np.ascontiguousarray(background), caption, rng)
+        about = [{"label": scene, "identity": "", "cutout": -1}]
+    else:
+        rows = draw_rows(library, rng, count)
+        cutouts = [library.cutout(row) for row in rows]
+        composite = compose(cutouts, background, caption, rng, flipped=[False] * count)
+        about = [
+            {"label": library.records[row]["label"], "cutout": row,
+             "identity": library.records[row]["identity"]}
+            for row in rows
+        ]  # fmt: skip
+    entities = [
+        {**entry, "box": [round(float(v), 5) for v in box], "mask": f"mask{number}.png"}
+        for number, (entry, box) in enumerate(zip(about, composite.boxes_xyxy, strict=True))
+    ]
+    return composite, {"caption": composite.caption, "scene": scene, "entities": entities}
+
+
+def make_pictures(work: Path, name: str, count: int) -> Path:
+    """The first ``count`` pictures of a mix as shards below ``work``, those there already stay; of
+    the recipe's own mix all that there are."""
+    if name == RECIPE:
+        return work / TRAIN_SHARDS
+    folder = work / f"composites-{name}"
+    library = load_library(work, "train", "train")
+    for number, first in enumerate(range(0, count, SAMPLES_PER_SHARD)):
+        path = folder / f"{number:05d}.tar"
+        if not path.exists():
+            last = min(count, first + SAMPLES_PER_SHARD)
+            write_shard(path, members(library, MIXES[name], first, last))
+            print(f"{path.name} of {name} written", flush=True)
+    return folder
+
+
+def members(library: Library, mix: Mix, first: int, last: int) -> Iterator[tuple[str, bytes]]:
+    """(file name, content) of pictures first .. last - 1."""
+    for index in range(first, last):
+        composite, metadata = mixed_sample(library, mix, index)
+        yield from sample_members(f"{index:07d}", composite, metadata)

@@ -1,0 +1,108 @@
+"""A base under test: a text-to-image model of the small base's kind, and what it draws.
+
+# Shapes: Q questions, H picture side (128), L text tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subject_diffusion_core.prompts import build_chunk, build_prompt
+from training.bases.base_model import BaseModel
+from training.bases.encoders import decode_latents, to_pictures
+from training.bases.vision import vision_shape
+from training.dataset.samples import words_of
+from training.loop.trained import TrainedModel
+from training.methods.conditioning import Conditioning
+from training.methods.registry import method_of
+from training.methods.subject_diffusion.sampling import Sampler, SamplingRule, two_branches
+from training.networks.fused_attention import use_fused_attention
+from training.networks.text import END_TOKEN, START_TOKEN
+from training.recipes import recipe_named
+
+from .questions import Question
+
+BATCH = 32
+NOT_THE_BASE = (".fuser.", "position_net.")
+
+
+class Base:
+    """A text-to-image model of the small base's kind."""
+
+    def __init__(self, model: Any, base: BaseModel) -> None:
+        self.model, self.base = model.eval().requires_grad_(False), base
+        use_fused_attention(model.unet)
+        self.vae = base.load_vae()
+        self.side = int(base.unet_arguments["sample_size"])
+
+    def token_ids(self, prompt: str) -> Tensor:
+        """(L,) compact ids of a prompt."""
+        chunk = build_chunk(
+            build_prompt(prompt, []), words_of, num_slots=1, placeholder_token_id=-1,
+            start_token_id=START_TOKEN, end_token_id=END_TOKEN, pad_token_id=self.base.pad_token_id,
+        )  # fmt: skip
+        assert self.base.vocabulary is not None
+        return self.base.vocabulary.compact(chunk.token_ids)
+
+    def told(self, prompts: Sequence[str]) -> Conditioning:
+        """The prompts alone, without subjects."""
+        count = len(prompts)
+        none = torch.zeros(count, 1, dtype=torch.bool)
+        nowhere = torch.zeros(count, 1, dtype=torch.long)
+        return Conditioning(
+            token_ids=torch.stack([self.token_ids(prompt) for prompt in prompts]),
+            placeholder_positions=nowhere,
+            label_positions=nowhere,
+            text_valid=none,
+            subject_valid=none,
+            subject_boxes_xyxy=torch.zeros(count, 1, 4),
+            patch_embeds=None,
+            image_embeds=None,
+            location_mask=torch.zeros(count, 1, self.side, self.side),
+            adapter_scale=torch.zeros(count, 1, 1),
+        )
+
+    @torch.no_grad()
+    def draw(self, questions: Sequence[Question], steps: int, guidance: float) -> np.ndarray:
+        """Pictures (Q, H, H, 3) uint8 by DDIM with classifier-free guidance, in bf16."""
+        rule = SamplingRule(steps=steps, text_guidance_scale=guidance)
+        sampler = Sampler(self.model, self.base.prediction_type, rule)
+        empty, shape = self.token_ids(""), (self.base.latent_channels, self.side, self.side)
+        drawn = []
+        for first in range(0, len(questions), BATCH):
+            some = questions[first : first + BATCH]
+            noise = [torch.randn(shape, generator=seeded(q.seed)) for q in some]
+            full = self.told([q.prompt for q in some])
+            branches = two_branches(full, full.token_ids, empty)
+            with torch.autocast("cpu", torch.bfloat16):
+                latents = sampler(branches, torch.stack(noise))
+            drawn.append(to_pictures(decode_latents(self.vae, latents)))
+        return np.concatenate(drawn)
+
+
+def plain_model(base: BaseModel) -> Any:
+    """The model of a base alone, without adapters."""
+    recipe = recipe_named("text_to_image_tiny")
+    return method_of(recipe).build_model(base, recipe, vision_shape(recipe, base), None)
+
+
+def plain_base(trained: TrainedModel) -> Base:
+    """What training made of the base, without adapters."""
+    model = plain_model(trained.base)
+    state = {
+        name: tensor
+        for name, tensor in trained.model.state_dict().items()
+        if not name.startswith("mlp.") and not any(part in name for part in NOT_THE_BASE)
+    }
+    model.load_state_dict(state, strict=False)
+    return Base(model, trained.base)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator of its own."""
+    return torch.Generator().manual_seed(seed)

