@@ -64,16 +64,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def with_table(page: str, lines: Sequence[str]) -> str:
-    """A page with ``lines`` in the place of its one table.
-
-    >>> with_table("Before.\\n\\n| old |\\n|---|\\n\\nBehind.", ["| new |", "|---|", "| 1 |"])
-    'Before.\\n\\n| new |\\n|---|\\n| 1 |\\n\\nBehind.'
-    """
+    """A page with ``lines`` in the place of its first table."""
     old = page.split("\n")
-    places = [number for number, line in enumerate(old) if line.startswith("|")]
-    if not places or places[-1] - places[0] != len(places) - 1:
-        raise ValueError("--write: expected a page with one table, got another. Choose the page.")
-    return "\n".join([*old[: places[0]], *lines, *old[places[-1] + 1 :]])
+    first = next((n for n, line in enumerate(old) if line.startswith("|")), None)
+    if first is None:
+        raise ValueError("--write: expected a page with a table, got one without. Add |---|.")
+    last = first
+    while last < len(old) and old[last].startswith("|"):
+        last += 1
+    return "\n".join([*old[:first], *lines, *old[last:]])
 
 
 def sheet_of(questions: Sequence[Question], pictures: np.ndarray, path: Path) -> None:

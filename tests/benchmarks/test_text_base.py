@@ -108,13 +108,13 @@ def test_a_row_has_shares_in_per_cent_and_gaps_as_they_are() -> None:
     assert second == ["words", "-", "-", "-", "-", "-", "0.26"]
 
 
-def test_a_table_takes_the_place_of_the_old_one() -> None:
-    page = "Before.\n\n| old |\n|---|\n\nBehind."
+def test_a_table_takes_the_place_of_the_first_one() -> None:
+    page = "Before.\n\n| old |\n|---|\n\nBehind.\n\n| kept |\n|---|"
     assert with_table(page, ["| new |", "|---|", "| 1 |"]) == (
-        "Before.\n\n| new |\n|---|\n| 1 |\n\nBehind."
+        "Before.\n\n| new |\n|---|\n| 1 |\n\nBehind.\n\n| kept |\n|---|"
     )
-    with pytest.raises(ValueError, match=r"--write: expected a page with one table"):
-        with_table("| a |\n\n| b |", [])
+    with pytest.raises(ValueError, match=r"--write: expected a page with a table"):
+        with_table("None.", [])
 
 
 def as_trained(model: Any, base: BaseModel, recipe: TrainingRecipe) -> TrainedModel:
