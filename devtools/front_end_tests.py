@@ -2,7 +2,7 @@
 
     python -m devtools.front_end_tests FOLDER ...
 
-Executed with the environment's Python and COMFYUI_PATH. A FOLDER is one into which a version was put:
+Executed with the environment's Python and COMFYUI_PATH. Into FOLDER, pip has put a version:
 
     python -m pip install --no-deps --target FOLDER comfyui-frontend-package==1.58.1
 """
