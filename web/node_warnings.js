@@ -40,11 +40,18 @@ function show(node, executionId, sentences) {
     if (widget) node.removeWidget(widget);
   } else {
     widget ??= addWidget(node);
+    if (!node.widgets.includes(widget)) return tellAside(node, sentences);
     widget.element.textContent = text;
     widget.element.title = text;
     makeRoom(node);
   }
   node.setDirtyCanvas?.(true, true);
+}
+
+/** Where a node takes no further widgets: some front ends around 1.47 give subgraphs none. */
+function tellAside({ title }, sentences) {
+  const detail = sentences.join("\n");
+  app.extensionManager?.toast?.add({ severity: "warn", summary: title, detail, life: 20_000 });
 }
 
 function addWidget(node) {
