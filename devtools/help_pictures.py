@@ -15,7 +15,7 @@ from .api_client import ComfyClient, Graph
 from .browser import find_browser
 from .console import DevError, Progress, last_lines
 from .jobs import GenerationSettings, Job, SubjectSpec
-from .locale_texts import write_english
+from .locale_texts import write_chinese_pages, write_english
 from .server import LOOPBACK, ComfyServer
 from .workflows import SAVE_NODE, generation_graph, node
 
@@ -286,6 +286,7 @@ class HelpPictures:
         with ComfyClient(LOOPBACK, server.port, server.is_running) as client:
             texts = write_english(client.node_infos(), self._root)
             self._progress.say(str(texts))
+            self._progress.say(f"{len(write_chinese_pages(self._root))} help pages in Chinese")
             for picture in (self._root / "assets").rglob("*.png"):
                 (server.base / "input" / picture.name).write_bytes(picture.read_bytes())
             pictures = HelpGraphs(client.upload_image, self._root).pictures()
