@@ -4,7 +4,7 @@
     python -m benchmarks.training one-gpu      one_gpu_sd2 at batch 1 and its own: 24 GB?
     python -m benchmarks.training cpu-step     one bf16 step with adapters only: does it run?
     python -m benchmarks.training work         arithmetic of both steps of compare, counted
-    python -m benchmarks.training costs        README's figures of memory and hours, counted
+    python -m benchmarks.training costs        the figures of docs/training, counted
 
 ``compare`` and ``one-gpu`` need a CUDA device; ``work`` and ``costs`` count without running
 anything; ``work`` leaves out what reading and writing memory takes. The plain step computes VAE
@@ -261,7 +261,7 @@ def work(size: int) -> dict[str, Any]:
 
 
 def costs() -> dict[str, Any]:
-    """GiB of the recipes that README names, and hours of one_gpu_sd2 at 50 TFLOP/s."""
+    """GiB of the recipes that docs/training names, and hours of one_gpu_sd2 at 50 TFLOP/s."""
     found: dict[str, Any] = {}
     for words in COUNTED:
         name, *settings = words.split()

@@ -21,10 +21,12 @@ from .websocket import WebSocket, WebSocketError
 
 # How long a silent server is left alone before its history is asked.
 POLL_SECONDS = 2.0
+SENTENCES_EVENT = "subject_diffusion.sentences"  # as in nodes/host/node_warnings.py
 UPLOAD_FOLDER = "subject_diffusion"
 
 Graph = dict[str, dict[str, Any]]
 ProgressCallback = Callable[[str, int, int], None]
+SentenceCallback = Callable[[str], None]
 
 
 class PromptError(DevError):
@@ -111,15 +113,19 @@ class ComfyClient:
         return self._uploaded[name]
 
     def run(
-        self, graph: Graph, on_progress: ProgressCallback | None = None
+        self,
+        graph: Graph,
+        on_progress: ProgressCallback | None = None,
+        on_sentence: SentenceCallback | None = None,
     ) -> list[ImageReference]:
         """Queue a graph, wait for its end and list the images it saved.
 
-        `on_progress` gets the node's id, the steps done and the steps in all.
+        `on_progress` gets the node's id, the steps done and the steps in all; `on_sentence` what
+        the pack's nodes have to say, such as warnings.
         """
         prompt_id = self.queue(graph)
         try:
-            for node, value, total in self._progress_of(prompt_id):
+            for node, value, total in self._progress_of(prompt_id, on_sentence):
                 if on_progress is not None:
                     on_progress(node, value, total)
         except BaseException:
@@ -154,8 +160,10 @@ class ComfyClient:
             self._request("/queue", body, "application/json")
             self._request("/interrupt", body, "application/json")
 
-    def _progress_of(self, prompt_id: str) -> Iterator[tuple[str, int, int]]:
-        """Progress messages until the prompt has ended."""
+    def _progress_of(
+        self, prompt_id: str, on_sentence: SentenceCallback | None
+    ) -> Iterator[tuple[str, int, int]]:
+        """Progress messages until the prompt has ended; nobody else uses this client meanwhile."""
         while True:
             message = self._next_message()
             if message is None:
@@ -163,6 +171,9 @@ class ComfyClient:
                     return
                 continue
             kind, data = message.get("type"), message.get("data") or {}
+            if kind == SENTENCES_EVENT and on_sentence is not None:
+                for sentence in data["sentences"]:
+                    on_sentence(sentence)
             if data.get("prompt_id") != prompt_id:
                 continue
             if kind == "progress":

@@ -23,15 +23,14 @@ from .host import Host, find_or_fetch, require_python
 from .host_tests import parse_run
 from .host_tests import run_all as run_in_hosts
 from .jobs import GenerationSettings, Job, fresh_seed, job_from_line, jobs_of_command, parse_size
-from .server import ComfyServer, prepare_base, temporary_base
+from .server import ComfyServer, prepare_base, put_sample_pictures, temporary_base
 from .tuning_options import add_tune_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".dev"
 CONSTRAINTS = ROOT / "constraints.txt"
 SUBJECTS = ROOT / "assets" / "subjects"
-KEPT_LOGS = 10
-INTERRUPTED = 130
+KEPT_LOGS, INTERRUPTED = 10, 130
 
 
 class Workshop:
@@ -104,6 +103,7 @@ def serve(options: argparse.Namespace, progress: Progress) -> int:
     host = workshop.set_up()
     base = WORK / "serve"
     prepare_base(base, ROOT)
+    put_sample_pictures(base, ROOT)
     with workshop.server_in(base, host, options.port) as server:
         progress.say(f"Open {server.url} in a browser; Ctrl-C ends it")
         try:
@@ -346,5 +346,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _interrupt(*_: object) -> None:
-    """End as with Ctrl-C, so that servers and temporary folders are cleared away."""
+    """End as with Ctrl-C: servers and temporary folders are cleared away."""
     raise KeyboardInterrupt

@@ -4,7 +4,6 @@ those for a base model that is not here, only the board of their layout."""
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from .api_client import ComfyClient, Graph, PromptError
 from .console import DevError, Progress, last_lines
-from .server import LOOPBACK, ComfyServer
+from .server import LOOPBACK, ComfyServer, put_sample_pictures
 
 BASE_LOADER = "CheckpointLoaderSimple"
 
@@ -33,8 +32,7 @@ class ExamplePictures:
             raise DevError(
                 f"examples: expected names of {', '.join(sorted(known))}, got {unknown[0]}."
             )
-        for picture in (self._root / "assets").rglob("*.png"):
-            shutil.copy(picture, server.base / "input")
+        put_sample_pictures(server.base, self._root)
         made = []
         with ComfyClient(LOOPBACK, server.port, server.is_running) as client:
             for golden in (known[name] for name in sorted(names or known)):

@@ -35,6 +35,7 @@ class Generator:
         self._progress = progress
         self._client = ComfyClient(LOOPBACK, server.port, server.is_running)
         self._last_step_line = 0.0
+        self._said: set[str] = set()
 
     def __enter__(self) -> Generator:
         try:
@@ -50,13 +51,14 @@ class Generator:
     def generate(self, job: Job) -> Path:
         """Make one image; its absolute path. The file appears whole or not at all."""
         started = time.monotonic()
+        self._said.clear()
         adapter_name = None
         if job.settings.uses_adapter_file:
             adapter_name = offer_file(
                 Path(str(job.settings.adapter)), self._server.base / MODEL_FOLDER
             )
         graph = generation_graph(job, self._client.upload_image, adapter_name)
-        images = self._client.run(graph, self._show_step)
+        images = self._client.run(graph, self._show_step, self._show_sentence)
         if not images:
             raise PromptError("ComfyUI finished the prompt but saved no image.")
         write_atomically(job.out, self._client.fetch_image(images[0]))
@@ -82,6 +84,12 @@ class Generator:
         if node == SAMPLE_NODE and (is_due or value == total):
             self._progress.say(f"  step {value} of {total}")
             self._last_step_line = time.monotonic()
+
+    def _show_sentence(self, sentence: str) -> None:
+        """Once a picture: two nodes may warn of the same."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._progress.say(f"warning: {sentence}")
 
     def _require_pack(self) -> None:
         missing = [name for name in PACK_NODES if not self._client.node_exists(name)]

@@ -15,7 +15,7 @@ from .api_client import ComfyClient, Graph
 from .browser import find_browser
 from .console import DevError, Progress, last_lines
 from .jobs import GenerationSettings, Job, SubjectSpec
-from .locale_texts import write_english
+from .locale_texts import write_chinese_pages, write_english
 from .server import LOOPBACK, ComfyServer
 from .workflows import SAVE_NODE, generation_graph, node
 
@@ -89,6 +89,11 @@ class HelpGraphs:
             "SubjectDiffusionBoxMask": [
                 Panel("mask of the box", self.mask_of_the_photo()),
                 Panel("put into a photo", self.golden("into_a_photo")),
+            ],
+            "SubjectDiffusionCutOut": [
+                Panel("the picture", self.cut_out(None)),
+                Panel("nothing said", self.cut_out("")),
+                Panel("with a box", self.cut_out("0.2,0.35,0.8,0.95")),
             ],
             "SubjectDiffusionAttentionMaps": [
                 Panel(f"{ranges} of the sampling", self.attention(ranges))
@@ -170,6 +175,21 @@ class HelpGraphs:
         (save,) = (one for one in graph.values() if one["class_type"] == "SaveImage")
         save["inputs"]["images"] = [mask, 0]
         return graph
+
+    def cut_out(self, box: str | None) -> Graph:
+        """A photo and, with a box, what is cut out of it."""
+        graph = {"photo": node("LoadImage", image="crab_on_a_lawn.png")}
+        if box is not None:
+            graph["cut"] = node(
+                "SubjectDiffusionCutOut",
+                image=["photo", 0],
+                box=box,
+                points="",
+                largest_component=True,
+                fill_holes=True,
+            )
+        source = ["photo" if box is None else "cut", 0 if box is None else 1]
+        return graph | {SAVE_NODE: node("SaveImage", images=source, filename_prefix="help")}
 
     def random_layout(self, place_seed: int) -> Panel:
         changes = [(f"subject_{number}", {"box": ""}) for number in (1, 2)]
@@ -266,6 +286,7 @@ class HelpPictures:
         with ComfyClient(LOOPBACK, server.port, server.is_running) as client:
             texts = write_english(client.node_infos(), self._root)
             self._progress.say(str(texts))
+            self._progress.say(f"{len(write_chinese_pages(self._root))} help pages in Chinese")
             for picture in (self._root / "assets").rglob("*.png"):
                 (server.base / "input" / picture.name).write_bytes(picture.read_bytes())
             pictures = HelpGraphs(client.upload_image, self._root).pictures()

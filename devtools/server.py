@@ -96,6 +96,14 @@ def prepare_base(base: Path, pack: Path) -> None:
     link_folder(pack, base / "custom_nodes" / PACK_NAME)
 
 
+def put_sample_pictures(base: Path, pack: Path) -> None:
+    """The pictures of the example workflows into the input folder; what is there stays."""
+    for picture in (pack / "assets").rglob("*.png"):
+        target = base / "input" / picture.name
+        if not target.exists():
+            shutil.copyfile(picture, target)
+
+
 @contextlib.contextmanager
 def temporary_base(runs_folder: Path, pack: Path) -> Iterator[Path]:
     """A base folder that exists for the `with` block only."""

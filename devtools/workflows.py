@@ -23,6 +23,7 @@ PACK_NODES = (
     "SubjectDiffusionBoxMask",
     "SubjectDiffusionSegmentLoader",
     "SubjectDiffusionSegment",
+    "SubjectDiffusionCutOut",
     "SubjectDiffusionRecordAttention",
     "SubjectDiffusionAttentionMaps",
     "SubjectDiffusionEncodeSubjects",

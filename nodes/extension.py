@@ -28,6 +28,7 @@ from .hifi_tuner.save_embedding_node import SubjectDiffusionSaveEmbedding
 from .hifi_tuner.tune_embedding_node import SubjectDiffusionTuneEmbedding
 from .hifi_tuner.tuned_files import TUNED_FILES
 from .host.picture_route import register_picture_route
+from .segmentation.cut_out_node import SubjectDiffusionCutOut
 from .segmentation.segment_loader_node import (
     SEGMENTERS,
     SubjectDiffusionSegmentLoader,
@@ -63,6 +64,7 @@ class SubjectDiffusionExtension(ComfyExtension):
             SubjectDiffusionBoxMask,
             SubjectDiffusionSegmentLoader,
             SubjectDiffusionSegment,
+            SubjectDiffusionCutOut,
             SubjectDiffusionRecordAttention,
             SubjectDiffusionAttentionMaps,
             SubjectDiffusionEncodeSubjects,

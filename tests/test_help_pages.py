@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from devtools.locale_texts import chinese_pages
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "web" / "docs"
 NODES = sorted(json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8")))
@@ -38,3 +40,13 @@ def test_no_page_or_picture_is_left_over() -> None:
     pictures = [path for path in DOCS.rglob("*") if path.suffix in (".jpg", ".png")]
     assert [path.name for path in pictures if path.name not in text] == []
     assert sum(path.stat().st_size for path in pictures) < MOST_BYTES
+
+
+def test_chinese_pages_say_what_the_chinese_texts_do() -> None:
+    """`python dev.py docs NODE_ID` writes them; the front end asks for them first."""
+    pages = chinese_pages(ROOT)
+    assert sorted(path.parent.name for path in pages) == NODES
+    assert {path: path.read_text(encoding="utf-8") for path in pages} == pages
+    assert sorted(DOCS.glob("*/*.md")) == sorted(pages)
+    for text in pages.values():
+        assert all((DOCS / address).is_file() for _, address in PICTURE.findall(text))

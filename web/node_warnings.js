@@ -8,7 +8,10 @@ import { element } from "./layout/elements.js";
 const EVENT = "subject_diffusion.sentences"; // as in nodes/host/node_warnings.py
 const WIDGET = "subject_diffusion_sentences";
 const WIDGET_TYPE = "SUBJECT_DIFFUSION_SENTENCES";
-const HEIGHT = 72;
+const LINE = 17; // height of a line in pixels, as in node_warnings.css
+const CHARACTER = 6.3; // mean width; Chinese ones are twice as wide
+const FRAME = [40, 30]; // what is around the text
+const MOST_LINES = 20; // the rest scrolls
 
 /** The node of an execution id, and before it the subgraphs around it: "5:3" is node 3 in 5. */
 function nodesOf(executionId) {
@@ -37,10 +40,18 @@ function show(node, executionId, sentences) {
     if (widget) node.removeWidget(widget);
   } else {
     widget ??= addWidget(node);
+    if (!node.widgets.includes(widget)) return tellAside(node, sentences);
     widget.element.textContent = text;
     widget.element.title = text;
+    makeRoom(node);
   }
   node.setDirtyCanvas?.(true, true);
+}
+
+/** Where a node takes no further widgets: some front ends around 1.47 give subgraphs none. */
+function tellAside({ title }, sentences) {
+  const detail = sentences.join("\n");
+  app.extensionManager?.toast?.add({ severity: "warn", summary: title, detail, life: 20_000 });
 }
 
 function addWidget(node) {
@@ -49,13 +60,24 @@ function addWidget(node) {
   box.addEventListener("wheel", (event) => event.stopPropagation());
   const widget = node.addDOMWidget(WIDGET, WIDGET_TYPE, box, {
     serialize: false,
-    getMinHeight: () => HEIGHT,
-    getMaxHeight: () => HEIGHT,
+    getMinHeight: () => heightOf(box.textContent, node.size[0]),
+    getMaxHeight: () => heightOf(box.textContent, node.size[0]),
   });
   widget.serialize = false; // of the workflow; the option is that of the prompt
+  return widget;
+}
+
+/** What the text takes in a node of this width, so that all of it can be read at once. */
+function heightOf(text, width) {
+  const room = (width - FRAME[0]) / CHARACTER;
+  const length = (line) => line.length + (line.match(/[\u2e80-\uffef]/g)?.length ?? 0);
+  const lines = text.split("\n").reduce((sum, one) => sum + Math.ceil(length(one) / room), 0);
+  return Math.min(lines, MOST_LINES) * LINE + FRAME[1];
+}
+
+function makeRoom(node) {
   const [width, height] = node.computeSize();
   node.setSize?.([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
-  return widget;
 }
 
 function showOnAll(executionId, sentences) {

@@ -250,4 +250,13 @@ def _segmentation() -> Graph:
             fill_holes=True,
         ),
         "show_cut_out": node("PreviewImage", images=["segment", 1]),
+        "cut_out": node(
+            "SubjectDiffusionCutOut",
+            image=["image2", 0],
+            box="0.1,0.2,0.9,0.9",
+            points="0.5,0.5; 0.1,0.1,0",
+            largest_component=True,
+            fill_holes=True,
+        ),
+        "show_cut_out_by_colours": node("PreviewImage", images=["cut_out", 1]),
     }

@@ -15,6 +15,7 @@ from tqdm.auto import trange
 from ...subject_diffusion_core.hifi_tuner import euler_step, guided_steps, inside_outside
 from ..host.comfy_types import Conditioning
 from ..host.node_warnings import show_text
+from ..host.picture_size import warn_of_size
 from .guided_model import GuidedModel, Method
 
 
@@ -67,6 +68,7 @@ def sample_with_reference(
     guidance: ReferenceGuidance,
 ) -> torch.Tensor:
     """Called by ComfyUI like its own samplers; steps that are not guided are those of `euler`."""
+    warn_of_size(model.inner_model, model.latent_image)
     guided = guidance.steps(len(sigmas) - 1)
     run = GuidedRun(model.inner_model, extra_args, guidance, sigmas, x) if guided else None
     trajectory = run.invert() if run else None

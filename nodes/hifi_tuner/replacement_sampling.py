@@ -18,6 +18,7 @@ from ...subject_diffusion_core.hifi_tuner import euler_step, inside_outside
 from ..host.attention_terms import with_attention_around
 from ..host.comfy_types import Conditioning, Options
 from ..host.node_warnings import show_text, show_warnings
+from ..host.picture_size import warn_of_size
 from .guided_model import GuidedModel, Method
 from .replaced_attention import KEY, ReplacedAttention
 from .replaced_words import TextColumns, columns_in_run, map_columns
@@ -77,6 +78,7 @@ def sample_replacement(
     replacement: Replacement,
 ) -> torch.Tensor:
     """Called by ComfyUI like its own samplers; the noise is the picture's own."""
+    warn_of_size(model.inner_model, model.latent_image)
     run = ReplacementRun(model.inner_model, extra_args, replacement, sigmas, x)
     trajectory = run.invert()
     source = trajectory[0]

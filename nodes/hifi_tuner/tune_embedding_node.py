@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import latent_preview
+import torch
 from comfy_api.latest import io
 
 from ...subject_diffusion_core.hifi_tuner import EmbeddingTuner, TuningSettings, TuningUpdate
 from ..host.comfy_types import Clip, Model, SubjectsType, TunedEmbeddingType
 from ..host.node_warnings import show_text, show_warnings
+from ..host.picture_size import native_side, size_warning
 from ..host.search_words import search_words
 from ..subjects.reference_picture import LABEL
 from ..subjects.subject import Subjects
@@ -99,6 +102,7 @@ class SubjectDiffusionTuneEmbedding(io.ComfyNode):
             use_mask=use_mask,
             picture_size=picture_size,
         )
+        show_warnings(_size_warnings(model, task.latents, picture_size))
         provenance = provenance_of(model, task, text, label)
         unfinished = UnfinishedRun(run_name(task, provenance), model, task, label, provenance)
         state = unfinished.read() if resume else None
@@ -137,6 +141,14 @@ class ProgressReport:
         mean = sum(self._losses) / len(self._losses)
         self._losses.clear()
         show_text([f"{number} of {total} steps, loss {mean:.4f}, {spoken_time(left)} left"])
+
+
+def _size_warnings(model: Model, latents: Sequence[torch.Tensor], picture_size: int) -> list[str]:
+    """One sentence a size that is too large for the model; small pictures cost nothing."""
+    side = native_side(model.model)
+    remedy = f"Set picture_size to {side} (it is {picture_size})."
+    found = [size_warning(model.model, latent, remedy, is_small_fine=True) for latent in latents]
+    return list(dict.fromkeys(sentence for sentence in found if sentence))
 
 
 def spoken_time(seconds: float) -> str:

@@ -23,6 +23,7 @@ from .comfy_types import BaseModel, Control, Entry, Executor, Guider, Model, Opt
 from .layout_size import warn_of_other_proportions
 from .node_warnings import show_warnings
 from .parts_of_a_picture import frame_of_part, warn_of_tiles
+from .picture_size import attach_size_check
 from .sampling_run import (
     NO_LISTENER,
     WHOLE_PICTURE,
@@ -143,6 +144,7 @@ def attach_run(model: Model, settings: RunSettings) -> None:
     """Let every sampling run of this MODEL hand the method's values to its patches."""
     wrappers = comfy.patcher_extension.WrappersMP
     key = settings.key
+    attach_size_check(model)
     model.add_wrapper_with_key(wrappers.OUTER_SAMPLE, key, make_outer_sample_wrapper(settings))
     model.add_wrapper_with_key(
         wrappers.DIFFUSION_MODEL, key, make_diffusion_model_wrapper(settings, model.model)

@@ -1,19 +1,16 @@
-# Shapes: B pictures, H, W their size in pixels, K points.
+# Shapes: B pictures, H, W their size in pixels.
 """Segment: a subject's mask from a box or points in its picture."""
 
 from __future__ import annotations
 
 import comfy.model_management
 import comfy.utils
-import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..host.comfy_types import SegmenterType
-from ..subjects.boxes import parse_box
-from .mask_cleaning import fill_holes as without_holes
-from .mask_cleaning import largest_component as largest_piece
-from .points import parse_points
+from .mask_cleaning import cleaned, cut_out_on_white
+from .places_in_picture import box_in_pixels, points_in_pixels
 from .sam_model import Segmenter
 
 
@@ -27,7 +24,7 @@ class SubjectDiffusionSegment(io.ComfyNode):
             display_name="Subject-Diffusion Segment",
             category="Subject-Diffusion",
             description="Cuts a subject out of its picture with segment-anything: give a box "
-            "around it, points on it, or both.",
+            "around it, points on it, or both. Cut Out does it without a file.",
             inputs=[
                 io.Image.Input("image", tooltip="One picture, or several of the same layout."),
                 SegmenterType.Input("segmenter", tooltip="From Segment Loader."),
@@ -82,8 +79,7 @@ class SubjectDiffusionSegment(io.ComfyNode):
         for number, picture in enumerate(image[..., :3], start=1):
             comfy.model_management.throw_exception_if_processing_interrupted()
             mask = segmenter.segment(picture, box_pixels, point_pixels)
-            mask = largest_piece(mask) if largest_component else mask
-            masks.append(without_holes(mask) if fill_holes else mask)
+            masks.append(cleaned(mask, largest_component, fill_holes))
             if not bool(mask.any()):
                 raise ValueError(
                     f"box: expected a place where something is, got an empty mask for picture "
@@ -92,25 +88,3 @@ class SubjectDiffusionSegment(io.ComfyNode):
             progress.update(1)
         mask = torch.stack(masks).float()
         return io.NodeOutput(mask, cut_out_on_white(image[..., :3].float().cpu(), mask))
-
-
-def box_in_pixels(text: str, width: int, height: int) -> np.ndarray | None:
-    """(4,) x1, y1, x2, y2 in pixels of the picture, or None for an empty text."""
-    box = parse_box(text, "The subject")
-    if box is None:
-        return None
-    edges = box.to_relative(width, height, "The subject").edges
-    return np.array(edges) * (width, height, width, height)
-
-
-def points_in_pixels(text: str, width: int, height: int) -> np.ndarray | None:
-    """(K, 3) x, y in pixels and 1 on the subject, 0 beside it; None for an empty text."""
-    points = parse_points(text)
-    if not points:
-        return None
-    return np.array([(x * width, y * height, float(on)) for x, y, on in points])
-
-
-def cut_out_on_white(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """(B, H, W, 3) in 0..1 and (B, H, W) in 0..1 -> (B, H, W, 3), white outside the masks."""
-    return 1.0 - masks.unsqueeze(-1) * (1.0 - images)

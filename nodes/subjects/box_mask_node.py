@@ -10,8 +10,10 @@ import torch
 from comfy_api.latest import io
 
 from ..host.comfy_types import SubjectsType
+from ..host.node_warnings import show_warnings
 from .boxes import Box
-from .subject import Subjects, active_subjects, require_relative_boxes
+from .subject import Subjects, active_subjects, layout_size_of, require_relative_boxes
+from .subject_warnings import mask_size_warnings
 
 ROUNDING = 1e-6  # of a pixel: 0.3 * 10 must not become 4 columns
 
@@ -78,6 +80,7 @@ class SubjectDiffusionBoxMask(io.ComfyNode):
             for subject in active_subjects(subjects)
         )
         boxes = require_relative_boxes(subjects)
+        show_warnings(mask_size_warnings(layout_size_of(subjects), width, height))
         return io.NodeOutput(boxes_to_change_mask(boxes, width, height, grow, feather)[None])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from comfy_api.latest import io
@@ -14,10 +13,8 @@ from .layout_preview import draw_layout
 from .layout_report import report_layout
 from .layout_text import apply_layout, parse_layout
 from .placement import MODES, place_subjects
-from .subject import Subject, Subjects
-from .subject_warnings import box_warnings, canvas_warnings
-
-STRETCH_LIMIT = 1.03
+from .subject import Subjects
+from .subject_warnings import box_warnings, canvas_warnings, region_warnings
 
 
 class SubjectDiffusionLayout(io.ComfyNode):
@@ -113,28 +110,8 @@ class SubjectDiffusionLayout(io.ComfyNode):
             )
             for subject in apply_layout(assigned, parse_layout(layout))
         )
-        for subject in subjects:
-            _warn_about_stretching(subject, width, height)
         placed = place_subjects(laid_out, mode, place_seed, width, height)
         canvas = [] if boxes is None else canvas_warnings(assigned, width, height)
-        show_warnings(canvas + box_warnings(placed))
+        show_warnings(canvas + box_warnings(placed) + region_warnings(subjects, width, height))
         preview = draw_layout(placed, width, height)
         return io.NodeOutput(placed, preview, ui=report_layout(placed, width, height))
-
-
-def _warn_about_stretching(subject: Subject, width: int, height: int) -> None:
-    """A region is laid over the whole picture, whatever its own proportions are."""
-    if subject.region is None:
-        return
-    region_height, region_width = subject.region.shape
-    stretch = (region_width / region_height) / (width / height)
-    if not 1 / STRETCH_LIMIT < stretch < STRETCH_LIMIT:
-        logging.warning(
-            "%s's region is %dx%d and will be stretched to the picture's %dx%d. Draw it in the "
-            "proportions of the picture.",
-            subject.name,
-            region_width,
-            region_height,
-            width,
-            height,
-        )

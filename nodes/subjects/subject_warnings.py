@@ -11,6 +11,7 @@ from .subject import Subjects
 
 MAX_IOU = CONSTANTS.largest_overlap
 CANVAS_SHARE = 0.7  # of the picture that boxes hardly stay within if it is their own canvas
+LARGEST_STRETCH = 1.03  # of what is laid over a picture of other proportions
 SMALLEST_AREA, LARGEST_AREA = CONSTANTS.smallest_box_area, CONSTANTS.largest_box_area
 
 
@@ -73,6 +74,38 @@ def box_warnings(subjects: Subjects) -> list[str]:
                 f"{MAX_IOU:g} they mix. Move one of them."
             )
     return sentences
+
+
+def mask_size_warnings(layout_size: tuple[int, int] | None, width: int, height: int) -> list[str]:
+    """A mask of other proportions than the layout's, both in pixels.
+
+    >>> mask_size_warnings((640, 432), 640, 427), len(mask_size_warnings((512, 512), 640, 427))
+    ([], 1)
+    """
+    if layout_size is None:
+        return []
+    stretch = (width / height) / (layout_size[0] / layout_size[1])
+    if 1 / LARGEST_STRETCH < stretch < LARGEST_STRETCH:
+        return []
+    return [
+        f"The mask is {width}x{height}, but the layout was made for "
+        f"{layout_size[0]}x{layout_size[1]}: the boxes are stretched. Give Box Mask and Layout the "
+        "size of the photo."
+    ]
+
+
+def region_warnings(subjects: Subjects, width: int, height: int) -> list[str]:
+    """Regions, which are laid over the whole picture, whatever their own proportions are."""
+    return [
+        f"{subject.name}'s region is {subject.region.shape[1]}x{subject.region.shape[0]} and will "
+        f"be stretched to the picture's {width}x{height}. Draw it in the proportions of the "
+        "picture."
+        for subject in subjects
+        if subject.region is not None
+        and not 1 / LARGEST_STRETCH
+        < (subject.region.shape[1] / subject.region.shape[0]) / (width / height)
+        < LARGEST_STRETCH
+    ]
 
 
 def preview_warnings(subjects: Subjects) -> list[str]:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ...subject_diffusion_core.tiny import tiny_base
 from ..adapters.registry import load_adapter
 from ..host.comfy_types import AdapterType, Model
+from ..host.picture_size import attach_size_check
 from .tiny_clip_vision import TinyClipVision
 from .tiny_model import build_clip, build_model, build_vae
 
@@ -54,6 +55,7 @@ class SubjectDiffusionTinyLoader(io.ComfyNode):
         base = tiny_base.load(WEIGHTS / BASE_FILE)
         adapter = load_adapter(WEIGHTS / ADAPTER_FILE)
         model = build_model(base)
+        attach_size_check(model)
         # from which ComfyUI makes a MODEL with switchable weights where its own has none
         model.cached_patcher_init = (load_model, (WEIGHTS / BASE_FILE,))
         return io.NodeOutput(

@@ -52,14 +52,20 @@ class TinyLatentFormat(comfy.latent_formats.LatentFormat):
 
 
 class TinyModelConfig(comfy.supported_models.SD20):
-    """A small UNet of Stable Diffusion 2's kind, with any number of latent channels."""
+    """A small UNet of Stable Diffusion 2's kind, with any number of latent channels.
+
+    Attributes:
+        picture_side: of the pictures that it was trained on, in pixels; None where the file does
+            not say.
+    """
 
     unet_config: ClassVar[Config] = {}
     unet_extra_config: ClassVar[Config] = {}
     latent_format = TinyLatentFormat
 
-    def __init__(self, unet_config: Config, prediction_type: str) -> None:
+    def __init__(self, unet_config: Config, prediction_type: str, picture_side: int | None) -> None:
         super().__init__(unet_config)
+        self.picture_side = picture_side
         self.prediction_type = prediction_type
         self.latent_format = TinyLatentFormat(unet_config["in_channels"])
 
@@ -81,7 +87,8 @@ def build_model(tiny_base: TinyBase, disable_dynamic: bool = False) -> Model:
     """
     unet_config = comfy_unet_config(tiny_base.config["unet"])
     parameters = sum(tensor.numel() for tensor in tiny_base.unet.values())
-    model_config = TinyModelConfig(unet_config, tiny_base.config["prediction_type"])
+    config = tiny_base.config
+    model_config = TinyModelConfig(unet_config, config["prediction_type"], config.get("image_size"))
     load_device = comfy.model_management.get_torch_device()
     dtypes = list(model_config.supported_inference_dtypes)
     dtype = comfy.model_management.unet_dtype(model_params=parameters, supported_dtypes=dtypes)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ else:
     from live_server import running_server
 
     from devtools.browser import find_browser
-    from devtools.server import ComfyServer
+    from devtools.server import ComfyServer, put_sample_pictures
 
 # A user who has been here before: no tour, no template browser at the start.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": "1.0.0"}
@@ -55,8 +54,7 @@ def server(
     front_end = pytestconfig.getoption("--front-end")
     options = ["--front-end-root", str(Path(front_end).resolve())] if front_end else []
     with running_server(Path(COMFYUI).resolve(), folder, options) as running:
-        for picture in (ROOT / "assets").rglob("*.png"):
-            shutil.copy(picture, running.base / "input")
+        put_sample_pictures(running.base, ROOT)
         user = running.base / "user" / "default"
         user.mkdir(parents=True, exist_ok=True)
         (user / "comfy.settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")

@@ -16,6 +16,7 @@ from devtools.patience import PATIENCE_SECONDS
 
 # Name of a mode -> its setting `Comfy.VueNodes.Enabled`.
 MODES = {"LiteGraph": False, "Nodes 2.0": True}
+Rectangle = tuple[float, float, float, float]
 PATIENCE = 1000 * PATIENCE_SECONDS  # Playwright counts milliseconds
 # As root there is no sandbox; the rest keeps the browser from calling its makers.
 CHROMIUM_OPTIONS = (
@@ -206,12 +207,9 @@ class FrontEnd:
         )
 
     def export(self) -> dict[str, dict[str, Any]]:
-        """The graph as "Export (API)" saves it, less the nodes' titles."""
+        """The graph as "Export (API)" saves it."""
         graph = self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
-        return {
-            name: {key: value for key, value in node.items() if key != "_meta"}
-            for name, node in graph.items()
-        }
+        return dict(graph)
 
     def run(self) -> None:
         """Press Run and wait for the end; an error of the server is an AssertionError."""
@@ -247,20 +245,51 @@ class FrontEnd:
         self.page.evaluate("window.app.canvas.deselectAll()")
         self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
 
-    def rectangles(self) -> dict[str, tuple[float, float, float, float]]:
-        """Left, top, right and bottom of every node as drawn, with its title bar."""
+    def rectangles(self) -> dict[str, Rectangle]:
+        """Left, top, right and bottom of every node as drawn, with its title bar; in Nodes 2.0 of
+        its element, which may be larger than what LiteGraph knows. All nodes come into view."""
+        self.fit_view()
+        self.stand_still()
         found = self.page.evaluate(
             """() => window.app.graph.nodes.map(node => {
+                const name = `${node.id} ${node.type}`
+                const element = document.querySelector(`[data-node-id="${node.id}"]`)
+                if (window.LiteGraph.vueNodesMode && element) {
+                    const { scale, offset } = window.app.canvas.ds
+                    const { left, top, right, bottom } = element.getBoundingClientRect()
+                    const edges = [left, top, right, bottom]
+                    return [name, edges.map((edge, i) => edge / scale - offset[i % 2])]
+                }
                 const [x, y, width, height] = node.boundingRect
-                return [`${node.id} ${node.type}`, [x, y, x + width, y + height]]
+                return [name, [x, y, x + width, y + height]]
             })"""
         )
         return {name: tuple(edges) for name, edges in found}
+
+    def groups(self) -> dict[str, Rectangle]:
+        """Left, top, right and bottom of every group."""
+        found = self.page.evaluate(
+            """() => window.app.graph.groups.map(({ title, pos, size }) =>
+                [title, [pos[0], pos[1], pos[0] + size[0], pos[1] + size[1]]])"""
+        )
+        return {title: tuple(edges) for title, edges in found}
+
+    def in_window(self, rectangle: Rectangle) -> Rectangle:
+        """Where a part of the canvas is in the window now, in pixels."""
+        scale, x, y = self.page.evaluate(
+            "() => [window.app.canvas.ds.scale, ...window.app.canvas.ds.offset]"
+        )
+        left, top, right, bottom = rectangle
+        return (scale * (left + x), scale * (top + y), scale * (right + x), scale * (bottom + y))
 
     def screenshot(self, name: str) -> Path:
         """The whole workflow, fitted into the window."""
         self.fit_view()
         self.stand_still()  # the view glides there
+        return self.photograph(name)
+
+    def photograph(self, name: str) -> Path:
+        """The window as it is."""
         path = self._screenshots / f"{name} ({self.mode}).png"
         self.page.screenshot(path=path)
         return path

@@ -94,6 +94,13 @@ class LayoutPage:
         text = f"{NODE}.widgets.find(one => one.name === 'layout').value"
         self.page.wait_for_function(f"{kept} === {text}")
 
+    def wait_until_stored(self) -> None:
+        """Until the front end's own draft in the browser has a layout: some write it later."""
+        self.page.wait_for_function(
+            r"""() => [...Object.values(localStorage), ...Object.values(sessionStorage)]
+                .some(value => /subjects\\+": *\[/.test(value))"""
+        )
+
     def box(self, index: int) -> Locator:
         return self.page.locator(f'.sdl-box[data-subject="{index}"]')
 

@@ -42,6 +42,7 @@ def test_the_page_is_reloaded(editor: LayoutPage) -> None:
     editor.load("two_subjects")
     editor.drag((0.26, 0.56), (0.36, 0.42), held="Control")
     editor.wait_until_noted()
+    editor.wait_until_stored()
     text, shown, exported = editor.text(), editor.shown(), editor.front_end.export()
     assert near(shown[0], [0.14, 0.2, 0.58, 0.64])
     editor.front_end.reload()

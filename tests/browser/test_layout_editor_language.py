@@ -16,7 +16,7 @@ from devtools.server import ComfyServer
 CHINESE = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))
 TEXTS = CHINESE["subjectDiffusionLayout"]
 # Not to be translated: the labels in the example, the format's and the keys' own names.
-NAMES = re.compile(r"\b(crab|guitar|JSON|Ctrl|Page|Up|Down|Delete|x\d)\b")
+NAMES = re.compile(r"\b(crab|guitar|JSON|Ctrl|Page|Up|Down|Delete|Esc|x\d)\b")
 # The front end asks for the nodes' texts again and says so.
 UPDATES = re.compile("Update requested|Node definitions updated|已请求更新|节点定义已更新")
 # Everything that the editor shows or reads out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import zipfile
@@ -117,3 +118,18 @@ def test_an_occupied_port_is_refused() -> None:
     with pytest.raises(DevError, match="--port: expected a free port, got 70000"):
         server.require_free_port(70000)
     assert server.require_free_port(server.free_port()) > 0
+
+
+def test_sample_pictures_for_the_templates(tmp_path: Path) -> None:
+    """All that the example workflows load; a picture of the user's of the same name stays."""
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "crab.png").write_bytes(b"mine")
+    server.put_sample_pictures(tmp_path, ROOT)
+    wanted = {
+        node["inputs"]["image"]
+        for golden in (ROOT / "tests" / "golden").glob("*.json")
+        for node in json.loads(golden.read_text(encoding="utf-8")).values()
+        if node["class_type"] == "LoadImage"
+    }
+    assert wanted and all((tmp_path / "input" / name).is_file() for name in wanted)
+    assert (tmp_path / "input" / "crab.png").read_bytes() == b"mine"

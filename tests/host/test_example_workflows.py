@@ -17,6 +17,8 @@ from graphs import Graph, GraphRunner
 from host_models import Host
 from test_graphs import runner  # noqa: F401
 
+from devtools.api_client import ComfyClient, PromptError
+
 ROOT = Path(__file__).resolve().parents[2]
 # Need checkpoints that are not here: test_full_size.py runs sd2_base with random weights.
 GRAPH_ONLY = [
@@ -83,13 +85,15 @@ def api_inputs(node: dict[str, Any], node_class: Any, sources: dict[int, list[An
     return inputs
 
 
-def to_api_format(workflow: dict[str, Any], classes: dict[str, Any]) -> Graph:
-    """What the front end makes of a workflow file when it queues it."""
+def to_api_format(workflow: dict[str, Any], comfy_nodes: Any) -> Graph:
+    """What the front end makes of a workflow file when it queues it or saves it for the API."""
+    classes, names = comfy_nodes.NODE_CLASS_MAPPINGS, comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS
     sources = {link: [str(node), slot] for link, node, slot, *_ in workflow["links"]}
     return {
         str(node["id"]): {
             "class_type": node["type"],
             "inputs": api_inputs(node, classes[node["type"]], sources),
+            "_meta": {"title": node.get("title") or names.get(node["type"], node["type"])},
         }
         for node in workflow["nodes"]
         if node["type"] not in NOTES
@@ -110,7 +114,7 @@ def rectangle(node: dict[str, Any]) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("name", NAMES + GRAPH_ONLY)
 def test_example_equals_golden(comfy_nodes: Any, pack: Any, name: str) -> None:
-    assert to_api_format(example(name), comfy_nodes.NODE_CLASS_MAPPINGS) == golden(name)
+    assert to_api_format(example(name), comfy_nodes) == golden(name)
 
 
 @pytest.mark.parametrize("name", NAMES + GRAPH_ONLY)
@@ -150,6 +154,14 @@ def test_comfyui_accepts_the_golden_graph(
     validation = execution.validate_prompt(str(uuid.uuid4()), golden(name), None)
     is_valid, error, _, node_errors = asyncio.run(validation)
     assert is_valid and not node_errors, (error, node_errors)
+
+
+@pytest.mark.parametrize("name", [*GRAPH_ONLY, "lora_and_controlnet", "sam_cut_out"])
+def test_without_the_files_nothing_runs(client: ComfyClient, name: str) -> None:
+    """No output is left over whose job would end with success, but without a picture."""
+    with pytest.raises(PromptError):
+        client.queue(golden(name))
+    assert not client.is_busy()
 
 
 def quick(graph: Graph) -> Graph:

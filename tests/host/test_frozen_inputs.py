@@ -33,7 +33,7 @@ def described(entry: Any) -> dict[str, Any]:
 def test_all_nodes_are_frozen(comfy_nodes: Any) -> None:
     ours = {name for name in comfy_nodes.NODE_CLASS_MAPPINGS if name.startswith("SubjectDiffusion")}
     assert ours == set(FROZEN)
-    assert len(ours) == 25
+    assert len(ours) == 26
 
 
 @pytest.mark.parametrize("node_id", FROZEN)

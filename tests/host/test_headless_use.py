@@ -1,4 +1,4 @@
-"""Without a browser: the README's script, run as it stands there, and the examples' pictures."""
+"""Without a browser: the manual's script, run as it stands there, and the examples' pictures."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ("tests/golden/one_subject.json", "assets/subjects/owl.png")
 
 
-def readme_script(url: str) -> str:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+def documented_script(url: str) -> str:
+    page = (ROOT / "docs" / "command_line.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
     script, count = re.subn(r'^SERVER = ".*"$', f'SERVER = "{url}"', block, flags=re.M)
     assert count == 1
     return script
 
 
 def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """With the standard library alone (-I -S), where the README's files are."""
+    """With the standard library alone (-I -S), where the page's files are."""
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -41,7 +42,7 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def picture_from(url: str, folder: Path) -> tuple[tuple[int, int], bytes]:
     """Size and pixels of what the script fetches."""
-    done = run(readme_script(url), folder)
+    done = run(documented_script(url), folder)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.png")
     picture = Image.open(path)
@@ -71,7 +72,7 @@ def test_the_same_request_again(server: ComfyServer, tmp_path: Path) -> None:
 
 
 def test_the_script_says_what_went_wrong(server: ComfyServer, tmp_path: Path) -> None:
-    script = readme_script(server.url).replace('["label"] = "owl"', '["label"] = " "')
+    script = documented_script(server.url).replace('["label"] = "owl"', '["label"] = " "')
     done = run(script, tmp_path)
     assert done.returncode == 1
     assert "Subject 1 has no label" in done.stderr

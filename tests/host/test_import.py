@@ -36,6 +36,7 @@ NODE_IDS = [
     "SubjectDiffusionBoxMask",
     "SubjectDiffusionSegmentLoader",
     "SubjectDiffusionSegment",
+    "SubjectDiffusionCutOut",
     "SubjectDiffusionRecordAttention",
     "SubjectDiffusionAttentionMaps",
     "SubjectDiffusionEncodeSubjects",

@@ -83,6 +83,10 @@ INTERFACE = {
         ["image", "segmenter", "box", "points", "largest_component", "fill_holes"],
         ["MASK", "IMAGE"],
     ),
+    "SubjectDiffusionCutOut": (
+        ["image", "box", "points", "largest_component", "fill_holes"],
+        ["MASK", "IMAGE"],
+    ),
     "SubjectDiffusionRecordAttention": (
         ["model", "ranges"],
         ["MODEL", "SUBJECT_DIFFUSION_ATTENTION"],

@@ -1,4 +1,4 @@
-"""The README's path: a folder of pictures with masks, three commands, a picture out of ComfyUI."""
+"""docs/training: a folder of pictures with masks, three commands, a picture out of ComfyUI."""
 
 from __future__ import annotations
 

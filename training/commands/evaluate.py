@@ -16,8 +16,8 @@ The same of pictures from anywhere, here the real nodes:
   python -m training evaluate score --work .dev/tiny --pictures pictures --out bench --limit 50
 
 Needs the data of `python -m training.toy.data.build` (or of `tiny`). Subjects, prompts, boxes and
-seeds are fixed and took no part in training; the README explains the rows. --method names, in each
-job, the method that is to make it. Rows that need no generator are made as ever.
+seeds are fixed and took no part in training; docs/small_model explains the rows. --method names,
+in each job, the method that is to make it. Rows that need no generator are made as ever.
 """
 
 

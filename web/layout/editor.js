@@ -7,11 +7,13 @@ import { freePlace } from "./geometry.js";
 import { comesFromElsewhere, readScene } from "./graph.js";
 import { addGestures } from "./gestures.js";
 import { element } from "./elements.js";
-import { onKey } from "./keys.js";
+import { onClipboard, onKey } from "./keys.js";
+import { LockedBoxes } from "./locked_boxes.js";
 import { Panel } from "./panel.js";
 import { advice, aspectOf, placesQuestion, shownPlaces, withNewcomers } from "./places.js";
 import { Stage } from "./stage.js";
 import { say } from "./texts.js";
+import { OwnWindow } from "./own_window.js";
 
 const COLOURS = constants.colours;
 
@@ -36,6 +38,11 @@ export class LayoutEditor {
     this.places = new AskedPlaces(host.findPlaces);
     this.element = element("div", { class: "sdl widget-expands", role: "group" });
     this.element.addEventListener("keydown", (event) => onKey(event, this));
+    for (const name of ["copy", "paste"]) {
+      this.element.addEventListener(name, (event) => onClipboard(event, this));
+    }
+    this.locked = new LockedBoxes(node);
+    this.window = new OwnWindow(this.element);
     this.build();
   }
 
@@ -150,10 +157,12 @@ export class LayoutEditor {
       colour: COLOURS[index % COLOURS.length],
       thumbnail: pictures[index]?.thumbnail ?? run?.subjects[index].thumbnail,
       isSaid: layout.layoutText([entries[index]]) !== "",
+      isLocked: this.isLocked(index),
       ...entries[index],
       ...places[index],
     }));
     if (this.selected >= this.items.length) this.selected = null;
+    this.stage.showPhoto(scene.photo && this.host.pictures.viewUrl(scene.photo));
     this.stage.render(aspectOf(scene.width && scene.height ? scene : this.lastRun));
     this.panel.render(
       this.isReadOnly ? say("Another node gives the layout.") : advice(scene, this.items),
@@ -204,9 +213,27 @@ export class LayoutEditor {
     this.select(null);
   }
 
-  /** Which subject a new box is for: the first without a place, else the selected one. */
+  isLocked(index) {
+    return this.locked.has(this.ids[index]);
+  }
+
+  /** The selected box can no longer be moved or drawn anew by hand, or can again. */
+  lock() {
+    if (!this.item) return;
+    this.locked.toggle(this.ids[this.selected]);
+    this.host.onChange(true);
+    this.render();
+  }
+
+  popOut() {
+    this.window.toggle();
+    this.render();
+  }
+
+  /** Which subject a new box is for: the first without a place, else the selected or only one. */
   drawTarget() {
-    return (this.items.find(({ box }) => !box) ?? this.item)?.index;
+    const only = this.items.length === 1 ? this.items[0] : undefined;
+    return (this.items.find(({ box }) => !box) ?? this.item ?? only)?.index;
   }
 
   otherBoxes() {
@@ -230,12 +257,34 @@ export class LayoutEditor {
     else this.render();
   }
 
+  /** In pixels of the picture; the left upper corner stays while there is room. */
+  setSize(axis, pixels) {
+    const { item, scene } = this;
+    const side = axis ? scene.height : scene.width;
+    if (!side || pixels < 1) return this.render();
+    const box = [...(item.box ?? [0.25, 0.25, 0.75, 0.75])];
+    const length = Math.min(pixels / side, 1);
+    box[axis] = Math.min(box[axis], 1 - length);
+    box[axis + 2] = box[axis] + length;
+    this.place(item.index, box, `size ${axis}`);
+  }
+
   setField(key, value) {
     this.#commit(layout.changed(this.entries, this.selected, { [key]: value }), key);
   }
 
   setText(text) {
     this.#commitText(text, "text");
+  }
+
+  /** A layout's text from elsewhere; one that cannot be read is shown, not taken. */
+  paste(text) {
+    try {
+      layout.parseLayout(text);
+      this.#commitText(text, "paste");
+    } catch (error) {
+      this.panel.tell(error.message);
+    }
   }
 
   findPlace() {

@@ -47,9 +47,15 @@ export function addGestures(frame, editor) {
 
 function begin(event, frame, editor) {
   const handle = event.target.closest("[data-handle]")?.dataset.handle;
-  const touched = event.target.closest("[data-subject]");
+  const under = event.target.closest("[data-subject]");
+  // with Shift a box is drawn also where another is
+  const touched = event.shiftKey && !handle ? null : under;
   const index = touched ? Number(touched.dataset.subject) : editor.drawTarget();
   if (index === undefined) return null;
+  if (editor.isLocked(index)) {
+    editor.select(index);
+    return null;
+  }
   editor.select(index);
   // measured on the screen, so that any zoom of the canvas and any pixel density are right
   const { left, top, width, height } = frame.getBoundingClientRect();

@@ -29,8 +29,19 @@ export function readScene(node) {
     seed: valueOf(node, "place_seed") ?? 0,
     isComplete: source === null,
     hasBoxes: isLinked(node, "boxes"),
+    photo: photoOf(node.graph),
     subjects,
   };
+}
+
+/** The file that is put through VAE Encode, where the graph has one: subjects go into it. */
+function photoOf(graph) {
+  const encoder = (graph?.nodes ?? []).find((one) => /^VAEEncode/.test(nameOf(one)));
+  let source = encoder ? sourceOf(encoder, "pixels") : null;
+  for (let steps = 0; /^ImageScale/.test(nameOf(source?.node)) && steps < 8; steps++) {
+    source = sourceOf(source.node, "image");
+  }
+  return fileOf(source, 0);
 }
 
 function readSubject(node, width, height) {

@@ -15,6 +15,8 @@ const buttonTexts = () => ({
   later: ["\u25b6", say("Exchange with the next subject (Page Down)")],
   duplicate: [say("Copy"), say("Same size and settings for the next subject (Ctrl+D)")],
   clear: ["\u2715", say("Remove what was drawn for this subject (Delete)")],
+  lock: [say("Lock"), say("Hold this box where it is (Ctrl+L)")],
+  popOut: ["\u2922", say("A window of its own for the board, and back (Esc)")],
 });
 
 export class Panel {
@@ -45,7 +47,7 @@ export class Panel {
         ...Object.values(this.buttons),
       ),
       this.list,
-      element("div", { class: "sdl-numbers" }, ...this.fields),
+      element("div", { class: "sdl-numbers" }, ...this.fields, ...this.sizes),
       this.text,
       this.status,
     ];
@@ -62,10 +64,12 @@ export class Panel {
       later: !items[item?.index + 1],
       duplicate: !item?.box || items.length < 2,
       clear: !item?.isSaid,
+      lock: !item?.box,
     };
     for (const [name, isOff] of Object.entries(isDisabled)) {
       this.buttons[name].disabled = isReadOnly || isOff;
     }
+    this.buttons.lock.ariaPressed = !!item?.isLocked;
     this.#renderChips();
     this.#renderFields(item, isReadOnly);
     if (document.activeElement !== this.text) this.text.value = text;
@@ -77,6 +81,13 @@ export class Panel {
 
   showBox(box) {
     box.forEach((edge, i) => (this.fields[i].control.value = edge.toFixed(3)));
+    this.#showSize(box);
+  }
+
+  /** A sentence in the place of the advice, until something changes. */
+  tell(sentence) {
+    this.status.textContent = sentence;
+    this.status.classList.add("sdl-problem");
   }
 
   #renderChips() {
@@ -103,6 +114,20 @@ export class Panel {
       numberField(label, LIMITS[key], 0.05, (value) => this.editor.setField(key, value)),
     );
     this.fields = [...edges, ...others];
+    this.sizes = [say("width"), say("height")].map((label, axis) =>
+      numberField(label, 16384, 1, (value) => this.editor.setSize(axis, value)),
+    );
+  }
+
+  /** In pixels of the picture, where its size is known. */
+  #showSize(box) {
+    const { scene, item, isReadOnly } = this.editor;
+    const whole = [scene.width, scene.height];
+    this.sizes.forEach(({ control }, axis) => {
+      control.disabled = isReadOnly || !item || !whole[axis];
+      const isKnown = box && whole[axis];
+      control.value = isKnown ? Math.round((box[axis + 2] - box[axis]) * whole[axis]) : "";
+    });
   }
 
   #renderFields(item, isReadOnly) {
@@ -112,6 +137,7 @@ export class Panel {
       control.disabled = isReadOnly || !item;
       control.value = values[i] === undefined ? "" : Number(values[i].toFixed(4));
     });
+    this.#showSize(box);
   }
 
   #toggleText(isShown = this.text.hidden) {

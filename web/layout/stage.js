@@ -29,6 +29,7 @@ export class Stage {
       element(
         "div",
         { class: "sdl-frame", role: "application", "aria-label": say("Places of the subjects") },
+        (this.photo = element("img", { class: "sdl-photo", alt: "", draggable: "false" })),
         element("div", { class: "sdl-thirds" }),
         ...this.guides,
       ),
@@ -46,6 +47,12 @@ export class Stage {
       element("div", { class: `sdl-handle sdl-${handle}`, "data-handle": handle }),
     );
     this.grips = element("div", {}, ...handles, this.strength);
+  }
+
+  /** The photo into which the subjects are put, if there is one. */
+  showPhoto(address) {
+    this.photo.hidden = !address;
+    if (address && this.photo.getAttribute("src") !== address) this.photo.src = address;
   }
 
   render(aspect) {
@@ -86,6 +93,7 @@ export class Stage {
     made.classList.toggle("sdl-ghost", !["layout", "subject"].includes(item.source));
     made.classList.toggle("sdl-selected", isSelected);
     made.classList.toggle("sdl-off", item.strength === 0);
+    made.classList.toggle("sdl-locked", item.isLocked);
     if (!item.box) return;
     made.title = sourceName(item.source);
     const values = [...item.box.map((edge) => Math.round(100 * edge)), made.title];
@@ -97,7 +105,7 @@ export class Stage {
   }
 
   #renderHandles(item) {
-    if (!item?.box) return this.grips.remove();
+    if (!item?.box || item.isLocked) return this.grips.remove();
     const box = this.boxes[item.index];
     if (this.grips.parentElement !== box) box.append(this.grips);
     this.strength.value = item.strength;

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import torch
-from subject_diffusion_pack.nodes.segmentation.mask_cleaning import fill_holes, largest_component
+from subject_diffusion_pack.nodes.segmentation.mask_cleaning import (
+    fill_holes,
+    largest_component,
+    pieces_at,
+)
 
 RING = """
 .......#
@@ -46,3 +50,12 @@ def test_an_empty_mask_stays_empty() -> None:
     empty = torch.zeros(4, 5, dtype=torch.bool)
     assert not largest_component(empty).any()
     assert not fill_holes(empty).any()
+
+
+def test_pieces_that_are_marked() -> None:
+    """Of the ring and the two loose cells, the one that a mark is on; a mark beside adds none."""
+    mask = parse(RING)
+    marks = torch.zeros_like(mask)
+    marks[0, 7] = marks[0, 0] = True
+    assert pieces_at(mask, marks).nonzero().tolist() == [[0, 7]]
+    assert not pieces_at(mask, torch.zeros_like(mask)).any()

@@ -143,7 +143,7 @@ def _load_embedder(path: Path) -> Any:
 def _wrong_embedder(path: Path, wanted: str, reason: str) -> DreamBenchError:
     return DreamBenchError(
         f"face-embedder: expected {wanted}, got {path} ({reason}). Save FaceNet with "
-        "torch.jit.trace; the README shows how."
+        "torch.jit.trace; docs/small_model.md shows how."
     )
 
 
