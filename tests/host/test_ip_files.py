@@ -22,7 +22,7 @@ from sdxl_models import make_sdxl_base
 from test_ip_adapter import Setup, setup  # noqa: F401
 from test_nodes import make_subject
 
-from benchmarks.public_adapters.full_size_files import UNETS
+from benchmarks.full_size.full_size_files import UNETS
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 FULL_SIZE = {"SD15": (UNETS["sd15"], 16), "SDXL": (UNETS["sdxl"], 70)}

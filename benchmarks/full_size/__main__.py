@@ -1,13 +1,13 @@
 """One step of an example at full geometry, with random weights.
 
-    python -m benchmarks.public_adapters sd15 FOLDER         IP-Adapter plus, 3.5 GB on disk
-    python -m benchmarks.public_adapters sdxl FOLDER         MS-Diffusion, 12 GB on disk
-    python -m benchmarks.public_adapters seeing_sd15 FOLDER  Self-Subject Attention, 2.1 GB
-    python -m benchmarks.public_adapters seeing_sdxl FOLDER  Self-Subject Attention, 6.9 GB
-    python -m benchmarks.public_adapters tuned_sd15 FOLDER   Tune Embedding, 2.1 GB
-    python -m benchmarks.public_adapters tuned_sdxl FOLDER   Tune Embedding, 6.9 GB
-    python -m benchmarks.public_adapters guided_sd15 FOLDER  Reference-Guided Sampler, 2.1 GB
-    python -m benchmarks.public_adapters guided_sdxl FOLDER  Reference-Guided Sampler, 6.9 GB
+    python -m benchmarks.full_size sd15 FOLDER         IP-Adapter plus, 3.5 GB on disk
+    python -m benchmarks.full_size sdxl FOLDER         MS-Diffusion, 12 GB on disk
+    python -m benchmarks.full_size seeing_sd15 FOLDER  Self-Subject Attention, 2.1 GB
+    python -m benchmarks.full_size seeing_sdxl FOLDER  Self-Subject Attention, 6.9 GB
+    python -m benchmarks.full_size tuned_sd15 FOLDER   Tune Embedding, 2.1 GB
+    python -m benchmarks.full_size tuned_sdxl FOLDER   Tune Embedding, 6.9 GB
+    python -m benchmarks.full_size guided_sd15 FOLDER  Reference-Guided Sampler, 2.1 GB
+    python -m benchmarks.full_size guided_sdxl FOLDER  Reference-Guided Sampler, 6.9 GB
 
 Writes the files into FOLDER if they are not there, loads them with ComfyUI's own loaders in the
 real server of COMFYUI_PATH (or .dev/comfyui), and samples at 512 x 512 pixels twice, one step (the
@@ -138,7 +138,7 @@ def peak_memory(process_id: int) -> float:
 
 def measure(base: str, folder: Path, size: int, options: Sequence[str]) -> None:
     with (
-        tempfile.TemporaryDirectory(prefix="subject-diffusion-public-") as temporary,
+        tempfile.TemporaryDirectory(prefix="subject-diffusion-full-size-") as temporary,
         temporary_base(Path(temporary) / "runs", ROOT) as place,
     ):
         for kind, name in FILES[base].items():
@@ -172,7 +172,7 @@ def measure(base: str, folder: Path, size: int, options: Sequence[str]) -> None:
 def main(arguments: Sequence[str]) -> None:
     description, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.public_adapters",
+        prog="python -m benchmarks.full_size",
         description=description,
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,

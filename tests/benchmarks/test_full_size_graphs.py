@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.public_adapters.__main__ import EXAMPLES, FILES, short_graph
+from benchmarks.full_size.__main__ import EXAMPLES, FILES, short_graph
 
 
 @pytest.mark.parametrize("base", EXAMPLES)
