@@ -1,1 +1,1 @@
-"""Public adapters at full size, with random weights."""
+"""Examples of the pack at full size, with random weights."""
