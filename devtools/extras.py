@@ -28,7 +28,7 @@ PURPOSES = {
     ),
     "eval": (
         "training.commands.evaluate", "training.commands.dreambench",
-        "training.evaluation.tinybench", "training.evaluation.record",
+        "training.evaluation.tinybench", "training.evaluation.report",
     ),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write JSON, whole or not at all."""
+def write_text(path: Path, text: str) -> None:
+    """Write text, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object, indent: int | None = None) -> None:
+    """Write JSON, dataclasses as their fields, whole or not at all."""
+    write_text(path, json.dumps(content, default=asdict, indent=indent))
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -14,9 +14,8 @@ import numpy as np
 from training.evaluation.jobs import StoredPictures
 from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.metrics import mean_interval
-from training.evaluation.pictures import SamplingSettings
 from training.evaluation.queries import Query, draw_queries
-from training.evaluation.rows import ROWS
+from training.evaluation.rows import ROWS, SamplingSettings
 from training.evaluation.scoring import RowScores, crop_features, score_row
 from training.toy.data.library import load_library
 
@@ -108,6 +107,8 @@ def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[Scores, 
             if not (folder / row.name).exists():
                 continue
             maker = StoredPictures(library, ROOT / "weights", SamplingSettings(), folder)
-            features = crop_features(maker.all_of(row, queries[kind]), queries[kind], encoder)
+            features = crop_features(
+                maker.all_of(row, queries[kind], folder), queries[kind], encoder
+            )
             scores[kind, name] = score_row(features, queries[kind], gallery, library)
     return scores, len(gallery.identities)

@@ -8,14 +8,14 @@ from bench_work import SIDE, write_work
 
 from training.evaluation.crops import box_crop, box_to_pixels
 from training.evaluation.gallery import Gallery, gallery_crop, gallery_entries
-from training.evaluation.pictures import cached_pictures
-from training.evaluation.queries import draw_queries, draw_swap_pair
-from training.evaluation.rows import (
+from training.evaluation.pictures import (
+    cached_pictures,
     contained_box,
     generation_request,
     paste_subjects,
     real_composite,
 )
+from training.evaluation.queries import draw_queries, draw_swap_pair
 from training.evaluation.scoring import score_row, summarise
 from training.toy.data.library import Library, load_library
 

@@ -36,8 +36,6 @@ from ..recipes import TrainingRecipe, recipe_named
 from ..recipes.configuration import LATENT_DOWNSCALE
 from ..toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectRequest:
@@ -166,5 +164,5 @@ def load_generator(
         recipe = recipe_of_file(checkpoint.load(init).config)
     shape = vision_shape(recipe, base)
     model = build_model(base, recipe, shape, init if use_adapter else None)
-    model = model.requires_grad_(False).to(PRECISIONS[precision])
+    model = model.requires_grad_(False).to(getattr(torch, precision))
     return Generator(model, base, load_vision(None, recipe, base), recipe, rule)

@@ -14,7 +14,7 @@ from ..toy.data.library import Library
 from .crops import box_crop
 from .gallery import Gallery, view_vectors
 from .metric_encoder import INPUT_SIDE, MetricEncoder
-from .metrics import Interval, LookUp, look_up, mean_interval
+from .metrics import Interval, look_up, mean_interval
 from .queries import Query
 
 ORDINALS = ("first", "second", "third", "fourth")
@@ -61,12 +61,13 @@ def crop_features(
 
 def look_up_rows(
     features: np.ndarray, gallery: Gallery, library: Library, reference_rows: list[int]
-) -> tuple[LookUp, np.ndarray]:
-    """Crops (Q, F) looked up as the subjects of ``reference_rows``; also all cosines (Q, G)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crops (Q, F) looked up as the subjects of ``reference_rows``: rank and cosine (Q,) of the
+    right one, and all cosines (Q, G)."""
     index_of = {identity: index for index, identity in enumerate(gallery.identities)}
     right = np.array([index_of[library.records[row]["identity"]] for row in reference_rows])
     similarities = gallery.similarities(features, view_vectors(library, reference_rows))
-    return look_up(gallery.best_by_identity(similarities), right), similarities
+    return *look_up(gallery.best_by_identity(similarities), right), similarities
 
 
 def score_slot(
@@ -79,21 +80,20 @@ def score_slot(
 ) -> dict[str, np.ndarray]:
     """The columns of :class:`RowScores` for subject ``slot`` of every query; features (Q, F)."""
     subjects = [query.subjects[slot] for query in queries]
-    own, similarities = look_up_rows(
-        features, gallery, library, [subject.reference_row for subject in subjects]
-    )
-    given, _ = look_up_rows(features, gallery, library, [s.shuffled_row for s in subjects])
-    other_slots = [other for other in range(len(queries[0].subjects)) if other != slot]
-    nearest_other = np.full(len(queries), -np.inf)
-    for other in other_slots:
-        rows = [query.subjects[other].reference_row for query in queries]
-        looked_up, _ = look_up_rows(features, gallery, library, rows)
-        nearest_other = np.maximum(nearest_other, looked_up.cosine)
+    slots = range(len(queries[0].subjects))
+    looked_up = [
+        look_up_rows(features, gallery, library, [q.subjects[n].reference_row for q in queries])
+        for n in slots
+    ]
+    rank, cosine, similarities = looked_up[slot]
+    others = [looked_up[other][1] for other in slots if other != slot]
+    nearest_other = np.maximum.reduce([np.full(len(queries), -np.inf), *others])
+    shuffled = [subject.shuffled_row for subject in subjects]
     return {
-        "rank": own.rank,
-        "cosine": own.cosine,
-        "unmixed": (own.cosine > nearest_other).astype(np.float64),
-        "given_rank": given.rank,
+        "rank": rank,
+        "cosine": cosine,
+        "unmixed": (cosine > nearest_other).astype(np.float64),
+        "given_rank": look_up_rows(features, gallery, library, shuffled)[0],
         "nearest_row": gallery.rows[similarities.argmax(axis=1)],
         "is_seen": np.array([subject.label in seen_labels for subject in subjects]),
         "is_model": np.array([subject.identity.startswith("model:") for subject in subjects]),
@@ -139,6 +139,5 @@ def twin_cosines(
     """Cosines (Q,) of swap crops (Q, F) to their own and to the pair's other design."""
     own_rows = [query.subjects[0].reference_row for query in queries]
     twin_rows = [own_rows[index ^ 1] for index in range(len(own_rows))]
-    own, _ = look_up_rows(features, gallery, library, own_rows)
-    twin, _ = look_up_rows(features, gallery, library, twin_rows)
-    return own.cosine, twin.cosine
+    own, twin = (look_up_rows(features, gallery, library, r)[1] for r in (own_rows, twin_rows))
+    return own, twin

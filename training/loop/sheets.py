@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,9 +181,10 @@ def sheet_row(sample: TrainingSample, generated: np.ndarray, maps: Tensor) -> np
     """One row: the held-out picture with its boxes, the generated one, maps of each subject."""
     slots = maps.shape[0] // 2
     shown = sample.entities[:slots]
+    boxes = [entity.box_xyxy for entity in sample.entities]
     cells = [
-        captioned(with_boxes(sample.pixels, sample), sample.caption),
-        captioned(with_boxes(generated, sample), "generated"),
+        captioned(with_boxes(picture, boxes), text)
+        for picture, text in ((sample.pixels, sample.caption), (generated, "generated"))
     ]
     for slot, entity in enumerate(shown):
         for kind, index in (("label", slot), ("picture", slots + slot)):
@@ -190,12 +192,14 @@ def sheet_row(sample: TrainingSample, generated: np.ndarray, maps: Tensor) -> np
     return np.concatenate(cells, axis=1)
 
 
-def with_boxes(pixels: np.ndarray, sample: TrainingSample) -> np.ndarray:
-    """The picture (R, R, 3) with the subjects' boxes drawn in."""
+def with_boxes(
+    pixels: np.ndarray, boxes_xyxy: Iterable[tuple[float, float, float, float]]
+) -> np.ndarray:
+    """The picture (R, R, 3) with boxes x1 y1 x2 y2 in 0..1 drawn in."""
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
-    for number, entity in enumerate(sample.entities):
-        box = [value * pixels.shape[0] - (index > 1) for index, value in enumerate(entity.box_xyxy)]
+    for number, box_xyxy in enumerate(boxes_xyxy):
+        box = [value * pixels.shape[0] - (index > 1) for index, value in enumerate(box_xyxy)]
         draw.rectangle(box, outline=COLORS[number % len(COLORS)])
     return np.asarray(picture)
 

@@ -96,7 +96,6 @@ VARIANTS = (
         against="no_adapter",
     ),
 )
-NAMES = tuple(variant.name for variant in VARIANTS)
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
@@ -110,31 +109,30 @@ def with_compared(names: Iterable[str]) -> set[str]:
     return asked | {FULL} | {BY_NAME[name].against for name in asked}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperScores:
+PAPER_NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}
+
+
+def _scores(*values: float) -> dict[str, float]:
     """Similarity of the subject (DINO, CLIP-I) and of the text (CLIP-T) on DreamBench."""
-
-    dino: float
-    clip_i: float
-    clip_t: float
+    return dict(zip(PAPER_NAMES, values, strict=True))
 
 
-PAPER: dict[str, dict[str, PaperScores]] = {
+PAPER: dict[str, dict[str | None, dict[str, float]]] = {
     "one_subject": {
-        "a": PaperScores(dino=0.711, clip_i=0.787, clip_t=0.293),
-        "c": PaperScores(dino=0.694, clip_i=0.778, clip_t=0.275),
-        "d": PaperScores(dino=0.732, clip_i=0.810, clip_t=0.282),
-        "e": PaperScores(dino=0.534, clip_i=0.731, clip_t=0.291),
-        "f": PaperScores(dino=0.692, clip_i=0.789, clip_t=0.288),
-        "g": PaperScores(dino=0.637, clip_i=0.719, clip_t=0.299),
+        "a": _scores(0.711, 0.787, 0.293),
+        "c": _scores(0.694, 0.778, 0.275),
+        "d": _scores(0.732, 0.810, 0.282),
+        "e": _scores(0.534, 0.731, 0.291),
+        "f": _scores(0.692, 0.789, 0.288),
+        "g": _scores(0.637, 0.719, 0.299),
     },
     "two_subjects": {
-        "a": PaperScores(dino=0.506, clip_i=0.696, clip_t=0.310),
-        "c": PaperScores(dino=0.477, clip_i=0.666, clip_t=0.281),
-        "d": PaperScores(dino=0.464, clip_i=0.687, clip_t=0.305),
-        "e": PaperScores(dino=0.411, clip_i=0.649, clip_t=0.307),
-        "f": PaperScores(dino=0.500, clip_i=0.688, clip_t=0.302),
-        "g": PaperScores(dino=0.457, clip_i=0.627, clip_t=0.309),
+        "a": _scores(0.506, 0.696, 0.310),
+        "c": _scores(0.477, 0.666, 0.281),
+        "d": _scores(0.464, 0.687, 0.305),
+        "e": _scores(0.411, 0.649, 0.307),
+        "f": _scores(0.500, 0.688, 0.302),
+        "g": _scores(0.457, 0.627, 0.309),
     },
 }
 
@@ -145,8 +143,7 @@ def paper_change(row_name: str, variant: Variant, score: str) -> float | None:
     >>> paper_change("one_subject", VARIANTS[2], "dino")
     0.021
     """
-    if variant.paper_row is None or variant.paper_row == "a":
+    if variant.paper_row in (None, "a"):
         return None
     row = PAPER[row_name]
-    full, without = (float(getattr(row[key], score)) for key in ("a", variant.paper_row))
-    return round(without - full, 3)
+    return round(row[variant.paper_row][score] - row["a"][score], 3)
