@@ -43,9 +43,9 @@ VISION = VisionShape(num_patches=16, patch_dim=24, image_embed_dim=20, reference
 ADAPTER_RECIPES = [
     name
     for name, recipe in RECIPES.items()
-    if not recipe().train_base and recipe().method == "subject_diffusion"
+    if not recipe.train_base and recipe.method == "subject_diffusion"
 ]
-FAMILIES = {name: recipe().base_family for name, recipe in RECIPES.items()}
+FAMILIES = {name: recipe.base_family for name, recipe in RECIPES.items()}
 SMALL = ("grounding_hidden_dim=24", "projector_hidden_dim=24")
 MORE_BOXES = (*BOXES, *((0.1 * i, 0.1, 0.1 * i + 0.3, 0.8) for i in range(4)))
 

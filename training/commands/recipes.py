@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.name is None:
         print(f"{FROM_SCRATCH:<14} the small model of this repository, from nothing "
               "(`python -m training tiny`)")  # fmt: skip
-        for name, make in RECIPES.items():
-            print(f"{name:<14} {make().summary}")
+        for name, recipe in RECIPES.items():
+            print(f"{name:<14} {recipe.summary}")
         return
     if arguments.name == FROM_SCRATCH:
         from ..toy.recipe import TinyRecipe
