@@ -107,7 +107,8 @@ def run(arguments: argparse.Namespace) -> None:
         recipe=recipe, vae=vae, vision=vision, variants=arguments.variants, device=device
     )
     for name, pictures in (("train", training), ("held-out", held_out)):
-        written = write_shards(pictures, arguments.out / name, maker, arguments.samples_per_shard)
-        print(f"{name}: {written.samples} of {len(pictures)} pictures")
-        for reason, count in written.skipped.most_common():
+        folder, size = arguments.out / name, arguments.samples_per_shard
+        samples, skipped = write_shards(pictures, folder, maker, size)
+        print(f"{name}: {samples} of {len(pictures)} pictures")
+        for reason, count in skipped.most_common():
             print(f"  left out: {count} x {reason}")

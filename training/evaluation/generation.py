@@ -15,13 +15,13 @@ from torch import Tensor
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
-from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
+from subject_diffusion_core.prompts import ChunkTokens
 
 from ..bases.base_model import BaseModel
 from ..bases.encoders import FrozenEncoders, decode_latents, to_pictures
 from ..bases.loading import read_tiny_base
 from ..bases.vision import VisionEncoder, load_vision, vision_shape
-from ..dataset.samples import words_of
+from ..dataset.samples import template_chunk
 from ..methods.conditioning import Conditioning
 from ..methods.subject_diffusion.assembly import build_model
 from ..methods.subject_diffusion.model import SubjectDiffusionModel
@@ -31,7 +31,6 @@ from ..methods.subject_diffusion.sampling import (
     three_branches,
     two_branches,
 )
-from ..networks.text import END_TOKEN, START_TOKEN
 from ..recipes import TrainingRecipe, recipe_named
 from ..recipes.configuration import LATENT_DOWNSCALE
 from ..toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
@@ -98,16 +97,8 @@ class Generator:
 
     def chunk(self, prompt: str, labels: list[str]) -> ChunkTokens:
         """Token ids and positions of the template with ``labels``."""
-        recipe = self.recipe
-        return build_chunk(
-            build_prompt(prompt, labels, recipe.placeholder),
-            words_of,
-            num_slots=recipe.num_subjects,
-            placeholder_token_id=recipe.placeholder_token_id,
-            start_token_id=START_TOKEN,
-            end_token_id=END_TOKEN,
-            pad_token_id=self.base.pad_token_id,
-        )
+        recipe, pad = self.recipe, self.base.pad_token_id
+        return template_chunk(recipe, pad, prompt, labels, recipe.num_subjects)
 
     def conditioning(self, requests: Sequence[GenerationRequest]) -> Conditioning:
         """Conditioning of the full branch."""
