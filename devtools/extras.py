@@ -15,20 +15,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# `python -m training` imports all commands, whichever is asked for.
+COMMANDS = tuple(
+    f"training.commands.{name}"
+    for name in (
+        "tiny", "recipes", "precompute", "pack", "train", "export", "import_reference", "evaluate",
+        "ablation", "dreambench",
+    )
+)  # fmt: skip
 # What somebody with this extra alone can import. `tiny` and `ablation` need all three.
 PURPOSES = {
     "train": (
-        "training.commands.recipes", "training.commands.precompute", "training.commands.pack",
-        "training.commands.train", "training.commands.export", "training.loop.run",
-        "training.dataset.precompute", "training.dataset.packing", "training.loop.step_cost",
+        *COMMANDS, "training.loop.run", "training.dataset.precompute", "training.dataset.packing",
+        "training.loop.step_cost",
     ),
     "data": (
-        "training.toy.data.build", "training.toy.references",
-        "training.toy.vision",
+        *COMMANDS, "training.toy.data.build", "training.toy.references", "training.toy.vision",
     ),
     "eval": (
-        "training.commands.evaluate", "training.commands.dreambench",
-        "training.evaluation.tinybench", "training.evaluation.report",
+        *COMMANDS, "training.evaluation.tinybench", "training.evaluation.report",
+        "training.evaluation.dreambench.scores", "training.evaluation.dreambench.encoders",
     ),
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 
 @contextmanager
@@ -37,6 +38,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: object, indent: int | None = None) -> None:
     """Write JSON, dataclasses as their fields, whole or not at all."""
     write_text(path, json.dumps(content, default=asdict, indent=indent))
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -24,8 +24,7 @@ from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
 from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
 from training.evaluation.text_match import head_samples_path
 from training.loop.run import Run
-from training.methods.subject_diffusion.adapter_files import is_adapter_tensor
-from training.methods.subject_diffusion.assembly import build_model
+from training.methods.subject_diffusion.assembly import build_model, is_adapter_tensor
 from training.runs import save_state
 from training.toy.files import ADAPTER_NAME, BASE_NAME
 from training.toy.stages import TRAIN_SHARDS

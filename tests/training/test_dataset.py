@@ -292,7 +292,7 @@ def test_precomputed_features_are_what_the_loop_computes(
     def tensors(folder: Path, index: str) -> dict[str, torch.Tensor]:
         catalogue = open_catalogue(folder, tmp_path / index)
         data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base, plain=True)
-        return stack([(position, data[position]) for position in range(4)]).tensors
+        return stack([data[position] for position in range(4)]).tensors
 
     before = tensors(shards, "features")
     now = encoders.complete(tensors(plain_shards, "plain"))

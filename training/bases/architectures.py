@@ -8,23 +8,17 @@ from typing import Any
 from ..networks.text import END_TOKEN
 from ..recipes.configuration import TrainingRecipe
 
-_SD_UNET: dict[str, Any] = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-}
 _SD_VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "layers_per_block": 2,
 }
-_CLIP_TEXT: dict[str, Any] = {"vocab_size": END_TOKEN + 1, "max_position_embeddings": 77}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Constructor arguments of a base's parts.
+    """Constructor arguments of a base's parts, where they are not the class's own.
 
     Attributes:
         unet: diffusers' UNet2DConditionModel. vae: its AutoencoderKL.
@@ -38,13 +32,13 @@ class Architecture:
 
 SD2 = Architecture(
     unet={
-        **_SD_UNET,
+        "sample_size": 64,
+        "block_out_channels": (320, 640, 1280, 1280),
         "attention_head_dim": (5, 10, 20, 20),
         "cross_attention_dim": 1024,
         "use_linear_projection": True,
     },
     text={
-        **_CLIP_TEXT,
         "hidden_size": 1024,
         "intermediate_size": 4096,
         "num_hidden_layers": 23,
@@ -54,15 +48,13 @@ SD2 = Architecture(
     vae=_SD_VAE,
 )
 SD15 = Architecture(
-    unet={**_SD_UNET, "attention_head_dim": 8, "cross_attention_dim": 768},
-    text={
-        **_CLIP_TEXT,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "hidden_act": "quick_gelu",
+    unet={
+        "sample_size": 64,
+        "block_out_channels": (320, 640, 1280, 1280),
+        "attention_head_dim": 8,
+        "cross_attention_dim": 768,
     },
+    text={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
     vae=_SD_VAE,
 )
 TINY_WIDTH = Architecture(
@@ -76,7 +68,6 @@ TINY_WIDTH = Architecture(
         "norm_num_groups": 16,
     },
     text={
-        **_CLIP_TEXT,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,

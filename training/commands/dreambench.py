@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..evaluation.dreambench.dataset import (
     BOXES,
@@ -17,10 +17,10 @@ from ..evaluation.dreambench.dataset import (
     load_dreambench,
     load_people,
 )
-from ..evaluation.metrics import Interval
-from ..evaluation.report import markdown_table
-from ..runs import write_json, write_text
 from .options import add_path
+
+if TYPE_CHECKING:
+    from ..evaluation.metrics import Interval
 
 # Subject-Diffusion, tables 1 and 2: DINO, CLIP-I, CLIP-T; table 4: identity, prompt (CLIP-T).
 PAPER: dict[str, dict[str, tuple[float, ...]]] = {
@@ -73,6 +73,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the jobs, or score the pictures and print the table."""
+    from ..evaluation.report import markdown_table
+    from ..runs import write_json, write_text
+
     if arguments.per_prompt is None:
         arguments.per_prompt = IMAGES_PER_PROMPT[arguments.protocol]
     subjects = load(arguments)

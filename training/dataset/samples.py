@@ -7,7 +7,7 @@ Everything random is a function of (seed, position).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -53,13 +53,14 @@ class Item:
     """One sample, ready to be stacked.
 
     Attributes:
-        tensors: see :meth:`SubjectDataset.tensors_of`.
+        position: in the run. tensors: see :meth:`SubjectDataset.tensors_of`.
         name: shard and key. skipped: (name, reason) of samples it stands in for.
     """
 
+    position: int
     tensors: dict[str, Tensor]
-    name: str
-    skipped: list[tuple[str, str]]
+    name: str = ""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 def template_chunk(
@@ -129,7 +130,7 @@ class SubjectDataset(Dataset[Item]):
             name = self.catalogue.name(*place)
             try:
                 tensors = self.tensors_of(*place, rng, skipped, slots)
-                return Item(tensors=tensors, name=name, skipped=skipped)
+                return Item(position=position, tensors=tensors, name=name, skipped=skipped)
             except BadSample as reason:
                 skipped.append((name, str(reason)))
         name, why = skipped[-1]

@@ -13,7 +13,7 @@ from subject_diffusion_core import checkpoint
 from ..runs import write_json, write_text
 from ..toy.files import ADAPTER_NAME
 from .metrics import CONTROL_FACTOR
-from .scoring import ORDINALS
+from .rows import ORDINALS
 
 COLUMNS = {
     "top1": "top-1",

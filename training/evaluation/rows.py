@@ -9,6 +9,7 @@ Source = Literal["subject", "text_only", "text_only_pasted", "shuffled", "real",
 PASTED_SOURCES: tuple[Source, ...] = ("text_only_pasted", "real", "real_vae")
 DEFAULT_COUNT = 200  # pictures of a row
 PRECISIONS = ("float32", "bfloat16")
+ORDINALS = ("first", "second", "third", "fourth")  # of a picture's subjects
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from .gallery import Gallery, view_vectors
 from .metric_encoder import INPUT_SIDE, MetricEncoder
 from .metrics import Interval, look_up, mean_interval
 from .queries import Query
-
-ORDINALS = ("first", "second", "third", "fourth")
+from .rows import ORDINALS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..runs import atomic_path
+from ..runs import save_picture
 from ..toy.data.library import load_library
 from ..toy.data.split import identities_sha256
 from .box_iou import SubjectSegmenter, load_segmenter, row_ious
@@ -123,8 +123,7 @@ class TinyBench:
             cosines = twin_cosines(features[:, 0], queries, self.gallery, self.library)
             self.swap = swap_scores(*cosines)
         sheet = contact_sheet(self.library, queries, pictures, scores)
-        with atomic_path(self.out / f"{row.name}.png") as temporary:
-            sheet.save(temporary, "PNG")
+        save_picture(self.out / f"{row.name}.png", np.asarray(sheet))
         write_report(self.result(), self.out)
 
     @cached_property

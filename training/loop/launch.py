@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from ..bases.base_model import BaseModel
+from ..bases.encoders import weights_mark
+from ..bases.vision import load_vision
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..recipes.configuration import TrainingRecipe
 
@@ -107,3 +110,23 @@ def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator
         f"{accelerator.device}; micro-batches of each: {options.recipe.accumulation(count)}",
         flush=True,
     )
+
+
+def require_own_features(
+    features: Mapping[str, str], base: BaseModel, recipe: TrainingRecipe, vision: Path | None
+) -> None:
+    """Refuse latents and tokens of other networks: the marks in ``features`` are hashes of their
+    weights. Tokens are checked where the image encoder is at hand."""
+    found = {}
+    if "latents" in features:
+        found["latents"] = weights_mark(base.load_vae())
+    at_hand = base.vision is not None or recipe.random_base or vision is not None
+    if "tokens" in features and recipe.has_references and at_hand:
+        found["tokens"] = weights_mark(load_vision(vision, recipe, base))
+    for kind, mark in found.items():
+        if mark != features[kind]:
+            network = "autoencoder" if kind == "latents" else "image encoder"
+            raise ValueError(
+                f"--data: expected {kind} of this base's {network}, got those of another one "
+                f"(mark {features[kind]}, not {mark}). Run precompute again with this base."
+            )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,17 +17,16 @@ from torch import Tensor
 from subject_diffusion_core.losses import latent_size
 
 from ..bases.base_model import Autoencoder
-from ..bases.encoders import FrozenEncoders, decode_latents, move, to_pictures
+from ..bases.encoders import decode_latents, move, to_pictures
 from ..dataset.bad_sample import BadSample
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import TrainingSample
 from ..dataset.samples import Item, SubjectDataset
 from ..methods.conditioning import Conditioning, conditioning_of, watched_positions
-from ..methods.objective import sample_seed
+from ..methods.objective import Objective, sample_seed
 from ..methods.subject_diffusion.model import PreparedConditioning, SubjectDiffusionModel
 from ..methods.subject_diffusion.sampling import Sampler, SamplingRule, three_branches
 from ..networks.fused_attention import WatchedTokens
-from ..runs import atomic_path
 
 RULE = SamplingRule(steps=20, text_guidance_scale=3.0, image_guidance_scale=1.5, stacked=False)
 FIRST_WATCHED_STEP = 5  # earlier maps are mostly noise
@@ -47,7 +45,7 @@ class SheetSamples:
 def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | None:
     """The first ``count`` usable samples of the held-out shards, without augmentation."""
     samples: list[TrainingSample] = []
-    items: list[tuple[int, Item]] = []
+    items: list[Item] = []
     places = [
         (shard, row) for shard, rows in enumerate(dataset.catalogue.counts) for row in range(rows)
     ]
@@ -60,7 +58,7 @@ def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | No
         except BadSample:
             continue
         samples.append(sample)
-        items.append((position, Item(tensors=tensors, name="", skipped=[])))
+        items.append(Item(position=position, tensors=tensors))
     return SheetSamples(samples, stack(items)) if items else None
 
 
@@ -109,17 +107,15 @@ class SheetMaker:
     def __init__(
         self,
         model: SubjectDiffusionModel,
-        watched: WatchedTokens,
-        encoders: FrozenEncoders,
+        objective: Objective,
         vae: Autoencoder,
-        prediction_type: str,
         samples: SheetSamples,
         empty_ids: Tensor,
-        device: torch.device,
     ) -> None:
-        self.model, self.encoders, self.vae = model, encoders, vae
-        self.sampler = MapSampler(model, prediction_type, watched)
-        self.samples, self.empty_ids, self.device = samples, empty_ids, device
+        self.model, self.vae, self.samples, self.empty_ids = model, vae, samples, empty_ids
+        self.encoders, self.device = objective.encoders, objective.device
+        prediction_type = objective.scheduler.config["prediction_type"]
+        self.sampler = MapSampler(model, prediction_type, objective.watched)
 
     @torch.no_grad()
     def draw(self) -> np.ndarray:
@@ -159,12 +155,6 @@ class SheetMaker:
         if self.encoders.vae is not self.vae:
             move(self.vae, torch.device("cpu"))
         return to_pictures(pixels)
-
-
-def write_sheet(path: Path, sheet: np.ndarray) -> None:
-    """Write a sheet as PNG, whole or not at all."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary, "PNG")
 
 
 def mean_maps(columns: list[Tensor], height: int, width: int) -> Tensor:
