@@ -15,26 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# `python -m training` imports all commands, whichever is asked for.
-COMMANDS = tuple(
-    f"training.commands.{name}"
-    for name in (
-        "tiny", "recipes", "precompute", "pack", "train", "export", "import_reference", "evaluate",
-        "ablation", "dreambench",
-    )
-)  # fmt: skip
 # What somebody with this extra alone can import. `tiny` and `ablation` need all three.
 PURPOSES = {
     "train": (
-        *COMMANDS, "training.loop.run", "training.dataset.precompute", "training.dataset.packing",
-        "training.loop.step_cost",
+        "training.commands.recipes", "training.commands.precompute", "training.commands.pack",
+        "training.commands.train", "training.commands.export", "training.loop.run",
+        "training.dataset.precompute", "training.dataset.packing", "training.loop.step_cost",
     ),
     "data": (
-        *COMMANDS, "training.toy.data.build", "training.toy.references", "training.toy.vision",
+        "training.toy.data.build", "training.toy.references",
+        "training.toy.vision",
     ),
     "eval": (
-        *COMMANDS, "training.evaluation.tinybench", "training.evaluation.report",
-        "training.evaluation.dreambench.scores", "training.evaluation.dreambench.encoders",
+        "training.commands.evaluate", "training.commands.dreambench",
+        "training.evaluation.tinybench", "training.evaluation.report",
     ),
 }  # fmt: skip
 
@@ -44,6 +38,7 @@ def try_extra(name: str, folder: Path) -> str:
     venv.create(folder, with_pip=True)
     python = str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     code = "; ".join(f"import {module}" for module in PURPOSES[name])
+    code += "; from training.__main__ import build_parser; build_parser()"  # all commands' help
     for command in (["-m", "pip", "install", "--quiet", f".[{name}]"], ["-c", code]):
         done = subprocess.run([python, *command], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:

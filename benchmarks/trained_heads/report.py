@@ -16,7 +16,7 @@ from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.metrics import mean_interval
 from training.evaluation.queries import Query, draw_queries
 from training.evaluation.rows import ROWS, SamplingSettings
-from training.evaluation.scoring import RowScores, crop_features, score_row
+from training.evaluation.scoring import Judge, RowScores
 from training.toy.data.library import load_library
 
 from ..comfyui import ROOT
@@ -96,6 +96,7 @@ def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[Scores, 
     encoder = load_metric_encoder()
     asked = [query for each in queries.values() for query in each]
     gallery = gallery_of(library, asked, encoder, out)
+    judge = Judge(gallery=gallery, library=library, encoder=encoder)
     rows = {row.name: row for row in ROWS}
     scores = {}
     for kind, subject_row in ROW_NAMES.items():
@@ -107,8 +108,7 @@ def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[Scores, 
             if not (folder / row.name).exists():
                 continue
             maker = StoredPictures(library, ROOT / "weights", SamplingSettings(), folder)
-            features = crop_features(
-                maker.all_of(row, queries[kind], folder), queries[kind], encoder
-            )
-            scores[kind, name] = score_row(features, queries[kind], gallery, library)
+            found = maker.all_of(row, queries[kind], folder)
+            features = judge.crop_features(found, queries[kind])
+            scores[kind, name] = judge.score(features, queries[kind])
     return scores, len(gallery.identities)

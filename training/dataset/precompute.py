@@ -84,20 +84,6 @@ class FeatureMaker:
         return torch.stack(pictures)
 
 
-def sample_members(
-    key: str, listed: ListedPicture, maker: FeatureMaker, marks: dict[str, str]
-) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of one sample."""
-    image, entities = frame(*load_picture(listed), maker.recipe.resolution)
-    stored = encode_picture(image, "JPEG", quality=JPEG_QUALITY)
-    image = decode_picture(stored, "RGB")  # features are those of the picture as it is stored
-    features = maker.features(image, entities, listed.number) if marks else b""
-    yield f"{key}.jpg", stored
-    yield from described(key, listed.caption, entities, features=marks)
-    if marks:
-        yield f"{key}.{FEATURES}", features
-
-
 def write_shards(
     pictures: list[ListedPicture], folder: Path, maker: FeatureMaker, samples_per_shard: int
 ) -> tuple[int, Counter[str]]:
@@ -170,10 +156,17 @@ def usable_members(
 ) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of all samples; the others are named and counted in ``skipped``."""
     for listed in pictures:
+        key = f"{listed.number:08d}"
         try:
-            members = list(sample_members(f"{listed.number:08d}", listed, maker, marks))
+            image, entities = frame(*load_picture(listed), maker.recipe.resolution)
+            stored = encode_picture(image, "JPEG", quality=JPEG_QUALITY)
+            image = decode_picture(stored, "RGB")  # features are those of the picture as stored
+            features = maker.features(image, entities, listed.number) if marks else b""
         except BadSample as reason:
             skipped[str(reason)] += 1
             print(f"skipped line {listed.number} ({listed.picture.name}): {reason}")
-        else:
-            yield from members
+            continue
+        yield f"{key}.jpg", stored
+        yield from described(key, listed.caption, entities, features=marks)
+        if marks:
+            yield f"{key}.{FEATURES}", features

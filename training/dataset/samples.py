@@ -78,6 +78,16 @@ def template_chunk(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """What one item is drawn with: its randomness, its number of slots, and a list of what could
+    not be used, (name, reason)."""
+
+    rng: np.random.Generator
+    slots: int
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
 class SubjectDataset(Dataset[Item]):
     """Samples by position in the run's order.
 
@@ -118,10 +128,10 @@ class SubjectDataset(Dataset[Item]):
 
     def __getitem__(self, position: int) -> Item:
         rng = np.random.default_rng((self.recipe.seed, 3, position))
-        skipped: list[tuple[str, str]] = []
         slots = self.recipe.num_subjects
         if self.crowding is not None:
             slots = self.crowding.slots(position // self.recipe.global_batch_size)
+        draw = Draw(rng=rng, slots=slots)
         for attempt in range(MAX_SUBSTITUTES):
             if self.crowding is not None:
                 place = self.crowding.sample(position, rng)
@@ -129,11 +139,11 @@ class SubjectDataset(Dataset[Item]):
                 place = self.order.any_sample(rng) if attempt else self.order[position]
             name = self.catalogue.name(*place)
             try:
-                tensors = self.tensors_of(*place, rng, skipped, slots)
-                return Item(position=position, tensors=tensors, name=name, skipped=skipped)
+                tensors = self.tensors_of(*place, draw)
+                return Item(position=position, tensors=tensors, name=name, skipped=draw.skipped)
             except BadSample as reason:
-                skipped.append((name, str(reason)))
-        name, why = skipped[-1]
+                draw.skipped.append((name, str(reason)))
+        name, why = draw.skipped[-1]
         raise ValueError(
             f"--data: expected usable samples, got {MAX_SUBSTITUTES} unusable ones in a row, the "
             f"last {name}: {why}. Check the shards."
@@ -150,22 +160,15 @@ class SubjectDataset(Dataset[Item]):
             raise BadSample("picture of another size than its features")
         return replace(sample, entities=entities, image=image)
 
-    def tensors_of(
-        self,
-        shard: int,
-        row: int,
-        rng: np.random.Generator,
-        skipped: list[tuple[str, str]],
-        slots: int | None = None,
-    ) -> dict[str, Tensor]:
+    def tensors_of(self, shard: int, row: int, draw: Draw) -> dict[str, Tensor]:
         """token_ids (L,), placeholder_positions, label_positions (N,), text_valid, subject_valid,
         map_valid (N,), subject_boxes_xyxy (N, 4), subject_segmaps (N, h, w), location_mask
         (1, h, w), adapter_scale (); latents (c, h, w) or pixels (3, R, R) in -1..1; patch_embeds
         (N, P, C) and image_embeds (N, E), or references (N, 3, S, S) in 0..1; label_token_ids
-        (N, LABEL_TOKENS) for MS-Diffusion. N is ``slots``, or the recipe's.
+        (N, LABEL_TOKENS) for MS-Diffusion. N is the draw's slots.
         """
         sample = self.read(shard, row, not (self.use_latents and self.use_tokens))
-        slots = slots or self.recipe.num_subjects
+        rng, slots = draw.rng, draw.slots
         chosen = sorted(rng.permutation(len(sample.entities))[:slots].tolist())
         entities = [sample.entities[index] for index in chosen]
         kept = Kept() if self.plain else self.draw_kept(rng)
@@ -194,7 +197,7 @@ class SubjectDataset(Dataset[Item]):
             tensors["pixels"] = pixels.float().div(127.5).sub(1)
         if not self.recipe.has_references:
             return tensors
-        views = [self.view(sample, (shard, row), i, e, rng, skipped)
+        views = [self.view(sample, (shard, row), i, e, draw)
                  for i, e in zip(chosen, entities, strict=True)]  # fmt: skip
         for name in views[0]:
             stacked = torch.stack([view[name] for view in views])
@@ -286,10 +289,10 @@ class SubjectDataset(Dataset[Item]):
         place: tuple[int, int],
         index: int,
         entity: Entity,
-        rng: np.random.Generator,
-        skipped: list[tuple[str, str]],
+        draw: Draw,
     ) -> dict[str, Tensor]:
         """One subject's reference: from another picture of it where there is one."""
+        rng = draw.rng
         if self.pool is not None:
             same_view = 1.0 if self.plain else self.recipe.same_view
             return self.pool.draw(entity.cutout, same_view, rng)
@@ -301,7 +304,7 @@ class SubjectDataset(Dataset[Item]):
                 other = self.read(shard, row, not self.use_tokens)
                 return self.reference_of(other, number, rng)
             except (BadSample, IndexError) as reason:
-                skipped.append((self.catalogue.name(shard, row), f"as a reference: {reason}"))
+                draw.skipped.append((self.catalogue.name(shard, row), f"as a reference: {reason}"))
         return self.reference_of(sample, index, rng)
 
     def reference_of(

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
@@ -102,15 +101,17 @@ class Generator:
 
     def conditioning(self, requests: Sequence[GenerationRequest]) -> Conditioning:
         """Conditioning of the full branch."""
-        batch, slots = len(requests), self.recipe.num_subjects
-        chunks = [self.chunk(r.prompt, [s.label for s in r.subjects]) for r in requests]
+        batch, slots, size = len(requests), self.recipe.num_subjects, self.reference_size
         valid = torch.zeros(batch, slots, dtype=torch.bool)
         boxes = torch.zeros(batch, slots, 4)
+        references = torch.zeros(batch, slots, 3, size, size)
         for row, request in enumerate(requests):
             for slot, subject in enumerate(request.subjects):
                 valid[row, slot] = True
                 boxes[row, slot] = torch.tensor(subject.box_xyxy)
-        features = self.features(requests, valid)
+                pixels = torch.from_numpy(np.asarray(subject.reference)).permute(2, 0, 1)
+                references[row, slot] = pixels.float() / 255
+        chunks = [self.chunk(r.prompt, [s.label for s in r.subjects]) for r in requests]
         side = self.recipe.resolution // LATENT_DOWNSCALE
         conditioning = Conditioning(
             token_ids=torch.stack([c.token_ids for c in chunks]),
@@ -119,20 +120,11 @@ class Generator:
             text_valid=valid,
             subject_valid=valid,
             subject_boxes_xyxy=boxes,
-            **features,
+            **FrozenEncoders(None, self.vision).encode_references(references, valid),
             location_mask=boxes_to_location_mask(boxes, valid, side, side),
             adapter_scale=torch.ones(batch, 1, 1),
         )
         return conditioning.to(torch.device("cpu"), self.sampler.dtype)
-
-    def features(self, requests: Sequence[GenerationRequest], valid: Tensor) -> dict[str, Tensor]:
-        """patch_embeds (B, N, P, C), image_embeds (B, N, E) of the references; zeros elsewhere."""
-        references = torch.zeros(*valid.shape, 3, self.reference_size, self.reference_size)
-        for row, request in enumerate(requests):
-            for slot, subject in enumerate(request.subjects):
-                pixels = torch.from_numpy(np.asarray(subject.reference)).permute(2, 0, 1)
-                references[row, slot] = pixels.float() / 255
-        return FrozenEncoders(None, self.vision).encode_references(references, valid)
 
 
 def load_generator(

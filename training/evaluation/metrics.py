@@ -74,12 +74,9 @@ def lead_over_controls(found: np.ndarray, controls: Sequence[np.ndarray]) -> Int
     >>> lead_over_controls(np.ones(3), [np.zeros(3), np.ones(3)]).value
     -2.0
     """
-
-    def lead(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
-        difference: np.ndarray = own - CONTROL_FACTOR * np.maximum.reduce(others)
-        return difference
-
-    return bootstrap(lead, found, *controls)
+    return bootstrap(
+        lambda own, *others: own - CONTROL_FACTOR * np.maximum.reduce(others), found, *controls
+    )
 
 
 def share_of_bound(found: np.ndarray, bound: np.ndarray) -> Interval:
@@ -88,13 +85,8 @@ def share_of_bound(found: np.ndarray, bound: np.ndarray) -> Interval:
     >>> share_of_bound(np.array([1.0, 0.0]), np.array([1.0, 1.0])).value
     0.5
     """
-
-    def share(own: np.ndarray, reachable: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quotient: np.ndarray = np.divide(own, reachable)
-            return quotient
-
-    return bootstrap(share, found, bound)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return bootstrap(np.divide, found, bound)
 
 
 def swap_scores(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> dict[str, Interval]:

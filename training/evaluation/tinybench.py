@@ -31,7 +31,7 @@ from .pictures import PictureMaker, pasted_boxes
 from .queries import KINDS, NUM_SUBJECTS, QUERY_SEED, Query, draw_queries
 from .report import write_report
 from .rows import PASTED_SOURCES, ROWS, Row, SamplingSettings
-from .scoring import RowScores, crop_features, score_row, summarise, twin_cosines
+from .scoring import Judge, RowScores, summarise
 from .text_match import Heads, group_of, load_heads
 
 
@@ -82,7 +82,8 @@ class TinyBench:
         self.encoder = load_metric_encoder()
         self.queries = {kind: draw_queries(self.library, kind, count) for kind in KINDS}
         with self.timed("gallery"):
-            self.gallery = build_gallery(self.library, self.encoder, work)
+            gallery = build_gallery(self.library, self.encoder, work / "evaluation")
+        self.judge = Judge(gallery=gallery, library=self.library, encoder=self.encoder)
         self.results: dict[str, RowResult] = {}
         self.swap: dict[str, Interval] = {}
 
@@ -113,15 +114,14 @@ class TinyBench:
         queries = self.queries[row.kind]
         with self.timed(row.name):
             pictures = self.maker.all_of(row, queries, self.out / "pictures")
-            features = crop_features(pictures, queries, self.encoder)
-            scores = score_row(features, queries, self.gallery, self.library)
+            features = self.judge.crop_features(pictures, queries)
+            scores = self.judge.score(features, queries)
         self.results[row.name] = RowResult(
             row=row, queries=queries, pictures=pictures, features=features, scores=scores,
             matches={},
         )  # fmt: skip
         if row.kind == "swap":
-            cosines = twin_cosines(features[:, 0], queries, self.gallery, self.library)
-            self.swap = swap_scores(*cosines)
+            self.swap = swap_scores(*self.judge.twin_cosines(features[:, 0], queries))
         sheet = contact_sheet(self.library, queries, pictures, scores)
         save_picture(self.out / f"{row.name}.png", np.asarray(sheet))
         write_report(self.result(), self.out)
@@ -192,8 +192,8 @@ class TinyBench:
             "weights_sha256": self.maker.weights_sha256 if needs_weights else "none",
             "identities_sha256": identities_sha256(),
             "gallery": {
-                "num_entries": len(self.gallery.features),
-                "num_identities": len(self.gallery.identities),
+                "num_entries": len(self.judge.gallery.features),
+                "num_identities": len(self.judge.gallery.identities),
             },
             "rows": {
                 name: {

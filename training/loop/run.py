@@ -26,13 +26,15 @@ from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial,
 from .launch import (
     RunOptions,
     announce,
+    check_config,
     make_accelerator,
+    only_writer,
     require_own_features,
     shared_catalogue,
+    write_config,
 )
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
-from .run_folder import check_config, only_writer, write_config
 from .sharding import (
     in_pieces_like,
     optimizer_state_in_pieces,
@@ -134,7 +136,9 @@ class Run:
         """All remaining steps; the first process shows how they go."""
         accelerator = self.accelerator
         if accelerator.is_main_process:
-            self.progress = Progress(self.options.out, self.recipe, self.step)
+            recipe, out = self.recipe, self.options.out
+            size = recipe.global_batch_size
+            self.progress = Progress(out, recipe.steps, size, self.step, recipe)
         sheets = self.sheet_maker() if self.progress or accelerator.is_fsdp2 else None
         stream = BatchStream(
             self.dataset, self.step, accelerator.process_index, accelerator.num_processes
@@ -191,7 +195,7 @@ class Run:
         model = self.accelerator.unwrap_model(self.model)
         vae = self.objective.encoders.vae or self.base.load_vae()
         empty_ids = dataset.tokens("", []).token_ids
-        return SheetMaker(model, self.objective, vae, samples, empty_ids)
+        return SheetMaker(model, self.objective, vae, *samples, empty_ids)
 
     def draw_sheet(self, sheets: SheetMaker) -> None:
         """Draw a sheet, which the first process writes; a failure to write is only said."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor
 from subject_diffusion_core.losses import latent_size
 
 from ..bases.base_model import Autoencoder
-from ..bases.encoders import decode_latents, move, to_pictures
+from ..bases.encoders import decode_latents, to_pictures
 from ..dataset.bad_sample import BadSample
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import TrainingSample
-from ..dataset.samples import Item, SubjectDataset
+from ..dataset.samples import Draw, Item, SubjectDataset
 from ..methods.conditioning import Conditioning, conditioning_of, watched_positions
 from ..methods.objective import Objective, sample_seed
 from ..methods.subject_diffusion.model import PreparedConditioning, SubjectDiffusionModel
@@ -34,16 +33,11 @@ COLORS = ((230, 60, 60), (60, 120, 230), (50, 170, 80), (220, 160, 30))
 CAPTION_HEIGHT = 14
 
 
-@dataclass(frozen=True)
-class SheetSamples:
-    """The fixed samples of a run: pictures to show, and their batch."""
-
-    samples: list[TrainingSample]
-    batch: MicroBatch
-
-
-def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | None:
-    """The first ``count`` usable samples of the held-out shards, without augmentation."""
+def load_sheet_samples(
+    dataset: SubjectDataset, count: int
+) -> tuple[list[TrainingSample], MicroBatch] | None:
+    """The fixed samples of a run, the first ``count`` usable ones of the held-out shards, without
+    augmentation: pictures to show, and their batch."""
     samples: list[TrainingSample] = []
     items: list[Item] = []
     places = [
@@ -54,12 +48,13 @@ def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | No
             break
         try:
             sample = dataset.read(*place, with_picture=True)
-            tensors = dataset.tensors_of(*place, np.random.default_rng(0), [])
+            draw = Draw(rng=np.random.default_rng(0), slots=dataset.recipe.num_subjects)
+            tensors = dataset.tensors_of(*place, draw)
         except BadSample:
             continue
         samples.append(sample)
         items.append(Item(position=position, tensors=tensors))
-    return SheetSamples(samples, stack(items)) if items else None
+    return (samples, stack(items)) if items else None
 
 
 class MapSampler(Sampler):
@@ -109,10 +104,12 @@ class SheetMaker:
         model: SubjectDiffusionModel,
         objective: Objective,
         vae: Autoencoder,
-        samples: SheetSamples,
+        samples: list[TrainingSample],
+        batch: MicroBatch,
         empty_ids: Tensor,
     ) -> None:
-        self.model, self.vae, self.samples, self.empty_ids = model, vae, samples, empty_ids
+        self.model, self.vae, self.empty_ids = model, vae, empty_ids
+        self.samples, self.batch = samples, batch
         self.encoders, self.device = objective.encoders, objective.device
         prediction_type = objective.scheduler.config["prediction_type"]
         self.sampler = MapSampler(model, prediction_type, objective.watched)
@@ -121,13 +118,13 @@ class SheetMaker:
     def draw(self) -> np.ndarray:
         """The sheet (H, W, 3) uint8. With FSDP all processes draw, since all hold weights."""
         self.model.eval()
-        tensors = self.encoders.complete(self.samples.batch.to(self.device))
+        tensors = self.encoders.complete(self.batch.to(self.device))
         latents, maps = self.sample(tensors)
         pixels = self.decode(latents)
         self.model.train()
         rows = [
             sheet_row(sample, pixels[index], maps[index])
-            for index, sample in enumerate(self.samples.samples)
+            for index, sample in enumerate(self.samples)
         ]
         width = max(row.shape[1] for row in rows)
         padded = [
@@ -150,10 +147,10 @@ class SheetMaker:
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """(B, R, R, 3) uint8. The autoencoder is on the device only for this moment."""
-        move(self.vae, self.device)
+        self.vae.to(self.device)
         pixels = torch.cat([decode_latents(self.vae, one[None]) for one in latents])
         if self.encoders.vae is not self.vae:
-            move(self.vae, torch.device("cpu"))
+            self.vae.to("cpu")
         return to_pictures(pixels)
 
 

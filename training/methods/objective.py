@@ -24,14 +24,6 @@ from .conditioning import conditioning_of, watched_positions
 NUM_TIMESTEPS = 1000
 
 
-def noise_scheduler(prediction_type: str) -> DDPMScheduler:
-    """Stable Diffusion's noise schedule."""
-    scheduler: DDPMScheduler = DDPMScheduler(
-        num_train_timesteps=NUM_TIMESTEPS, prediction_type=prediction_type, **SCHEDULE
-    )
-    return scheduler
-
-
 def sample_seed(*numbers: int) -> int:
     """A 63-bit seed from whole numbers."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
@@ -60,13 +52,11 @@ class Objective:
         encoders: FrozenEncoders,
         device: torch.device,
     ) -> None:
-        self.model = model
-        self.watched = watched
-        self.recipe = recipe
-        self.encoders = encoders
-        self.device = device
-        self.scheduler = noise_scheduler(base.prediction_type)
-        self.draw_noise = draw_noise
+        self.model, self.watched, self.recipe = model, watched, recipe
+        self.encoders, self.device, self.draw_noise = encoders, device, draw_noise
+        self.scheduler: DDPMScheduler = DDPMScheduler(
+            num_train_timesteps=NUM_TIMESTEPS, prediction_type=base.prediction_type, **SCHEDULE
+        )
 
     def __call__(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """Mean squared error and map loss, each a mean over this batch's pictures."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from .configuration import TrainingRecipe
 
 FROM_SCRATCH = "tiny"
+NO_POSITIONS: dict[str, Any] = {
+    "patch_positions": False, "query_positions": False, "token_positions": False,
+    "local_start": False,
+}  # fmt: skip
 
 # 34 GiB are counted (`recipes paper_sd2 --cost`).
 PAPER_SD2 = TrainingRecipe(
@@ -126,10 +131,7 @@ TINY_IP_ADAPTER = replace(
     text_encoder="frozen",
     map_loss="off",
     unknown_label=0.0,
-    patch_positions=False,
-    query_positions=False,
-    token_positions=False,
-    local_start=False,
+    **NO_POSITIONS,
     steps=2000,
     warmup_steps=50,
     learning_rate=1e-3,
@@ -156,10 +158,7 @@ TEXT_TO_IMAGE_TINY = replace(
     unknown_label=0.0,
     inside_weight=1.0,
     few_slots=0,
-    patch_positions=False,
-    query_positions=False,
-    token_positions=False,
-    local_start=False,
+    **NO_POSITIONS,
     initial_alpha_attn=0.0,
     initial_alpha_dense=0.0,
 )

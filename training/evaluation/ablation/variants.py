@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ...recipes import TrainingRecipe
+from ...recipes import TrainingRecipe
+from ...recipes.named import NO_POSITIONS
 
 FULL = "full"
-NO_POSITIONS = {
-    "patch_positions": False,
-    "query_positions": False,
-    "token_positions": False,
-    "local_start": False,
-    "initial_alpha_attn": 0.0,  # no local start without positions, hence the paper's closed gates
-    "initial_alpha_dense": 0.0,
-}
+# no local start without positions, hence the paper's closed gates
+WITHOUT_POSITIONS = {**NO_POSITIONS, "initial_alpha_attn": 0.0, "initial_alpha_dense": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +51,13 @@ VARIANTS = (
         name="no_box_coordinates",
         title="without box coordinates",
         paper_row="d",
-        changes={"box_coordinates": False, **NO_POSITIONS},
+        changes={"box_coordinates": False, **WITHOUT_POSITIONS},
     ),
     Variant(
         name="no_adapter",
         title="without adapter layer",
         paper_row="e",
-        changes={"adapter": False, **NO_POSITIONS},
+        changes={"adapter": False, **WITHOUT_POSITIONS},
         moves=("top1", "cosine"),
     ),
     Variant(
@@ -85,13 +79,13 @@ VARIANTS = (
     Variant(
         name="no_patch_positions",
         title="without positions beyond the paper",
-        changes=NO_POSITIONS,
+        changes=WITHOUT_POSITIONS,
     ),
     # what the CLS says while no patch tokens say it better
     Variant(
         name="no_adapter_no_image_cls",
         title="without adapter layer and image CLS",
-        changes={"adapter": False, "image_cls": False, **NO_POSITIONS},
+        changes={"adapter": False, "image_cls": False, **WITHOUT_POSITIONS},
         moves=("top1", "cosine"),
         against="no_adapter",
     ),

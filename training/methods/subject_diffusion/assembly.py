@@ -211,9 +211,11 @@ def adapter_from_model(
 ) -> Adapter:
     """Everything that training added to the base, as fp16 tensors."""
     state = merged({name: tensor.detach() for name, tensor in model.state_dict().items()})
+    kinds = {"conv_in": "conv_in.", "cross_attention_kv": ".attn2."}
+    stored = (".fuser.", *(kinds[part] for part in config.trained_parts if part in kinds))
     unet = {
         k: v for k, v in _part(state, "unet.").items()
-        if is_adapter_tensor(k) and _is_stored(k, config)
+        if is_adapter_tensor(k) and any(kind in k for kind in stored)
     }  # fmt: skip
     text: dict[str, Tensor] = {}
     if "text_encoder" in config.trained_parts:
@@ -252,12 +254,6 @@ def write_file(
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _is_stored(name: str, config: AdapterConfig) -> bool:
-    if name.startswith("conv_in."):
-        return "conv_in" in config.trained_parts
-    return ".fuser." in name or "cross_attention_kv" in config.trained_parts
 
 
 def placeholder_embedding(model: SubjectDiffusionModel, recipe: TrainingRecipe) -> Tensor:
