@@ -33,7 +33,7 @@ class FrozenEncoders:
     def __post_init__(self) -> None:
         for network in (self.vae, self.vision):
             if network is not None and self.dtype != torch.float32:
-                network.to(self.dtype)
+                move(network, self.dtype)
 
     @torch.no_grad()
     def complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -56,6 +56,11 @@ class FrozenEncoders:
             encoded = self.vision(references[valid].to(self.dtype))
             patches[valid], images[valid] = (output.float() for output in encoded)
         return {"patch_embeds": patches, "image_embeds": images}
+
+
+def move(network: nn.Module, place: torch.device | torch.dtype) -> None:
+    """To a device or a precision, in place; diffusers' own ``to`` is typed for nothing."""
+    network.to(place)
 
 
 def weights_mark(network: nn.Module) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.transformer import VisionTransformer
@@ -27,7 +28,7 @@ VIT_H = {
     "image_size": 224, "patch_size": 14, "width": 1280, "layers": 32, "heads": 16,
     "mlp_ratio": 4.0, "output_dim": 1024,
 }  # fmt: skip
-TRANSFORMERS_VIT_H = {
+TRANSFORMERS_VIT_H: dict[str, Any] = {
     "image_size": 224, "patch_size": 14, "hidden_size": 1280, "num_hidden_layers": 32,
     "num_attention_heads": 16, "intermediate_size": 5120, "projection_dim": 1024,
     "hidden_act": "gelu",

@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     say_what_is_odd(training + held_out, bool(held_out), arguments.held_out)
     import torch
 
+    from ..bases.encoders import move
     from ..bases.loading import load_base
     from ..bases.vision import load_vision
     from ..dataset.precompute import FeatureMaker, write_shards
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     vision = load_vision(arguments.vision, recipe, base) if "tokens" in wanted else None
     for network in (vae, vision):
         if network is not None:
-            network.to(device)
+            move(network, device)
     maker = FeatureMaker(
         recipe=recipe, vae=vae, vision=vision, variants=arguments.variants, device=device
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from subject_diffusion_core.losses import latent_size
 
 from ..bases.base_model import Autoencoder
-from ..bases.encoders import decode_latents, to_pictures
+from ..bases.encoders import decode_latents, move, to_pictures
 from ..dataset.bad_sample import BadSample
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import TrainingSample
@@ -147,10 +147,10 @@ class SheetMaker:
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """(B, R, R, 3) uint8. The autoencoder is on the device only for this moment."""
-        self.vae.to(self.device)
+        move(self.vae, self.device)
         pixels = torch.cat([decode_latents(self.vae, one[None]) for one in latents])
         if self.encoders.vae is not self.vae:
-            self.vae.to("cpu")
+            move(self.vae, torch.device("cpu"))
         return to_pictures(pixels)
 
 
