@@ -15,6 +15,26 @@ import numpy as np
 from ..recipes.configuration import TrainingRecipe
 
 
+@lru_cache(maxsize=2)
+def _shuffled_groups(
+    counts: tuple[int, ...], group: int, seed: int, epoch: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The groups of shards of an epoch, and the position at which each begins."""
+    shards = np.random.default_rng((seed, 1, epoch)).permutation(len(counts))
+    groups = [shards[i : i + group] for i in range(0, len(shards), group)]
+    sizes = [sum(counts[shard] for shard in chosen) for chosen in groups]
+    return groups, np.concatenate([[0], np.cumsum(sizes)[:-1]])
+
+
+@lru_cache(maxsize=4)
+def _mixed_rows(counts: tuple[int, ...], group: int, seed: int, epoch: int, n: int) -> np.ndarray:
+    """(samples, 2): shard and row of the samples of an epoch's group ``n``, mixed."""
+    shards = _shuffled_groups(counts, group, seed, epoch)[0][n]
+    rows = [(shard, row) for shard in shards for row in range(counts[shard])]
+    rng = np.random.default_rng((seed, 2, epoch, n))
+    return rng.permutation(np.array(rows, int)) if rows else np.zeros((0, 2), int)
+
+
 class SampleOrder:
     """Maps a position 0, 1, 2, ... to (shard, row), epoch after epoch.
 
@@ -28,49 +48,21 @@ class SampleOrder:
     """
 
     def __init__(self, counts: list[int], group: int, seed: int) -> None:
-        self.counts = np.asarray(counts)
-        self.group = group
-        self.seed = seed
-        self.total = int(self.counts.sum())
-        self._epoch = lru_cache(maxsize=2)(self._shuffle_shards)
-        self._mixed = lru_cache(maxsize=4)(self._shuffle_group)
+        self.settings = (tuple(counts), group, seed)
+        self.ends = np.cumsum(counts)
 
     def __getitem__(self, position: int) -> tuple[int, int]:
-        epoch, place = divmod(position, self.total)
-        _, starts = self._epoch(epoch)
+        epoch, place = divmod(position, int(self.ends[-1]))
+        _, starts = _shuffled_groups(*self.settings, epoch)
         number = int(np.searchsorted(starts, place, side="right")) - 1
-        shard, row = self._mixed(epoch, number)[place - int(starts[number])]
+        shard, row = _mixed_rows(*self.settings, epoch, number)[place - int(starts[number])]
         return int(shard), int(row)
 
     def any_sample(self, rng: np.random.Generator) -> tuple[int, int]:
         """A sample drawn at random, to stand in for one that cannot be used."""
-        place = int(rng.integers(self.total))
-        ends = np.cumsum(self.counts)
-        shard = int(np.searchsorted(ends, place, side="right"))
-        return shard, place - int(ends[shard] - self.counts[shard])
-
-    def _shuffle_shards(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """The groups of shards of an epoch, and the position at which each begins."""
-        shards = np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.counts))
-        groups = [shards[i : i + self.group] for i in range(0, len(shards), self.group)]
-        sizes = [int(self.counts[group].sum()) for group in groups]
-        return groups, np.concatenate([[0], np.cumsum(sizes)[:-1]])
-
-    def _shuffle_group(self, epoch: int, number: int) -> np.ndarray:
-        """(samples, 2): shard and row of the group's samples, mixed."""
-        shards = self._epoch(epoch)[0][number]
-        rows = [np.stack([np.full(n, s), np.arange(n)], 1) for s in shards if (n := self.counts[s])]
-        mixed = np.random.default_rng((self.seed, 2, epoch, number))
-        return mixed.permutation(np.concatenate(rows)) if rows else np.zeros((0, 2), int)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Caches do not travel to worker processes."""
-        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._epoch = lru_cache(maxsize=2)(self._shuffle_shards)
-        self._mixed = lru_cache(maxsize=4)(self._shuffle_group)
+        place = int(rng.integers(int(self.ends[-1])))
+        shard = int(np.searchsorted(self.ends, place, side="right"))
+        return shard, place - int(self.ends[shard] - self.settings[0][shard])
 
 
 class CrowdedSteps:
