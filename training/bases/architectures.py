@@ -8,6 +8,11 @@ from typing import Any
 from ..networks.text import END_TOKEN
 from ..recipes.configuration import TrainingRecipe
 
+_SD_UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+}
 _SD_VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -18,7 +23,7 @@ _SD_VAE: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Constructor arguments of a base's parts, where they are not the class's own.
+    """Constructor arguments of a base's parts.
 
     Attributes:
         unet: diffusers' UNet2DConditionModel. vae: its AutoencoderKL.
@@ -32,8 +37,7 @@ class Architecture:
 
 SD2 = Architecture(
     unet={
-        "sample_size": 64,
-        "block_out_channels": (320, 640, 1280, 1280),
+        **_SD_UNET,
         "attention_head_dim": (5, 10, 20, 20),
         "cross_attention_dim": 1024,
         "use_linear_projection": True,
@@ -48,12 +52,7 @@ SD2 = Architecture(
     vae=_SD_VAE,
 )
 SD15 = Architecture(
-    unet={
-        "sample_size": 64,
-        "block_out_channels": (320, 640, 1280, 1280),
-        "attention_head_dim": 8,
-        "cross_attention_dim": 768,
-    },
+    unet={**_SD_UNET, "attention_head_dim": 8, "cross_attention_dim": 768},
     text={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
     vae=_SD_VAE,
 )
