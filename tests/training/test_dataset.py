@@ -25,7 +25,6 @@ from training.dataset.features import Features
 from training.dataset.framing import frame, mask_box
 from training.dataset.layout import FEATURES, Entity
 from training.dataset.order import SampleOrder
-from training.dataset.pictures_list import load_picture, read_list
 from training.dataset.references import Augmentation, augment, cut_out, reference_picture
 from training.dataset.samples import SubjectDataset
 from training.dataset.shard_index import ShardIndex, open_index
@@ -338,18 +337,3 @@ def test_a_new_shard_costs_its_own_indexing(shards: Path, tmp_path: Path) -> Non
     assert len(open_catalogue(folder, index).counts) == 3
     after = {path.name: path.stat().st_mtime_ns for path in index.iterdir()}
     assert before.items() <= after.items() and len(after) == 3
-
-
-def test_pictures_and_masks_are_turned_as_their_camera_says(tmp_path: Path) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6  # a quarter to the right
-    mask = np.zeros((20, 40), np.uint8)
-    mask[:10, :10] = 255
-    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(tmp_path / "dog.png", exif=turned)
-    Image.fromarray(mask).save(tmp_path / "mask.png", exif=turned)
-    subject = {"label": "dog", "mask": "mask.png"}
-    line = json.dumps({"picture": "dog.png", "caption": "a dog", "subjects": [subject]})
-    (tmp_path / "list.jsonl").write_text(line)
-    image, (entity,) = load_picture(read_list(tmp_path / "list.jsonl")[0])
-    assert image.shape[:2] == entity.mask.shape == (40, 20)
-    assert entity.mask[:10, 10:].all() and entity.mask.sum() == 100

@@ -32,7 +32,7 @@ from .queries import KINDS, NUM_SUBJECTS, QUERY_SEED, Query, draw_queries
 from .report import write_report
 from .rows import PASTED_SOURCES, ROWS, Row, SamplingSettings
 from .scoring import Judge, RowScores, summarise
-from .text_match import Heads, group_of, load_heads
+from .text_match import LinearHead, group_of, load_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ class TinyBench:
             return load_segmenter(self.work)
 
     @cached_property
-    def heads(self) -> Heads:
+    def heads(self) -> dict[str, LinearHead]:
         """The linear heads for text; fitted when first needed."""
         with self.timed("text heads"):
             return load_heads(self.work, self.encoder)
@@ -153,11 +153,11 @@ class TinyBench:
             for subject in query.subjects
         ]
         scenes = [query.scene for query in queries]
-        by_crop = self.heads.group.matches(features.reshape(len(groups), -1), groups)
+        by_crop = self.heads["group"].matches(features.reshape(len(groups), -1), groups)
         matches = {
             "box_iou": row_ious(self.segmenter, result.pictures, boxes).mean(axis=1),
             "group": by_crop.reshape(len(queries), -1).mean(axis=1),
-            "scene": self.heads.scene.matches(self.encoder.encode(result.pictures), scenes),
+            "scene": self.heads["scene"].matches(self.encoder.encode(result.pictures), scenes),
         }
         self.results[row.name] = replace(result, matches=matches)
         write_report(self.result(), self.out)
