@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from training.evaluation.gallery import (
-    Gallery,
-    chunk_features,
-    gallery_entries,
-    gallery_fingerprint,
-    view_vectors,
-)
+from training.evaluation.gallery import Gallery, build_gallery
 from training.evaluation.metric_encoder import MetricEncoder
 from training.evaluation.queries import Query
 from training.toy.data.library import Library
@@ -29,19 +21,4 @@ def gallery_of(
         for subject in query.subjects
         for row in (subject.reference_row, subject.shuffled_row)
     }
-    entries = [
-        entry
-        for entry in gallery_entries(library)
-        if library.records[entry.row]["identity"] in spoken_of
-    ]
-    folder = out / f"gallery-{gallery_fingerprint(len(entries))}"
-    rows = np.array([entry.row for entry in entries])
-    names = [library.records[row]["identity"] for row in rows]
-    identities, identity_of = np.unique(names, return_inverse=True)
-    return Gallery(
-        features=np.concatenate(list(chunk_features(library, entries, encoder, folder))),
-        rows=rows,
-        views=view_vectors(library, rows),
-        identities=identities.tolist(),
-        identity_of=identity_of,
-    )
+    return build_gallery(library, encoder, out, spoken_of)

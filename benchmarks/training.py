@@ -35,9 +35,14 @@ from training.bases.encoders import FrozenEncoders, encode_latents
 from training.bases.vision import VIT_H, OpenClipVision, VisionShape
 from training.commands.recipes import GIB, RATE
 from training.dataset.batches import MicroBatch
-from training.loop.fake_tensors import count_flops, nothing_computed
 from training.loop.optimizers import WeightAverage, build_optimizer, trainable
-from training.loop.step_cost import count_memory, count_sample_flops, full_batch
+from training.loop.step_cost import (
+    count_flops,
+    count_memory,
+    count_sample_flops,
+    full_batch,
+    nothing_computed,
+)
 from training.methods.objective import Objective
 from training.methods.registry import checkpoint_activations
 from training.methods.subject_diffusion.assembly import adapter_shape, choose_trainable

@@ -28,7 +28,7 @@ PURPOSES = {
     ),
     "eval": (
         "training.commands.evaluate", "training.commands.dreambench",
-        "training.evaluation.tinybench", "training.evaluation.record",
+        "training.evaluation.tinybench", "training.evaluation.report",
     ),
 }  # fmt: skip
 
@@ -38,6 +38,7 @@ def try_extra(name: str, folder: Path) -> str:
     venv.create(folder, with_pip=True)
     python = str(folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
     code = "; ".join(f"import {module}" for module in PURPOSES[name])
+    code += "; from training.__main__ import build_parser; build_parser()"  # all commands' help
     for command in (["-m", "pip", "install", "--quiet", f".[{name}]"], ["-c", code]):
         done = subprocess.run([python, *command], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -69,6 +70,17 @@ def files_of(extra: str) -> set[Path]:
     graph = import_graph(files)
     starts = [ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in PURPOSES[extra]]
     return set().union(*(reached(graph, start) for start in starts))
+
+
+def test_any_extra_alone_shows_the_help_of_all_commands() -> None:
+    everywhere = set.intersection(*map(declared, PURPOSES))
+    names = set().union(*map(needed, sources("training")))
+    distributions = packages_distributions()
+    missing = [n for n in names if plain(distributions.get(n, [n])[0]) not in everywhere]
+    assert {"scipy", "diffusers", "transformers", "tqdm"} <= set(missing)
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); "
+    code += "from training.__main__ import build_parser; build_parser()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("extra", PURPOSES)

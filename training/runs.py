@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 
 @contextmanager
@@ -27,10 +28,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write JSON, whole or not at all."""
+def write_text(path: Path, text: str) -> None:
+    """Write text, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object, indent: int | None = None) -> None:
+    """Write JSON, dataclasses as their fields, whole or not at all."""
+    write_text(path, json.dumps(content, default=asdict, indent=indent))
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -50,32 +62,6 @@ def load_state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     return dict(torch.load(path, map_location="cpu", weights_only=True))
-
-
-class RunLog:
-    """Appends one JSON object a line to a file and prints a short line with speed and time left."""
-
-    def __init__(self, path: Path, total_steps: int, first_step: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.total_steps = total_steps
-        self.first_step = first_step
-        self.start = time.monotonic()
-
-    def write(self, step: int, **values: float) -> None:
-        """Record ``values`` (already plain numbers) at ``step``."""
-        elapsed = time.monotonic() - self.start
-        per_step = elapsed / max(1, step - self.first_step)
-        left = per_step * (self.total_steps - step)
-        row = {
-            "step": step,
-            "seconds": round(elapsed, 1),
-            **{k: float(v) for k, v in values.items()},
-        }
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        print(f"step {step}/{self.total_steps}  {numbers}  {left / 60:.1f} min left", flush=True)
 
 
 def cosine_learning_rate(

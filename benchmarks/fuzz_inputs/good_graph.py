@@ -11,7 +11,7 @@ from .methods_graph import methods_graph
 TARGETS = (
     "preview", "save", "show_maps", "show_boxes", "keep_file", "show_view", "show_cut_out",
     "show_strip", "show_dream", "show_tuned", "tuned_file", "show_guided", "show_loaded",
-    "show_subjects", "show_replaced",
+    "show_subjects", "show_replaced", "show_cut_out_by_colours",
 )  # fmt: skip
 # Files that other targets save.
 SAVED_BY = ("keep_file", "tuned_file")

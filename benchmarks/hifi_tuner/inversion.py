@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from subject_diffusion_core.hifi_tuner import euler_step, invert_ddim
 from training.evaluation.metrics import mean_interval
+from training.evaluation.pictures import real_composite
 from training.evaluation.queries import Query
-from training.evaluation.rows import real_composite
 from training.runs import save_array
 from training.toy.data.library import Library
 

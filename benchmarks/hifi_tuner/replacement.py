@@ -16,8 +16,8 @@ from tqdm import tqdm
 from devtools.api_client import Graph
 from devtools.workflows import ADAPTER, CLIP, CLIP_VISION, MODEL, VAE, node
 from training.evaluation.metrics import mean_interval
+from training.evaluation.pictures import real_composite
 from training.evaluation.queries import Query
-from training.evaluation.rows import real_composite
 from training.runs import atomic_path, save_array
 from training.toy.data.library import Library
 

@@ -25,7 +25,7 @@ from PIL import Image
 from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.pictures import PictureMaker, cached_pictures
 from training.evaluation.queries import Query, draw_queries
-from training.evaluation.scoring import RowScores, crop_features, score_row
+from training.evaluation.scoring import Judge, RowScores
 from training.toy.data.library import Library, load_library
 
 from ..comfyui import ROOT
@@ -81,6 +81,7 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> None:
     pool = draw_queries(library, "one", max(POOL, options.count))
     queries, encoder = pool[: options.count], load_metric_encoder()
     gallery = gallery_of(library, pool, encoder, options.out)
+    judge = Judge(gallery=gallery, library=library, encoder=encoder)
     weights = PictureMaker(library, ROOT / "weights", SETTINGS).weights_sha256
     maker = NodePictures(host, library)
     scores: dict[str, RowScores] = {}
@@ -92,8 +93,7 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> None:
             lambda batch, row=row: maker.make(row, batch),
             BATCH,
         )[: len(queries)]
-        features = crop_features(pictures, queries, encoder)
-        scores[row.name] = score_row(features, queries, gallery, library)
+        scores[row.name] = judge.score(judge.crop_features(pictures, queries), queries)
         write_report(options.out, scores, len(gallery.identities), weights)
         host.forget()
 

@@ -10,8 +10,8 @@ from typing import Any
 from devtools.api_client import Graph
 from devtools.jobs import GenerationSettings, Job, SubjectSpec
 from devtools.workflows import CLIP, MODEL, VAE, generation_graph, node
-from training.evaluation.pictures import SamplingSettings
 from training.evaluation.queries import Query
+from training.evaluation.rows import SamplingSettings
 
 OMEGAS = (1.0, 3.0, 5.0, 8.0, 10.0)
 VARIANT_OMEGA = 8.0

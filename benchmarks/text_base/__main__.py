@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from training.evaluation.metric_encoder import load_metric_encoder
-from training.evaluation.rows import through_autoencoder
+from training.evaluation.pictures import through_autoencoder
 from training.loop.trained import TrainedModel
 from training.runs import atomic_path, save_array, write_json
 from training.toy.data.library import load_library
@@ -64,7 +64,7 @@ def limits(options: argparse.Namespace) -> None:
         ("real", "real composites", real, KEYS),
         ("real_scene", "real scenes alone", scenes, ("scene",)),
     ):
-        again = through_autoencoder(vae, list(pictures))
+        again = through_autoencoder(vae, pictures)
         for end, said, shown in (("", "", pictures), ("_vae", " through the VAE", again)):
             scores = looking.scores(questions, shown)
             keep(options.out, name + end, title + said, {}, {key: scores[key] for key in keys})

@@ -15,10 +15,15 @@ from training.bases.vision import vision_shape
 from training.dataset.batches import BatchStream, MicroBatch
 from training.dataset.catalogue import Catalogue, open_catalogue
 from training.loop.checkpoints import newest_intact, remove_partial
-from training.loop.fake_tensors import count_flops
-from training.loop.launch import RunOptions, make_accelerator
+from training.loop.launch import (
+    RunOptions,
+    check_config,
+    make_accelerator,
+    only_writer,
+    write_config,
+)
 from training.loop.run import Run
-from training.loop.run_folder import check_config, only_writer, write_config
+from training.loop.step_cost import count_flops
 from training.loop.trained import TrainedModel, load_trained
 from training.methods.objective import NUM_TIMESTEPS, draw_noise
 from training.methods.registry import method_of

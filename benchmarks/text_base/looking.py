@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from training.evaluation.crops import box_crop
 from training.evaluation.metric_encoder import INPUT_SIDE, MetricEncoder
-from training.evaluation.text_match import Heads, LinearHead, fit_head, group_of, load_heads
+from training.evaluation.text_match import LinearHead, fit_head, group_of, load_heads
 from training.runs import atomic_path
 from training.toy.data.compose import compose
 from training.toy.data.library import Library, draw_rows, load_library
@@ -35,7 +35,7 @@ class Looking:
     """The encoder, TinyBench's heads, and the head of groups on whole pictures."""
 
     encoder: MetricEncoder
-    heads: Heads
+    heads: dict[str, LinearHead]
     whole: LinearHead
 
     def scores(self, questions: Sequence[Question], pictures: np.ndarray) -> dict[str, np.ndarray]:
@@ -46,8 +46,8 @@ class Looking:
         features = self.encoder.encode(pictures)
         return {
             "group": self.whole.matches(features, groups),
-            "group_in_box": self.heads.group.matches(self.encoder.encode(crops), groups),
-            "scene": self.heads.scene.matches(features, [q.scene for q in questions]),
+            "group_in_box": self.heads["group"].matches(self.encoder.encode(crops), groups),
+            "scene": self.heads["scene"].matches(features, [q.scene for q in questions]),
         }
 
 

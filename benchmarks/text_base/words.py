@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.evaluation.metric_encoder import EfficientNet, MetricEncoder, fold_batch_norms
-from training.loop.fake_tensors import count_flops
+from training.loop.step_cost import count_flops
 from training.networks.text import encode_text
 from training.runs import cosine_learning_rate, save_array
 from training.toy.data.compose import with_article, write_caption

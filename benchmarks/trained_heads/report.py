@@ -11,8 +11,7 @@ from PIL import Image
 
 from training.evaluation.jobs import StoredPictures
 from training.evaluation.metrics import Interval, mean_interval
-from training.evaluation.pictures import SamplingSettings
-from training.evaluation.rows import ROWS
+from training.evaluation.rows import ROWS, SamplingSettings
 from training.evaluation.tinybench import TinyBench
 from training.runs import atomic_path
 from training.toy.data.pictures import reference_image

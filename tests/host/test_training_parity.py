@@ -25,7 +25,7 @@ from subject_diffusion_core.tiny import tiny_base
 from training.bases.base_model import BaseModel
 from training.bases.loading import read_tiny_base
 from training.bases.vision import VisionShape, load_vision, vision_shape
-from training.dataset.references import Augmentation, reference_picture
+from training.dataset.references import Augmentation, cut_out, reference_picture
 from training.methods.conditioning import Conditioning
 from training.methods.subject_diffusion.assembly import (
     adapter_config,
@@ -43,9 +43,9 @@ VISION = VisionShape(num_patches=16, patch_dim=24, image_embed_dim=20, reference
 ADAPTER_RECIPES = [
     name
     for name, recipe in RECIPES.items()
-    if not recipe().train_base and recipe().method == "subject_diffusion"
+    if not recipe.train_base and recipe.method == "subject_diffusion"
 ]
-FAMILIES = {name: recipe().base_family for name, recipe in RECIPES.items()}
+FAMILIES = {name: recipe.base_family for name, recipe in RECIPES.items()}
 SMALL = ("grounding_hidden_dim=24", "projector_hidden_dim=24")
 MORE_BOXES = (*BOXES, *((0.1 * i, 0.1, 0.1 * i + 0.3, 0.8) for i in range(4)))
 
@@ -226,7 +226,10 @@ def test_fused_text(host: Host, tmp_path: Path, switch: bool, text_encoder: str)
         clip, encoder, loaded, subjects, "a dog on a beach", ""
     ).args[0]
     reference = reference_picture(
-        image, mask, vision.reference_size, None, Augmentation(flip=0, rotation=0, perspective=0)
+        cut_out(image, mask),
+        vision.reference_size,
+        None,
+        Augmentation(flip=0, rotation=0, perspective=0),
     )
     embeds = load_vision(None, recipe, base)(reference[None])[1]
     chunk = build_chunk(

@@ -51,5 +51,5 @@ def save_clip(folder: Path, words: Sequence[str]) -> None:
 
 def command(*words: str | Path) -> None:
     """``python -m training dreambench ...`` without the process."""
-    parsed = build_parser("dreambench").parse_args(["dreambench", *map(str, words)])
+    parsed = build_parser().parse_args(["dreambench", *map(str, words)])
     parsed.run(parsed)

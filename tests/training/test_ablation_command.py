@@ -18,14 +18,13 @@ from subject_diffusion_core.tiny import tiny_base
 from training.__main__ import main
 from training.bases.loading import read_tiny_base
 from training.bases.vision import vision_shape
-from training.evaluation.ablation.variant_training import VariantTraining
+from training.evaluation.ablation.run import Ablation
 from training.evaluation.ablation.variants import VARIANTS
 from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
 from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
 from training.evaluation.text_match import head_samples_path
 from training.loop.run import Run
-from training.methods.subject_diffusion.adapter_files import is_adapter_tensor
-from training.methods.subject_diffusion.assembly import build_model
+from training.methods.subject_diffusion.assembly import build_model, is_adapter_tensor
 from training.runs import save_state
 from training.toy.files import ADAPTER_NAME, BASE_NAME
 from training.toy.stages import TRAIN_SHARDS
@@ -144,7 +143,7 @@ def test_nothing_finished_is_done_again(work: Path, weights: Path, finished: Pat
 
 @pytest.mark.parametrize("start", ["fresh", "weights"])
 def test_what_a_variant_starts_from(work: Path, weights: Path, start: str, tmp_path: Path) -> None:
-    training = VariantTraining(work=work, weights=weights, start=start, steps=2)
+    training = Ablation(work=work, weights=weights, start=start, steps=2)
     (variant,) = (v for v in VARIANTS if v.name == "no_image_cls")
     recipe = variant.recipe_of(training.stage)
     tiny, init = read_tiny_base(weights / BASE_NAME), training.first_adapter(recipe, tmp_path)
@@ -163,11 +162,11 @@ def test_what_a_variant_starts_from(work: Path, weights: Path, start: str, tmp_p
 def test_a_killed_training_goes_on_to_the_same_weights(
     work: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = VariantTraining(work=work, weights=weights, start="weights", steps=4)
+    training = Ablation(work=work, weights=weights, start="weights", steps=4)
     small = replace(training.stage, global_batch_size=2, micro_batch_size=2, checkpoint_every=2)
     training.__dict__["stage"] = small
     (variant,) = (v for v in VARIANTS if v.name == "no_map_loss")
-    whole = training.run(variant, tmp_path / "whole")
+    whole = training.train(variant, tmp_path / "whole")
     train_step = Run.train_step
     asked: list[int] = []
 
@@ -177,9 +176,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(Run, "train_step", stopped)
     with pytest.raises(ZeroDivisionError):
-        training.run(variant, tmp_path / "cut")
+        training.train(variant, tmp_path / "cut")
     monkeypatch.undo()
-    cut = training.run(variant, tmp_path / "cut")
+    cut = training.train(variant, tmp_path / "cut")
     assert asked == [0, 1, 2, 3]
     first, second = (checkpoint.load(folder / ADAPTER_NAME) for folder in (whole, cut))
     assert all(torch.equal(first.unet[name], second.unet[name]) for name in first.unet)

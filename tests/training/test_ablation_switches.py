@@ -19,7 +19,7 @@ from tiny_parts import (
 from subject_diffusion_core import checkpoint
 from training.bases.encoders import FrozenEncoders
 from training.dataset.batches import MicroBatch
-from training.evaluation.ablation.variant_training import cut_adapter, cut_grounding
+from training.evaluation.ablation.run import cut_adapter, cut_grounding
 from training.evaluation.ablation.variants import BY_NAME, VARIANTS, Variant
 from training.evaluation.generation import load_generator
 from training.methods.conditioning import Conditioning, conditioning_of

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.loop.fake_tensors import count_flops, nothing_computed
+from training.loop.step_cost import count_flops, nothing_computed
 from training.networks.low_rank import LowRankLinear, add_low_rank, merged
 
 

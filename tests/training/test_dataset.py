@@ -25,7 +25,7 @@ from training.dataset.features import Features
 from training.dataset.framing import frame, mask_box
 from training.dataset.layout import FEATURES, Entity
 from training.dataset.order import SampleOrder
-from training.dataset.references import Augmentation, augment, reference_picture
+from training.dataset.references import Augmentation, augment, cut_out, reference_picture
 from training.dataset.samples import SubjectDataset
 from training.dataset.shard_index import ShardIndex, open_index
 from training.recipes import TrainingRecipe, recipe_named
@@ -239,8 +239,8 @@ def test_augmentation_mirrors() -> None:
     image[:, :4] = 255
     options = Augmentation(flip=1.0, rotation=0.0, perspective=0.0)
     mask = np.ones((8, 8), bool)
-    plain = reference_picture(image, mask, 32, None, options)
-    mirrored = reference_picture(image, mask, 32, np.random.default_rng(0), options)
+    plain = reference_picture(cut_out(image, mask), 32, None, options)
+    mirrored = reference_picture(cut_out(image, mask), 32, np.random.default_rng(0), options)
     torch.testing.assert_close(mirrored, plain.flip(-1), atol=0.05, rtol=0)
 
 
@@ -292,7 +292,7 @@ def test_precomputed_features_are_what_the_loop_computes(
     def tensors(folder: Path, index: str) -> dict[str, torch.Tensor]:
         catalogue = open_catalogue(folder, tmp_path / index)
         data = SubjectDataset(catalogue, recipe, vision_shape(recipe, base), base, plain=True)
-        return stack([(position, data[position]) for position in range(4)]).tensors
+        return stack([data[position] for position in range(4)]).tensors
 
     before = tensors(shards, "features")
     now = encoders.complete(tensors(plain_shards, "plain"))

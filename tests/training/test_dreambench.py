@@ -10,8 +10,12 @@ import pytest
 import torch
 from dreambench_parts import command, picture, save_clip, save_dino
 
-from training.evaluation.dreambench.cases import cases, job
-from training.evaluation.dreambench.dataset import PAIRS, DreamBenchError, load_dreambench
+from training.evaluation.dreambench.dataset import (
+    PAIRS,
+    DreamBenchError,
+    cases,
+    load_dreambench,
+)
 from training.evaluation.dreambench.encoders import DinoEncoder
 from training.evaluation.dreambench.scores import image_alignment
 
@@ -63,11 +67,11 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_data_set_is_read(data: Path) -> None:
-    bench = load_dreambench(data)
-    assert bench.object_prompts == ("a {} on a table", "a red {}")
-    assert bench.live_prompts == ("a {} asleep",)
-    assert bench.subjects["cat2"].class_word == "cat" and bench.subjects["cat2"].is_live
-    assert [path.name for path in bench.subjects["can"].pictures] == ["00.jpg", "01.jpg"]
+    subjects = load_dreambench(data)
+    assert subjects["can"].prompts == ("a {} on a table", "a red {}")
+    assert subjects["cat2"].prompts == subjects["dog3"].prompts == ("a {} asleep",)
+    assert subjects["cat2"].class_word == "cat"
+    assert [path.name for path in subjects["can"].pictures] == ["00.jpg", "01.jpg"]
 
 
 def test_cases_follow_the_protocol(data: Path) -> None:
@@ -78,7 +82,7 @@ def test_cases_follow_the_protocol(data: Path) -> None:
     pairs = list(cases(bench, "pairs", 1))
     assert {case.out.split("/")[0] for case in pairs} == {"can-candle", "cat2-dog3"}
     assert pairs[0].prompt == "a can and a candle on a table"
-    request = job(pairs[0], reference=1)
+    request = pairs[0].job(reference=1)
     assert [s["label"] for s in request["subjects"]] == ["can", "candle"]
     assert request["subjects"][0]["image"].endswith("01.jpg")
     assert len(PAIRS) == 30 and sum(pair[0][:3] in ("cat", "dog") for pair in PAIRS) == 9

@@ -13,11 +13,15 @@ from dreambench_parts import command, save_clip
 from PIL import Image
 
 from training.__main__ import main
-from training.evaluation.dreambench.cases import cases
-from training.evaluation.dreambench.dataset import DreamBenchError
+from training.evaluation.dreambench.dataset import (
+    PROMPTS,
+    DreamBenchError,
+    cases,
+    load_people,
+    read_prompts,
+)
 from training.evaluation.dreambench.encoders import ClipEncoder
 from training.evaluation.dreambench.faces import FaceEncoder, YuNetDetector
-from training.evaluation.dreambench.people import PROMPTS, load_people, read_prompts
 from training.evaluation.dreambench.scores import score_people
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "woman", "man", "hat", "in", "snow"]
@@ -113,10 +117,10 @@ def test_people_are_read_with_and_without_class_words(tmp_path: Path) -> None:
     for name in ("000001", "anna"):
         save(framed("white", "black"), tmp_path / name / "0.png")
     bench = load_people(tmp_path, None)
-    assert {s.class_word for s in bench.subjects.values()} == {"person"}
+    assert {s.class_word for s in bench.values()} == {"person"}
     (tmp_path / "prompts_and_classes.txt").write_text("subject_name,class\nanna,woman\n")
     bench = load_people(tmp_path, None)
-    assert [s.class_word for s in bench.subjects.values()] == ["woman"]
+    assert [s.class_word for s in bench.values()] == ["woman"]
     all_cases = list(cases(bench, "human", 2))
     assert len(all_cases) == 2 * sum(len(group) for group in PROMPTS.values())
     assert len({case.out for case in all_cases}) == len(all_cases)

@@ -13,9 +13,8 @@ from PIL import Image
 from devtools.jobs import GenerationSettings, job_from_line
 from training.__main__ import main
 from training.evaluation.jobs import StoredPictures, picture_name
-from training.evaluation.pictures import SamplingSettings
 from training.evaluation.queries import draw_queries
-from training.evaluation.rows import ROWS
+from training.evaluation.rows import ROWS, SamplingSettings
 from training.toy.data.library import load_library
 
 COUNT = 2
@@ -73,7 +72,7 @@ def test_stored_pictures_stand_in_for_generated_ones(work: Path, tmp_path: Path)
     queries = draw_queries(library, row.kind, COUNT)
     stored = StoredPictures(library, tmp_path, SamplingSettings(), tmp_path)
     with pytest.raises(ValueError, match="--pictures: expected a picture for every job, got none"):
-        stored.all_of(row, queries)
+        stored.all_of(row, queries, tmp_path)
     rng = np.random.default_rng(0)
     made = rng.integers(256, size=(COUNT, 128, 128, 3), dtype=np.uint8)
     for number, pixels in enumerate(made):
@@ -81,10 +80,10 @@ def test_stored_pictures_stand_in_for_generated_ones(work: Path, tmp_path: Path)
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(path)
     before = stored.fingerprint(row, queries)
-    assert np.array_equal(stored.all_of(row, queries), made)
+    assert np.array_equal(stored.all_of(row, queries, tmp_path), made)
     Image.fromarray(made[0, ::-1]).resize((256, 256)).save(tmp_path / picture_name(row, 1))
     assert stored.fingerprint(row, queries) != before
-    assert stored.all_of(row, queries).shape == made.shape
+    assert stored.all_of(row, queries, tmp_path).shape == made.shape
 
 
 def test_pictures_belong_to_score(work: Path, tmp_path: Path) -> None:

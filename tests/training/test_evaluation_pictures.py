@@ -10,9 +10,9 @@ from bench_work import write_work
 from tiny_parts import write_weights
 
 from subject_diffusion_core import checkpoint
-from training.evaluation.pictures import PictureMaker, SamplingSettings
+from training.evaluation.pictures import PictureMaker
 from training.evaluation.queries import Query, draw_queries
-from training.evaluation.rows import ROWS, Row
+from training.evaluation.rows import ROWS, Row, SamplingSettings
 from training.toy.data.library import Library, load_library
 from training.toy.files import ADAPTER_NAME
 

@@ -8,15 +8,15 @@ from bench_work import SIDE, write_work
 
 from training.evaluation.crops import box_crop, box_to_pixels
 from training.evaluation.gallery import Gallery, gallery_crop, gallery_entries
-from training.evaluation.pictures import cached_pictures
-from training.evaluation.queries import draw_queries, draw_swap_pair
-from training.evaluation.rows import (
+from training.evaluation.pictures import (
+    cached_pictures,
     contained_box,
     generation_request,
     paste_subjects,
     real_composite,
 )
-from training.evaluation.scoring import score_row, summarise
+from training.evaluation.queries import draw_queries, draw_swap_pair
+from training.evaluation.scoring import Judge, summarise
 from training.toy.data.library import Library, load_library
 
 
@@ -166,7 +166,7 @@ def test_a_crop_that_shows_another_subject_of_the_query_is_mixed(library: Librar
     right = [[gallery.identities.index(s.identity) for s in q.subjects] for q in queries]
     features = gallery.features[np.array(right)]
     features[0, 0] = features[0, 2]
-    scores = score_row(features, queries, gallery, library)
+    scores = Judge(gallery=gallery, library=library, encoder=None).score(features, queries)
     assert scores.unmixed.tolist() == [[0, 1, 1, 1], [1, 1, 1, 1]]
     summary = summarise(scores)
     assert (summary["top1_first"].value, summary["top1_fourth"].value) == (0.5, 1.0)

@@ -9,7 +9,7 @@ import torch
 from tiny_parts import write_weights
 
 from subject_diffusion_core import checkpoint
-from training.evaluation.record import record_scores
+from training.evaluation.report import record_scores
 from training.toy.files import ADAPTER_NAME
 
 

@@ -101,7 +101,7 @@ def test_losses_are_those_of_the_loop_before(
     for _ in range(NUM_STEPS):
         tensors = recorded_batch(stage, run.step, (shape.num_patches, shape.patch_dim))
         batch = MicroBatch(tensors=tensors, positions=list(range(BATCH_SIZE)), names=[], skipped=[])
-        values = run.train_step([batch], None)
+        values = run.train_step([batch])
         run.step += 1
         for name, column in found.items():
             column.append(values[name])

@@ -11,13 +11,14 @@ from torch import nn
 from training.__main__ import main
 from training.bases.architectures import TINY_WIDTH, architecture_of
 from training.dataset.batches import MicroBatch
-from training.loop.fake_tensors import AllocationMeter, count_flops, nothing_computed
 from training.loop.step_cost import (
+    AllocationMeter,
     StepMemory,
     backpropagate,
+    count_flops,
     count_memory,
     count_sample_flops,
-    num_bytes,
+    nothing_computed,
     peak_of_step,
     prepare_step,
 )
@@ -115,7 +116,6 @@ def test_a_recipe_leaves_a_third_of_its_gpu_to_what_is_not_counted(
 def test_total_and_bytes() -> None:
     parts = dict(weights=1, gradients=2, buckets=4, moments=8, average=16, activations=32)
     assert StepMemory(**parts).total == 63
-    assert num_bytes(torch.zeros(3, dtype=torch.bfloat16)) == 6
     assert architecture_of(DEBUG) is TINY_WIDTH
 
 

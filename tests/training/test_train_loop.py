@@ -183,7 +183,7 @@ def test_dead_data_reader_is_replaced(shards: Path, tmp_path: Path) -> None:
 
 
 def test_second_writer_is_refused(shards: Path, tmp_path: Path) -> None:
-    from training.loop.run_folder import only_writer
+    from training.loop.launch import only_writer
 
     with only_writer(tmp_path / "run"), pytest.raises(SystemExit, match="another process"):
         train(shards, tmp_path / "run", "steps=1")

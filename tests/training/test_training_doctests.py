@@ -9,7 +9,6 @@ import pytest
 
 MODULES = (
     "training.dataset.batches",
-    "training.dataset.crowding",
     "training.dataset.packing",
     "training.dataset.framing",
     "training.dataset.order",

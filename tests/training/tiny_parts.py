@@ -23,11 +23,11 @@ from training.dataset.batches import MicroBatch, stack
 from training.dataset.catalogue import open_catalogue
 from training.dataset.reference_pool import MARK, POOL_NAME
 from training.dataset.samples import SubjectDataset, words_of
-from training.methods.subject_diffusion.adapter_files import is_adapter_tensor
 from training.methods.subject_diffusion.assembly import (
     adapter_config,
     adapter_from_model,
     build_model,
+    is_adapter_tensor,
 )
 from training.methods.subject_diffusion.model import SubjectDiffusionModel
 from training.networks.text import CompactVocabulary
@@ -157,7 +157,7 @@ def small_batch(
     """The micro-batch of a step; pixels are not encoded."""
     dataset = small_dataset(shards, recipe, stage)
     size = stage.global_batch_size
-    return stack([(p, dataset[p]) for p in range(size)])
+    return stack([dataset[p] for p in range(size)])
 
 
 def write_files(

@@ -19,7 +19,6 @@ _SD_VAE: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "layers_per_block": 2,
 }
-_CLIP_TEXT: dict[str, Any] = {"vocab_size": END_TOKEN + 1, "max_position_embeddings": 77}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,6 @@ SD2 = Architecture(
         "use_linear_projection": True,
     },
     text={
-        **_CLIP_TEXT,
         "hidden_size": 1024,
         "intermediate_size": 4096,
         "num_hidden_layers": 23,
@@ -55,14 +53,7 @@ SD2 = Architecture(
 )
 SD15 = Architecture(
     unet={**_SD_UNET, "attention_head_dim": 8, "cross_attention_dim": 768},
-    text={
-        **_CLIP_TEXT,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "hidden_act": "quick_gelu",
-    },
+    text={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
     vae=_SD_VAE,
 )
 TINY_WIDTH = Architecture(
@@ -76,7 +67,6 @@ TINY_WIDTH = Architecture(
         "norm_num_groups": 16,
     },
     text={
-        **_CLIP_TEXT,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,

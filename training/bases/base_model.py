@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
@@ -19,6 +21,7 @@ from .architectures import TINY_WIDTH
 
 Autoencoder = AutoencoderKL | BlockAutoencoder
 StateDict = dict[str, Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 PAD_TOKEN_IDS = {"sd2": 0, "sd15": END_TOKEN, "tiny": END_TOKEN}
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
@@ -57,6 +60,20 @@ class BaseModel:
     def pad_token_id(self) -> int:
         """The padding of this family's prompts."""
         return PAD_TOKEN_IDS[self.family]
+
+
+def frozen(network: Network) -> Network:
+    """The network as it is used, not trained."""
+    network.eval().requires_grad_(False)
+    return network
+
+
+def read_state(path: Path) -> StateDict:
+    """A file of weights: safetensors, or a pickle read as plain tensors."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    return dict(loaded.get("state_dict", loaded))
 
 
 def resolve_prediction(wanted: str, stated: str | None) -> str:

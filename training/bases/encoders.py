@@ -59,7 +59,7 @@ class FrozenEncoders:
 
 
 def move(network: nn.Module, place: torch.device | torch.dtype) -> None:
-    """To a device or a precision, in place."""
+    """To a device or a precision, in place; diffusers' own ``to`` is typed for nothing."""
     network.to(place)
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors.torch import load_file
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from subject_diffusion_core.errors import CheckpointError
@@ -26,11 +24,17 @@ from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 from ..recipes.configuration import TrainingRecipe
 from .architectures import TINY_WIDTH, Architecture
-from .base_model import BaseModel, StateDict, own_text_names, resolve_prediction
+from .base_model import (
+    BaseModel,
+    StateDict,
+    frozen,
+    own_text_names,
+    read_state,
+    resolve_prediction,
+)
 from .single_file import read_single_file
 
 TEXT_WIDTHS = {"sd2": 1024, "sd15": 768}
-Network = TypeVar("Network", bound=nn.Module)
 _UNET_NOT_ARGUMENTS = ("in_channels", "out_channels", "attention_type")
 
 
@@ -85,12 +89,6 @@ def random_base(recipe: TrainingRecipe, architecture: Architecture = TINY_WIDTH)
         load_vae=build_vae,
         prediction_type="epsilon" if prediction == "auto" else prediction,
     )
-
-
-def frozen(network: Network) -> Network:
-    """The network as it is used, not trained."""
-    network.eval().requires_grad_(False)
-    return network
 
 
 def tiny_vae(base: TinyBase) -> BlockAutoencoder:
@@ -159,11 +157,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_weights(folder: Path, *stems: str) -> StateDict:
     """Weights of one part: safetensors first (also .fp16), then a pickle read as plain tensors."""
     for stem in stems:
-        for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
-            if (folder / name).exists():
-                return load_file(folder / name)
-        if (folder / f"{stem}.bin").exists():
-            return dict(torch.load(folder / f"{stem}.bin", map_location="cpu", weights_only=True))
+        for ending in ("safetensors", "fp16.safetensors", "bin"):
+            if (folder / f"{stem}.{ending}").exists():
+                return read_state(folder / f"{stem}.{ending}")
     raise FileNotFoundError(
         f"--base: expected {stems[0]}.safetensors in {folder}, got "
         f"{sorted(p.name for p in folder.glob('*')) or 'nothing'}. Download the whole base."

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -19,7 +19,7 @@ from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.tiny.tiny_vision import TinyVision, VisionGeometry, normalise_pixels
 
 from ..recipes.configuration import TrainingRecipe
-from .base_model import BaseModel
+from .base_model import BaseModel, frozen, read_state
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -27,6 +27,11 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 VIT_H = {
     "image_size": 224, "patch_size": 14, "width": 1280, "layers": 32, "heads": 16,
     "mlp_ratio": 4.0, "output_dim": 1024,
+}  # fmt: skip
+TRANSFORMERS_VIT_H: dict[str, Any] = {
+    "image_size": 224, "patch_size": 14, "hidden_size": 1280, "num_hidden_layers": 32,
+    "num_attention_heads": 16, "intermediate_size": 5120, "projection_dim": 1024,
+    "hidden_act": "gelu",
 }  # fmt: skip
 RANDOM_VIT = {
     "image_size": 224, "patch_size": 56, "width": 32, "layers": 2, "heads": 2,
@@ -51,15 +56,6 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.shape = shape
 
-    @torch.no_grad()
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode pictures."""
-        return self.encode(pictures)
-
-    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's own way."""
-        raise NotImplementedError
-
 
 class OpenClipVision(VisionEncoder):
     """open_clip's ViT. Its patch tokens are caught at the transformer's end: what the tower itself
@@ -69,7 +65,8 @@ class OpenClipVision(VisionEncoder):
         super().__init__(clip_shape(arguments))
         self.tower = tower
 
-    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         caught: list[Tensor] = []
         hook = self.tower.transformer.register_forward_hook(
             lambda _module, _inputs, output: caught.append(output)
@@ -92,7 +89,8 @@ class TransformersVision(VisionEncoder):
         super().__init__(clip_shape(VIT_H))
         self.model = model
 
-    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         output = self.model(clip_pixels(pictures))
         return output.last_hidden_state[:, 1:], output.image_embeds
 
@@ -104,7 +102,8 @@ class TinyVisionEncoder(VisionEncoder):
         super().__init__(tiny_shape(network.geometry))
         self.network = network
 
-    def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         output = self.network(normalise_pixels(pictures))
         return output.patch_embeds, output.image_embeds
 
@@ -147,7 +146,7 @@ def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | Non
     if base is not None and base.vision is not None and base.vision_geometry is not None:
         encoder = TinyVisionEncoder(TinyVision(base.vision_geometry))
         encoder.network.load_state_dict(base.vision)
-        return encoder.eval().requires_grad_(False)
+        return frozen(encoder)
     if recipe.random_base:
         with torch.random.fork_rng():
             torch.manual_seed(20_002)
@@ -157,9 +156,11 @@ def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | Non
             f"--vision: expected a file with CLIP ViT-H/14, got {path or 'nothing'}. "
             "Pass the image encoder's .safetensors, in open_clip's or transformers' form."
         )
-    state = _read(path)
+    state = read_state(path)
     if any(name.startswith("vision_model.") for name in state):
-        return _transformers_vit_h(state).eval().requires_grad_(False)
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig(**TRANSFORMERS_VIT_H))
+        model.load_state_dict({k: v for k, v in state.items() if not k.endswith("position_ids")})
+        return frozen(TransformersVision(model))
     tower = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
     if tower.get("conv1.weight", torch.empty(0)).shape[0] != VIT_H["width"]:
         raise CheckpointError(
@@ -173,20 +174,4 @@ def load_vision(path: Path | None, recipe: TrainingRecipe, base: BaseModel | Non
 
 def open_clip_vision(arguments: Mapping[str, float]) -> OpenClipVision:
     """A frozen ViT with random weights."""
-    return OpenClipVision(VisionTransformer(**arguments), arguments).eval().requires_grad_(False)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
-
-
-def _transformers_vit_h(state: dict[str, Tensor]) -> TransformersVision:
-    config = CLIPVisionConfig(
-        hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16,
-        patch_size=14, image_size=224, projection_dim=1024, hidden_act="gelu",
-    )  # fmt: skip
-    model = CLIPVisionModelWithProjection(config)
-    model.load_state_dict({k: v for k, v in state.items() if not k.endswith("position_ids")})
-    return TransformersVision(model)
+    return frozen(OpenClipVision(VisionTransformer(**arguments), arguments))

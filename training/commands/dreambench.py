@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..evaluation.dreambench.cases import BOXES, IMAGES_PER_PROMPT, Case, cases, write_jobs
-from ..evaluation.dreambench.dataset import DreamBench, DreamBenchError, load_dreambench
-from ..evaluation.dreambench.encoders import ClipEncoder, DinoEncoder
-from ..evaluation.dreambench.faces import SETTINGS as FACE_SETTINGS
-from ..evaluation.dreambench.faces import FaceEncoder, YuNetDetector
-from ..evaluation.dreambench.people import OWN_PROMPTS, load_people
-from ..evaluation.dreambench.scores import score, score_people
-from ..evaluation.metrics import Interval
-from ..runs import atomic_path
-from .parser import Commands, add_command
+from ..evaluation.dreambench.dataset import (
+    BOXES,
+    IMAGES_PER_PROMPT,
+    OWN_PROMPTS,
+    Case,
+    DreamBenchError,
+    DreamSubject,
+    cases,
+    load_dreambench,
+    load_people,
+)
+from .options import add_path
+
+if TYPE_CHECKING:
+    from ..evaluation.metrics import Interval
 
 # Subject-Diffusion, tables 1 and 2: DINO, CLIP-I, CLIP-T; table 4: identity, prompt (CLIP-T).
 PAPER: dict[str, dict[str, tuple[float, ...]]] = {
@@ -36,7 +39,12 @@ SETTINGS_NOTE = "paper: 50 PNDM steps, text guidance 3, image guidance 1.5"
 HUMAN_NOTE = (
     "paper's table 4: MTCNN's faces, FaceNet (VGGFace2), CLIP ViT-L/14, FastComposer's data"
 )
-EPILOG = """protocols:
+HELP = """\
+the paper's scores on DreamBench and people, with your copies of data and encoders
+
+First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.
+
+protocols:
   single  every subject of DreamBooth's data set: DINO, CLIP-I, CLIP-T (the paper's table 1)
   pairs   the 30 pairs of the paper's table 8: the same scores (table 2)
   human   people, as FastComposer measures (table 4): identity preservation and prompt consistency.
@@ -46,66 +54,53 @@ EPILOG = """protocols:
 """
 
 
-def add_dreambench(commands: Commands) -> None:
-    """``dreambench``: the paper's protocol."""
-    parser = add_command(
-        commands,
-        "dreambench",
-        run_dreambench,
-        help="the paper's scores on DreamBench and people, with your copies of data and encoders",
-        description="First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The data, the protocol, the encoders."""
     parser.add_argument("action", choices=["jobs", "score"])
-    parser.add_argument("--data", type=Path, required=True, help="folder of subjects' folders")
+    add_path(parser, "--data", "folder of subjects' folders", required=True)
     parser.add_argument("--protocol", choices=list(PAPER), default="single")
     parser.add_argument("--per-prompt", type=int, help="seeds a prompt (default 6; human 4)")
-    parser.add_argument("--prompts", type=Path, help="human: text file, one prompt a line with {}")
+    add_path(parser, "--prompts", "human: text file, one prompt a line with {}")
     parser.add_argument("--reference", type=int, default=0, help="which photograph is given")
-    parser.add_argument("--out", type=Path, required=True, help="jobs: the .jsonl; score: a .json")
-    parser.add_argument("--pictures", type=Path, help="score: folder of generated pictures")
-    parser.add_argument("--dino", type=Path, help="score: DINO ViT-S/16, a transformers folder")
-    parser.add_argument(
-        "--clip", type=Path, help="score: CLIP, a transformers folder (human: ViT-L/14)"
-    )
-    parser.add_argument("--face-detector", type=Path, help="score, human: YuNet, an ONNX file")
-    parser.add_argument(
-        "--face-embedder", type=Path, help="score, human: FaceNet, a TorchScript file"
-    )
+    add_path(parser, "--out", "jobs: the .jsonl; score: a .json", required=True)
+    add_path(parser, "--pictures", "score: folder of generated pictures")
+    add_path(parser, "--dino", "score: DINO ViT-S/16, a transformers folder")
+    add_path(parser, "--clip", "score: CLIP, a transformers folder (human: ViT-L/14)")
+    add_path(parser, "--face-detector", "score, human: YuNet, an ONNX file")
+    add_path(parser, "--face-embedder", "score, human: FaceNet, a TorchScript file")
     parser.add_argument("--generator", default="unknown", help="score: what made the pictures")
 
 
-def run_dreambench(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Write the jobs, or score the pictures and print the table."""
+    from ..evaluation.report import markdown_table
+    from ..runs import write_json, write_text
+
     if arguments.per_prompt is None:
         arguments.per_prompt = IMAGES_PER_PROMPT[arguments.protocol]
-    bench = load(arguments)
-    all_cases = list(cases(bench, arguments.protocol, arguments.per_prompt))
+    subjects = load(arguments)
+    all_cases = list(cases(subjects, arguments.protocol, arguments.per_prompt))
     if arguments.action == "jobs":
-        write_jobs(all_cases, arguments.out, arguments.reference)
+        lines = [json.dumps(case.job(arguments.reference)) for case in all_cases]
+        write_text(arguments.out, "\n".join(lines) + "\n")
         print(f"{len(all_cases)} jobs in {arguments.out}; next:")
         print(f"  python dev.py generate --jobs {arguments.out} --out PICTURES")
         if arguments.protocol == "human":
-            print(f"Prompts: {len(bench.object_prompts)}, {prompts_name(arguments)}")
+            prompts = next(iter(subjects.values())).prompts
+            print(f"Prompts: {len(prompts)}, {arguments.prompts or OWN_PROMPTS}")
         return
-    require_options(arguments)
-    found: dict[str, str] = {}
-    clip = ClipEncoder(arguments.clip)
-    if arguments.protocol == "human":
-        faces = FaceEncoder(YuNetDetector(arguments.face_detector), arguments.face_embedder)
-        scores, num_found = score_people(
-            all_cases, arguments.pictures, faces, clip, arguments.reference
-        )
-        found = {"faces_found": f"{num_found} of {len(all_cases)}"}
-    else:
-        scores = score(all_cases, arguments.pictures, DinoEncoder(arguments.dino), clip)
-    report = {"settings": settings(arguments, all_cases) | found, "scores": as_values(scores)}
-    with atomic_path(arguments.out) as temporary:
-        temporary.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    print(table(arguments.protocol, report))
+    scores, found = measure(arguments, all_cases)
+    report = {"settings": settings(arguments, all_cases) | found, "scores": scores}
+    write_json(arguments.out, report, indent=2)
+    paper = (
+        [row, *(f"{v:.3f}" for v in values)] for row, values in PAPER[arguments.protocol].items()
+    )
+    lines = markdown_table(list(scores), [["measured", *scores.values()], *paper])
+    lines += ["", *(f"- {key}: {value}" for key, value in report["settings"].items())]
+    print("\n".join(lines))
 
 
-def load(arguments: argparse.Namespace) -> DreamBench:
+def load(arguments: argparse.Namespace) -> dict[str, DreamSubject]:
     """The protocol's data set, with its prompts."""
     if arguments.per_prompt < 1:
         raise DreamBenchError(
@@ -121,18 +116,26 @@ def load(arguments: argparse.Namespace) -> DreamBench:
     return load_dreambench(arguments.data)
 
 
-def require_options(arguments: argparse.Namespace) -> None:
-    """One sentence unless everything that the protocol's scores need is given."""
+def measure(
+    arguments: argparse.Namespace, all_cases: list[Case]
+) -> tuple[dict[str, Interval], dict[str, str]]:
+    """The protocol's scores, and what was found besides; one sentence unless everything that they
+    need is given."""
     human = arguments.protocol == "human"
     needed = ["pictures", "clip", *(["face_detector", "face_embedder"] if human else ["dino"])]
     missing = [name.replace("_", "-") for name in needed if getattr(arguments, name) is None]
     if missing:
         raise DreamBenchError(f"score: expected --{', --'.join(missing)}, got none. See --help.")
+    from ..evaluation.dreambench.encoders import ClipEncoder, DinoEncoder
+    from ..evaluation.dreambench.faces import FaceEncoder, YuNetDetector
+    from ..evaluation.dreambench.scores import score, score_people
 
-
-def prompts_name(arguments: argparse.Namespace) -> str:
-    """Which list of prompts the human protocol takes."""
-    return OWN_PROMPTS if arguments.prompts is None else str(arguments.prompts)
+    clip = ClipEncoder(arguments.clip)
+    if not human:
+        return score(all_cases, arguments.pictures, DinoEncoder(arguments.dino), clip), {}
+    faces = FaceEncoder(YuNetDetector(arguments.face_detector), arguments.face_embedder)
+    scores, found = score_people(all_cases, arguments.pictures, faces, clip, arguments.reference)
+    return scores, {"faces_found": f"{found} of {len(all_cases)}"}
 
 
 def settings(arguments: argparse.Namespace, all_cases: list[Case]) -> dict[str, Any]:
@@ -149,30 +152,13 @@ def settings(arguments: argparse.Namespace, all_cases: list[Case]) -> dict[str, 
     }
     if arguments.protocol != "human":
         return values | {"dino": str(arguments.dino)}
+    from ..evaluation.dreambench.faces import SETTINGS as FACE_SETTINGS
+
     return values | {
         "num_people": len({case.subjects for case in all_cases}),
-        "prompts": prompts_name(arguments),
+        "prompts": str(arguments.prompts or OWN_PROMPTS),
         "face_detector": str(arguments.face_detector),
         "face_embedder": str(arguments.face_embedder),
         **FACE_SETTINGS,
         "human note": HUMAN_NOTE,
     }
-
-
-def as_values(scores: dict[str, Interval]) -> dict[str, Any]:
-    """Intervals as plain values."""
-    return {name: asdict(interval) for name, interval in scores.items()}
-
-
-def table(protocol: str, report: dict[str, Any]) -> str:
-    """The scores beside the paper's, then the settings."""
-    names = list(report["scores"])
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    cells = [
-        "{value:.3f} [{low:.3f}, {high:.3f}]".format(**report["scores"][name]) for name in names
-    ]
-    lines.append("| measured | " + " | ".join(cells) + " |")
-    for row, values in PAPER[protocol].items():
-        lines.append(f"| {row} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
-    lines += ["", *(f"- {key}: {value}" for key, value in report["settings"].items())]
-    return "\n".join(lines)

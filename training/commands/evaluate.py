@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .parser import Commands, add_command
+from ..evaluation.rows import DEFAULT_COUNT, PRECISIONS, ROWS, SamplingSettings
+from .options import add_path
 
-EPILOG = """\
+HELP = """\
+TinyBench: identity, boxes and text match on held-out subjects
+
+Writes JSON, a Markdown table and contact sheets; goes on where it stopped.
+
 Examples
   python -m training evaluate --work .dev/tiny --weights weights --out bench
 The same of pictures from anywhere, here the real nodes:
@@ -21,43 +26,66 @@ in each job, the method that is to make it. Rows that need no generator are made
 """
 
 
-def add_evaluate(commands: Commands, asked: bool) -> None:
-    """``evaluate``: TinyBench on a folder of weights. Its options, which import much, if asked."""
-    parser = add_command(
-        commands,
-        "evaluate",
-        run_evaluate,
-        help="TinyBench: identity, boxes and text match on held-out subjects",
-        description="Writes JSON, a Markdown table and contact sheets; goes on where it stopped.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is measured, and how pictures are sampled."""
+    defaults, names = SamplingSettings(), [row.name for row in ROWS]
     parser.add_argument("action", nargs="?", choices=("run", "jobs", "score"), default="run")
     parser.add_argument(
         "--record", action="store_true", help="also write the scores into the weights' metadata"
     )
-    parser.add_argument("--pictures", type=Path, help="score: folder of a generator's pictures")
+    add_path(parser, "--pictures", "score: folder of a generator's pictures")
     parser.add_argument("--method", default="subject_diffusion", help="jobs: what makes them")
-    if asked:
-        from ..evaluation import tinybench
+    add_path(parser, "--work", "data folder", default=Path(".dev/tiny"))
+    add_path(parser, "--weights", "both weight files", default=Path("weights"))
+    add_path(parser, "--out", "folder for the report", required=True)
+    parser.add_argument("--limit", type=int, default=DEFAULT_COUNT, help="pictures of a row")
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW")
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    for kind in ("text", "image", "text-only"):
+        scale = getattr(defaults, f"{kind.replace('-', '_')}_guidance_scale")
+        parser.add_argument(f"--{kind}-guidance", type=float, default=scale)
+    parser.add_argument("--precision", choices=PRECISIONS, default=defaults.precision)
+    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
+    parser.add_argument(
+        "--no-matches", dest="matches", action="store_false",
+        help="identity only: no boxes, label groups and scenes",
+    )  # fmt: skip
 
-        tinybench.add_arguments(parser)
 
-
-def run_evaluate(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Measure, and record the scores where asked; or write the jobs."""
-    from ..evaluation import tinybench
-    from ..evaluation.record import record_scores
-
+    rows = [row for row in ROWS if row.name in arguments.rows]
+    settings = SamplingSettings(
+        steps=arguments.steps,
+        text_guidance_scale=arguments.text_guidance,
+        image_guidance_scale=arguments.image_guidance,
+        text_only_guidance_scale=arguments.text_only_guidance,
+        precision=arguments.precision,
+        batch_size=arguments.batch_size,
+    )
+    work, weights, out, count = (
+        getattr(arguments, name) for name in ("work", "weights", "out", "limit")
+    )
     if arguments.action == "jobs":
-        number = tinybench.write_all_jobs(arguments)
-        print(f"{number} jobs in {arguments.out}; next:")
-        print(f"  python dev.py generate --jobs {arguments.out} --out PICTURES")
+        from ..evaluation.jobs import write_jobs
+
+        number = write_jobs(work, rows, settings, count, out, arguments.method)
+        print(
+            f"{number} jobs in {out}; next:\n  python dev.py generate --jobs {out} --out PICTURES"
+        )
         return
     if (arguments.action == "score") != (arguments.pictures is not None):
         raise ValueError(
             "--pictures: expected it with `evaluate score`, and only there. Name the folder "
             "that the jobs' pictures are in."
         )
-    tinybench.run(arguments)
+    from ..evaluation.jobs import StoredPictures
+    from ..evaluation.report import record_scores
+    from ..evaluation.tinybench import TinyBench
+
+    bench = TinyBench(work, weights, out, settings, count)
+    if arguments.pictures is not None:
+        bench.maker = StoredPictures(bench.library, weights, settings, arguments.pictures)
+    bench.measure_all(rows, arguments.matches)
     if arguments.record:
-        record_scores(arguments.weights, arguments.out / "tinybench.json")
+        record_scores(weights, out / "tinybench.json")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from pathlib import Path
 
-from .parser import Commands, add_command
+from .options import add_path
 
-EPILOG = """\
+HELP = """\
+make a small copy of shards, for a GPU elsewhere
+
+Copies samples, spread over all shards, until the folder is full.
+
 Example: pack here, train there for ten minutes, go on another day
   python -m training pack --data .dev/tiny/composites-train --out packed
   python -m training train --recipe tiny_second --base weights/tiny_base.safetensors \\
@@ -21,23 +24,15 @@ training. It is cut into files of at most 16 MB.
 """
 
 
-def add_pack(commands: Commands) -> None:
-    """``pack``: shards to a small folder."""
-    parser = add_command(
-        commands,
-        "pack",
-        run_pack,
-        help="make a small copy of shards, for a GPU elsewhere",
-        description="Copies samples, spread over all shards, until the folder is full.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of .tar shards")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to make")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Shards, the small folder, its size."""
+    add_path(parser, "--data", "folder of .tar shards", required=True)
+    add_path(parser, "--out", "the folder to make", required=True)
     parser.add_argument("--max-mb", type=float, default=58.0, help="its size (default 58)")
     parser.add_argument("--quality", type=int, default=80, help="of the pictures (default 80)")
 
 
-def run_pack(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Pack, and say what came of it."""
     from ..dataset.catalogue import open_catalogue
     from ..dataset.packing import pack

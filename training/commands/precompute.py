@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..dataset.pictures_list import ListedPicture, read_list, split_held_out
 from ..recipes import recipe_named, with_settings
-from .parser import Commands, add_command, add_settings
+from .options import add_path, add_settings
 
-EPILOG = """\
+HELP = """\
+turn your pictures with masks into shards
+
+Makes shards of a list of pictures, with features computed once.
+
 One JSON object a line, paths relative to the file:
   {"picture": "rex1.jpg", "caption": "a dog on a beach",
    "subjects": [{"label": "dog", "mask": "rex1_mask.png", "identity": "rex"}]}
@@ -29,21 +32,13 @@ needed while training: for ViT-H 0.65 MB per subject and variant. --features non
 """
 
 
-def add_precompute(commands: Commands) -> None:
-    """``precompute``: pictures with masks to shards."""
-    parser = add_command(
-        commands,
-        "precompute",
-        run_precompute,
-        help="turn your pictures with masks into shards",
-        description="Makes shards of a list of pictures, with features computed once.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("--jsonl", type=Path, required=True, help="list of your pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The list, the shards, what is computed for them."""
+    add_path(parser, "--jsonl", "list of your pictures", required=True)
+    add_path(parser, "--out", "folder for the shards", required=True)
     parser.add_argument("--recipe", required=True, help="the recipe they are for (its resolution)")
-    parser.add_argument("--base", type=Path, help="base model, for latents")
-    parser.add_argument("--vision", type=Path, help="CLIP ViT-H/14 file, for tokens")
+    add_path(parser, "--base", "base model, for latents")
+    add_path(parser, "--vision", "CLIP ViT-H/14 file, for tokens")
     parser.add_argument("--features", default="latents,tokens", help="latents,tokens or none")
     parser.add_argument("--variants", type=int, default=4, help="references kept per subject")
     parser.add_argument("--held-out", type=int, help="number of subjects to hold out")
@@ -85,7 +80,7 @@ def say_what_is_odd(pictures: list[ListedPicture], has_held_out: bool, asked: in
         )
 
 
-def run_precompute(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Read the list, split it, write both folders."""
     recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
     wanted = parse_features(arguments.features)
@@ -112,7 +107,8 @@ def run_precompute(arguments: argparse.Namespace) -> None:
         recipe=recipe, vae=vae, vision=vision, variants=arguments.variants, device=device
     )
     for name, pictures in (("train", training), ("held-out", held_out)):
-        written = write_shards(pictures, arguments.out / name, maker, arguments.samples_per_shard)
-        print(f"{name}: {written.samples} of {len(pictures)} pictures")
-        for reason, count in written.skipped.most_common():
+        folder, size = arguments.out / name, arguments.samples_per_shard
+        samples, skipped = write_shards(pictures, folder, maker, size)
+        print(f"{name}: {samples} of {len(pictures)} pictures")
+        for reason, count in skipped.most_common():
             print(f"  left out: {count} x {reason}")

@@ -8,11 +8,15 @@ from dataclasses import fields
 from ..recipes.configuration import TrainingRecipe
 from ..recipes.named import FROM_SCRATCH, RECIPES, recipe_named
 from ..recipes.settings import with_settings
-from .parser import Commands, add_command, add_settings
+from .options import add_settings
 
 GIB = 2**30
 RATE = 50e12  # floating-point operations a second, for an example
-EPILOG = """\
+HELP = """\
+list the recipes, or show one with all its settings
+
+A recipe is a complete configuration; --set changes single settings.
+
 Examples
   python -m training recipes                                 all recipes, one line each
   python -m training recipes one_gpu_sd2                     every setting of one
@@ -32,16 +36,8 @@ too.
 """
 
 
-def add_recipes(commands: Commands) -> None:
-    """``recipes``: list them, or show one."""
-    parser = add_command(
-        commands,
-        "recipes",
-        run_recipes,
-        help="list the recipes, or show one with all its settings",
-        description="A recipe is a complete configuration; --set changes single settings.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which recipe, with what changed."""
     parser.add_argument("name", nargs="?", help="the recipe to show")
     add_settings(parser)
     parser.add_argument(
@@ -49,7 +45,7 @@ def add_recipes(commands: Commands) -> None:
     )
 
 
-def run_recipes(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Print."""
     if arguments.cost and arguments.name in (None, FROM_SCRATCH):
         raise ValueError(
@@ -59,8 +55,8 @@ def run_recipes(arguments: argparse.Namespace) -> None:
     if arguments.name is None:
         print(f"{FROM_SCRATCH:<14} the small model of this repository, from nothing "
               "(`python -m training tiny`)")  # fmt: skip
-        for name, make in RECIPES.items():
-            print(f"{name:<14} {make().summary}")
+        for name, recipe in RECIPES.items():
+            print(f"{name:<14} {recipe.summary}")
         return
     if arguments.name == FROM_SCRATCH:
         from ..toy.recipe import TinyRecipe

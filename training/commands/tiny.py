@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..toy.recipe import TinyRecipe
-from .parser import Commands, add_command
+from .options import add_path
 
 DEFAULT_WORK = Path(".dev/tiny")
 REHEARSAL_WORK = Path(".dev/tiny-rehearsal")
-NUM_QUERIES = 200
-EPILOG = """\
+HELP = """\
+train the tiny model from the registries' packages to weights/, and measure it
+
+Every stage resumes where it was stopped: run the same command again.
+
 Examples
   python -m training tiny --work .dev/tiny --weights weights
   python -m training tiny --go-on-from weights --work .dev/tiny-on
@@ -54,24 +57,14 @@ def with_adapter_options(recipe: TinyRecipe, options: dict[str, int | None]) -> 
     return replace(recipe, adapter=replace(recipe.adapter, **given))
 
 
-def add_tiny(commands: Commands) -> None:
-    """``tiny``: the whole recipe of the weights in this repository."""
-    parser = add_command(
-        commands,
-        "tiny",
-        run_tiny,
-        help="train the tiny model from the registries' packages to weights/, and measure it",
-        description="Every stage resumes where it was stopped: run the same command again.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("--work", type=Path, help=f"folder for all stages (default {DEFAULT_WORK})")
-    parser.add_argument("--weights", type=Path, help="where to write (default weights)")
-    parser.add_argument(
-        "--go-on-from", type=Path, metavar="FOLDER", help="train this folder's adapter on"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Where, and what to go on from."""
+    add_path(parser, "--work", f"folder for all stages (default {DEFAULT_WORK})")
+    add_path(parser, "--weights", "where to write (default weights)")
+    add_path(parser, "--go-on-from", "train this folder's adapter on", metavar="FOLDER")
     parser.add_argument("--steps", type=int, help="of the adapter stage, with --go-on-from")
     parser.add_argument("--seed", type=int, help="of the adapter stage, with --go-on-from")
-    parser.add_argument("--packages", type=Path, help="folder of packages downloaded before")
+    add_path(parser, "--packages", "folder of packages downloaded before")
     parser.add_argument(
         "--rehearse",
         action="store_true",
@@ -79,15 +72,16 @@ def add_tiny(commands: Commands) -> None:
     )
 
 
-def run_tiny(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Data, autoencoder, features and latents, joint training, adapter, files, TinyBench."""
     import torch
 
-    from ..evaluation import tinybench
+    from ..evaluation.rows import DEFAULT_COUNT, SamplingSettings
+    from ..evaluation.tinybench import TinyBench
     from ..toy.stages import fastest_precision, run_all
     from ..toy.stored_start import read_stored_start
 
-    recipe, num_queries = TinyRecipe(), NUM_QUERIES
+    recipe, num_queries = TinyRecipe(), DEFAULT_COUNT
     work, weights = arguments.work or DEFAULT_WORK, arguments.weights or Path("weights")
     if arguments.rehearse:
         recipe, num_queries = rehearsal(recipe), 2
@@ -112,7 +106,5 @@ def run_tiny(arguments: argparse.Namespace) -> None:
     recipe = with_adapter_options(recipe, options)
     start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
     run_all(work, weights, recipe, packages=arguments.packages, start=start)
-    places = ["--work", str(work), "--weights", str(weights), "--out", str(work / "bench")]
-    precision = fastest_precision(torch.device("cpu"))
-    sampling = ["--precision", precision, "--limit", str(num_queries)]
-    tinybench.run(tinybench.parse_arguments([*places, *sampling]))
+    settings = SamplingSettings(precision=fastest_precision(torch.device("cpu")))
+    TinyBench(work, weights, work / "bench", settings, num_queries).measure_all()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from ..loop.stopping import RunStopped
 from ..recipes import RECIPES, recipe_named, with_settings
-from .parser import Commands, add_command, add_settings
+from .options import add_path, add_settings
 
 STOPPED_STATUS = 130  # as the shell has it for Ctrl-C
-EPILOG = """\
+HELP = """\
+train an adapter on your own shards
+
+Trains a recipe on a base model and a folder of shards, and resumes.
+
 Example: three commands from a folder of pictures to a file that ComfyUI loads
   python -m training precompute --jsonl pictures.jsonl --out shards --recipe tiny_adapter \\
       --base weights/tiny_base.safetensors
@@ -25,34 +28,22 @@ batch of a step (global_batch_size) stays the same whatever their number.
 """
 
 
-def add_train(commands: Commands) -> None:
-    """``train``: a recipe on your data."""
-    parser = add_command(
-        commands,
-        "train",
-        run_train,
-        help="train an adapter on your own shards",
-        description="Trains a recipe on a base model and a folder of shards, and resumes.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The recipe, the data, what the run starts from."""
     names = ", ".join(RECIPES)
     parser.add_argument("--recipe", required=True, help=f"one of {names}; see `recipes`")
-    parser.add_argument("--data", type=Path, required=True, help="folder of .tar shards")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument(
-        "--base", type=Path, help="base model on this machine: diffusers folder or single file"
-    )
-    parser.add_argument(
-        "--vision", type=Path, help="CLIP ViT-H/14 file; not needed for shards with tokens"
-    )
-    parser.add_argument("--init", type=Path, help="adapter to start from instead of from nothing")
+    add_path(parser, "--data", "folder of .tar shards", required=True)
+    add_path(parser, "--out", "the run's folder", required=True)
+    add_path(parser, "--base", "base model on this machine: diffusers folder or single file")
+    add_path(parser, "--vision", "CLIP ViT-H/14 file; not needed for shards with tokens")
+    add_path(parser, "--init", "adapter to start from instead of from nothing")
     add_settings(parser)
     parser.add_argument(
         "--minutes", type=float, help="stop after so many, with a checkpoint to go on from"
     )
 
 
-def run_train(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Check, then train."""
     try:
         recipe = with_settings(recipe_named(arguments.recipe), arguments.settings)
@@ -62,17 +53,8 @@ def run_train(arguments: argparse.Namespace) -> None:
         from ..loop.launch import RunOptions
         from ..loop.run import train
 
-        train(
-            RunOptions(
-                recipe=recipe,
-                data=arguments.data,
-                out=arguments.out,
-                base=arguments.base,
-                vision=arguments.vision,
-                init=arguments.init,
-                minutes=arguments.minutes,
-            )
-        )
+        names = ("data", "out", "base", "vision", "init", "minutes")
+        train(RunOptions(recipe=recipe, **{name: getattr(arguments, name) for name in names}))
     except (RunStopped, KeyboardInterrupt) as stopped:
         print(str(stopped) or "stopped; the same command goes on from the newest checkpoint")
         sys.exit(STOPPED_STATUS)

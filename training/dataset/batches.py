@@ -39,25 +39,15 @@ class MicroBatch:
         return {k: v.to(device, non_blocking=True) for k, v in self.tensors.items()}
 
 
-def stack(items: list[tuple[int, Item]]) -> MicroBatch:
-    """Items with their positions to a micro-batch."""
-    names = items[0][1].tensors
+def stack(items: list[Item]) -> MicroBatch:
+    """Items to a micro-batch."""
+    names = items[0].tensors
     return MicroBatch(
-        tensors={name: torch.stack([item.tensors[name] for _, item in items]) for name in names},
-        positions=[position for position, _ in items],
-        names=[item.name for _, item in items],
-        skipped=[entry for _, item in items for entry in item.skipped],
+        tensors={name: torch.stack([item.tensors[name] for item in items]) for name in names},
+        positions=[item.position for item in items],
+        names=[item.name for item in items],
+        skipped=[entry for item in items for entry in item.skipped],
     )
-
-
-class PositionedDataset(torch.utils.data.Dataset[tuple[int, Item]]):
-    """Items together with their positions."""
-
-    def __init__(self, dataset: SubjectDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, position: int) -> tuple[int, Item]:
-        return position, self.dataset[position]
 
 
 def step_positions(
@@ -83,11 +73,8 @@ class BatchStream:
     def __init__(
         self, dataset: SubjectDataset, first_step: int, process: int, num_processes: int
     ) -> None:
-        self.dataset = PositionedDataset(dataset)
-        self.recipe = dataset.recipe
-        self.step = first_step
-        self.process = process
-        self.num_processes = num_processes
+        self.dataset, self.recipe = dataset, dataset.recipe
+        self.step, self.process, self.num_processes = first_step, process, num_processes
         self.batches = self._open()
 
     def next_step(self) -> list[MicroBatch]:
@@ -117,7 +104,7 @@ class BatchStream:
         """A loader that begins with the current step."""
         loader = DataLoader(
             self.dataset,
-            batch_sampler=_Positions(self.recipe, self.step, self.process, self.num_processes),
+            batch_sampler=self._positions(self.step),
             num_workers=self.recipe.num_workers,
             collate_fn=stack,
             worker_init_fn=leave_signals_to_the_run,
@@ -125,22 +112,13 @@ class BatchStream:
         )
         return iter(loader)
 
+    def _positions(self, step: int) -> Iterator[list[int]]:
+        """Endless lists of positions, what DataLoader calls a batch sampler."""
+        while True:
+            yield from step_positions(self.recipe, step, self.process, self.num_processes)
+            step += 1
+
 
 def leave_signals_to_the_run(_worker: int) -> None:
     """Ctrl-C reaches every process of a terminal; a reader goes on until the run has stopped."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class _Positions:
-    """Endless lists of positions, what DataLoader calls a batch sampler."""
-
-    def __init__(
-        self, recipe: TrainingRecipe, first_step: int, process: int, num_processes: int
-    ) -> None:
-        self.arguments = (recipe, first_step, process, num_processes)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        recipe, step, process, num_processes = self.arguments
-        while True:
-            yield from step_positions(recipe, step, process, num_processes)
-            step += 1

@@ -63,16 +63,28 @@ def open_catalogue(data: Path, folder: Path, build: bool = True) -> Catalogue:
         build: False for all processes but the first, after it has built.
     """
     shards = list_shards(data)
-    indices = [open_index(shard, folder, build) for shard in shards]
+    indices = [open_index(path, folder, build) for path in shards]
     pool = shards[0].parent / POOL_NAME
-    features = _shared_features(indices, data)
+    kinds = sum((Counter(index.features) for index in indices), Counter[str]())
+    if len(kinds) > 1:
+        raise ValueError(
+            f"--data: expected the same precomputed features in every sample, got {len(kinds)} "
+            f"kinds in {data}'s shards. Run precompute for all of them alike."
+        )
+    features = dict(json.loads(next(iter(kinds), "{}")))
+    views: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for shard, index in enumerate(indices):
+        for row, names in enumerate(index.identities):
+            for entity, name in enumerate(names):
+                if name:
+                    views[name].append((shard, row, entity))
     if pool.is_file():
         features["tokens"] = ReferencePool(pool).mark
     catalogue = Catalogue(
         shards=[str(path) for path in shards],
         counts=[len(index.keys) for index in indices],
         indices=indices,
-        views=_views(indices),
+        views={name: places for name, places in views.items() if len(places) > 1},
         features=features,
         pool=pool if pool.is_file() else None,
         damaged=[
@@ -87,23 +99,3 @@ def open_catalogue(data: Path, folder: Path, build: bool = True) -> Catalogue:
             f"{': ' + catalogue.damaged[0] if catalogue.damaged else ''}. Make the shards again."
         )
     return catalogue
-
-
-def _views(indices: list[ShardIndex]) -> dict[str, list[tuple[int, int, int]]]:
-    views: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    for shard, index in enumerate(indices):
-        for row, names in enumerate(index.identities):
-            for entity, name in enumerate(names):
-                if name:
-                    views[name].append((shard, row, entity))
-    return {name: places for name, places in views.items() if len(places) > 1}
-
-
-def _shared_features(indices: list[ShardIndex], data: Path) -> dict[str, str]:
-    kinds = sum((Counter(index.features) for index in indices), Counter[str]())
-    if len(kinds) > 1:
-        raise ValueError(
-            f"--data: expected the same precomputed features in every sample, got {len(kinds)} "
-            f"kinds in {data}'s shards. Run precompute for all of them alike."
-        )
-    return dict(json.loads(next(iter(kinds), "{}")))

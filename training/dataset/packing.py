@@ -50,11 +50,6 @@ def lossy_members(key: str, sample: TrainingSample, quality: int) -> dict[str, b
     return {f"{key}.webp": picture, **dict(described(key, sample.caption, sample.entities))}
 
 
-def size_in_tar(members: dict[str, bytes]) -> int:
-    """Bytes that members take in a tar file."""
-    return sum(BLOCK + -(-len(content) // BLOCK) * BLOCK for content in members.values())
-
-
 def pack(catalogue: Catalogue, out: Path, max_bytes: int, quality: int) -> Packed:
     """Write the copy into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -68,7 +63,7 @@ def pack(catalogue: Catalogue, out: Path, max_bytes: int, quality: int) -> Packe
         except BadSample:
             left_out += 1
             continue
-        added = size_in_tar(lossy)
+        added = sum(BLOCK + -(-len(content) // BLOCK) * BLOCK for content in lossy.values())
         if total + added > max_bytes - MARGIN:
             break
         if size + added > SHARD_BYTES:

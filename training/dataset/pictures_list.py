@@ -102,19 +102,15 @@ def _read_subject(folder: Path, entry: dict[str, Any]) -> ListedSubject:
 
 def load_picture(listed: ListedPicture) -> tuple[np.ndarray, tuple[Entity, ...]]:
     """Pixels (H, W, 3) uint8, transparent parts on white, and the subjects with masks and boxes."""
-    try:
-        with Image.open(listed.picture) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadSample(f"unreadable picture {listed.picture.name}") from error
-    rgba = np.asarray(picture)
+    rgba = _open(listed.picture, "RGBA", "picture")
     alpha = rgba[..., 3:] / 255
     image = np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     entities = []
     for subject in listed.subjects:
         if subject.mask is None and rgba[..., 3].min() == 255:
             raise BadSample(f"neither mask nor transparency for {subject.label!r}")
-        mask = rgba[..., 3] >= 128 if subject.mask is None else _load_mask(subject.mask)
+        given = rgba[..., 3] if subject.mask is None else _open(subject.mask, "L", "mask")
+        mask = given >= 128
         if mask.shape != image.shape[:2]:
             raise BadSample(f"mask {subject.mask} of another size")
         box = mask_box(mask)
@@ -126,12 +122,13 @@ def load_picture(listed: ListedPicture) -> tuple[np.ndarray, tuple[Entity, ...]]
     return image, tuple(entities)
 
 
-def _load_mask(path: Path) -> np.ndarray:
+def _open(path: Path, mode: str, what: str) -> np.ndarray:
+    """A file's pixels, turned as its camera says."""
     try:
         with Image.open(path) as file:
-            return np.asarray(file.convert("L")) >= 128
+            return np.asarray(ImageOps.exif_transpose(file).convert(mode))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadSample(f"unreadable mask {path.name}") from error
+        raise BadSample(f"unreadable {what} {path.name}") from error
 
 
 def split_held_out(

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from .bad_sample import BadSample
 from .framing import frame
 from .layout import FEATURES, Entity, decode_picture
 from .pictures_list import ListedPicture, load_picture
-from .references import Augmentation, reference_picture
+from .references import Augmentation, cut_out, reference_picture
 from .shard_file import described, encode_picture, write_shard
 
 JPEG_QUALITY = 95
@@ -79,33 +79,20 @@ class FeatureMaker:
             for variant in range(self.variants):
                 rng = np.random.default_rng((recipe.seed, seed, number, variant))
                 turned = rng if variant else None
-                pictures.append(reference_picture(image, entity.mask, size, turned, options))
+                cut = cut_out(image, entity.mask)
+                pictures.append(reference_picture(cut, size, turned, options))
         return torch.stack(pictures)
-
-
-def sample_members(
-    key: str, listed: ListedPicture, maker: FeatureMaker, marks: dict[str, str]
-) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of one sample."""
-    image, entities = frame(*load_picture(listed), maker.recipe.resolution)
-    stored = encode_picture(image, "JPEG", quality=JPEG_QUALITY)
-    image = decode_picture(stored, "RGB")  # features are those of the picture as it is stored
-    features = maker.features(image, entities, listed.number) if marks else b""
-    yield f"{key}.jpg", stored
-    yield from described(key, listed.caption, entities, features=marks)
-    if marks:
-        yield f"{key}.{FEATURES}", features
 
 
 def write_shards(
     pictures: list[ListedPicture], folder: Path, maker: FeatureMaker, samples_per_shard: int
-) -> WrittenShards:
-    """Write shards of ``pictures``. Those that hold just what they would hold now stay; others are
-    made again, and what is beyond the last is removed."""
+) -> tuple[int, Counter[str]]:
+    """Write shards of ``pictures``: the number of samples in them, and of pictures left out, by
+    reason. Shards that hold just what they would hold now stay; others are made again, and what is
+    beyond the last is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     marks = maker.marks()
-    written = WrittenShards()
-    names = set()
+    samples, all_skipped, names = 0, Counter[str](), set()
     for shard, first in enumerate(range(0, len(pictures), samples_per_shard)):
         path = folder / f"{shard:05d}.tar"
         names.add(path.name)
@@ -121,22 +108,14 @@ def write_shards(
             note = {"fingerprint": fingerprint, "samples": count, "skipped": dict(skipped)}
             write_json(note_path(path), note)
             print(f"{path.name}: {count} samples", flush=True)
-        written.samples += note["samples"]
-        written.skipped.update(note["skipped"])
+        samples += note["samples"]
+        all_skipped.update(note["skipped"])
     for path in folder.glob("*.tar"):
         if path.name not in names:
             print(f"{path.name}: removed, the list is shorter now")
             path.unlink()
             note_path(path).unlink(missing_ok=True)
-    return written
-
-
-@dataclass
-class WrittenShards:
-    """What lies in a folder's shards: samples, and pictures left out, by reason."""
-
-    samples: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
+    return samples, all_skipped
 
 
 def note_path(shard: Path) -> Path:
@@ -177,10 +156,17 @@ def usable_members(
 ) -> Iterator[tuple[str, bytes]]:
     """(file name, content) of all samples; the others are named and counted in ``skipped``."""
     for listed in pictures:
+        key = f"{listed.number:08d}"
         try:
-            members = list(sample_members(f"{listed.number:08d}", listed, maker, marks))
+            image, entities = frame(*load_picture(listed), maker.recipe.resolution)
+            stored = encode_picture(image, "JPEG", quality=JPEG_QUALITY)
+            image = decode_picture(stored, "RGB")  # features are those of the picture as stored
+            features = maker.features(image, entities, listed.number) if marks else b""
         except BadSample as reason:
             skipped[str(reason)] += 1
             print(f"skipped line {listed.number} ({listed.picture.name}): {reason}")
-        else:
-            yield from members
+            continue
+        yield f"{key}.jpg", stored
+        yield from described(key, listed.caption, entities, features=marks)
+        if marks:
+            yield f"{key}.{FEATURES}", features

@@ -77,20 +77,10 @@ def augment(rgba: np.ndarray, rng: np.random.Generator, options: Augmentation) -
 
 
 def reference_picture(
-    image: np.ndarray,
-    mask: np.ndarray,
-    size: int,
-    rng: np.random.Generator | None,
-    options: Augmentation,
-) -> Tensor:
-    """(3, S, S) in 0..1: the subject on white as the image encoder gets it; rng None = plain."""
-    return reference_of_cutout(cut_out(image, mask), size, rng, options)
-
-
-def reference_of_cutout(
     rgba: np.ndarray, size: int, rng: np.random.Generator | None, options: Augmentation
 ) -> Tensor:
-    """(3, S, S) in 0..1 of a cut-out (h, w, 4) uint8; rng None = plain."""
+    """(3, S, S) in 0..1 of a cut-out (h, w, 4) uint8: the subject on white as the image encoder
+    gets it; rng None = plain."""
     if rng is not None:
         rgba = augment(rgba, rng, options)
     pixels = torch.from_numpy(np.array(rgba)).float() / 255

@@ -7,7 +7,7 @@ Everything random is a function of (seed, position).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,12 +26,11 @@ from ..networks.text import END_TOKEN, START_TOKEN, encode_words
 from ..recipes.configuration import LATENT_DOWNSCALE, TrainingRecipe
 from .bad_sample import BadSample
 from .catalogue import Catalogue
-from .crowding import CrowdedSteps
 from .framing import frame
 from .layout import Entity, TrainingSample, decode_sample
-from .order import SampleOrder
+from .order import CrowdedSteps, SampleOrder
 from .reference_pool import ReferencePool
-from .references import Augmentation, reference_picture
+from .references import Augmentation, cut_out, reference_picture
 
 MAX_SUBSTITUTES = 50
 LABEL_TOKENS = 16
@@ -54,13 +53,39 @@ class Item:
     """One sample, ready to be stacked.
 
     Attributes:
-        tensors: see :meth:`SubjectDataset.tensors_of`.
+        position: in the run. tensors: see :meth:`SubjectDataset.tensors_of`.
         name: shard and key. skipped: (name, reason) of samples it stands in for.
     """
 
+    position: int
     tensors: dict[str, Tensor]
-    name: str
-    skipped: list[tuple[str, str]]
+    name: str = ""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def template_chunk(
+    recipe: TrainingRecipe, pad_token_id: int, caption: str, labels: list[str], slots: int
+) -> ChunkTokens:
+    """Token ids of CLIP for the paper's template, and where labels and placeholders stand."""
+    return build_chunk(
+        build_prompt(caption, labels, recipe.placeholder),
+        words_of,
+        num_slots=slots,
+        placeholder_token_id=recipe.placeholder_token_id,
+        start_token_id=START_TOKEN,
+        end_token_id=END_TOKEN,
+        pad_token_id=pad_token_id,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """What one item is drawn with: its randomness, its number of slots, and a list of what could
+    not be used, (name, reason)."""
+
+    rng: np.random.Generator
+    slots: int
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 class SubjectDataset(Dataset[Item]):
@@ -103,25 +128,22 @@ class SubjectDataset(Dataset[Item]):
 
     def __getitem__(self, position: int) -> Item:
         rng = np.random.default_rng((self.recipe.seed, 3, position))
-        skipped: list[tuple[str, str]] = []
         slots = self.recipe.num_subjects
-        if self.crowding is None:
-            place = self.order[position]
-        else:
+        if self.crowding is not None:
             slots = self.crowding.slots(position // self.recipe.global_batch_size)
-            place = self.crowding.sample(position, rng)
-        for _ in range(MAX_SUBSTITUTES):
+        draw = Draw(rng=rng, slots=slots)
+        for attempt in range(MAX_SUBSTITUTES):
+            if self.crowding is not None:
+                place = self.crowding.sample(position, rng)
+            else:
+                place = self.order.any_sample(rng) if attempt else self.order[position]
+            name = self.catalogue.name(*place)
             try:
-                tensors = self.tensors_of(*place, rng, skipped, slots)
-                return Item(tensors=tensors, name=self.catalogue.name(*place), skipped=skipped)
+                tensors = self.tensors_of(*place, draw)
+                return Item(position=position, tensors=tensors, name=name, skipped=draw.skipped)
             except BadSample as reason:
-                skipped.append((self.catalogue.name(*place), str(reason)))
-                place = (
-                    self.order.any_sample(rng)
-                    if self.crowding is None
-                    else self.crowding.sample(position, rng)
-                )
-        name, why = skipped[-1]
+                draw.skipped.append((name, str(reason)))
+        name, why = draw.skipped[-1]
         raise ValueError(
             f"--data: expected usable samples, got {MAX_SUBSTITUTES} unusable ones in a row, the "
             f"last {name}: {why}. Check the shards."
@@ -136,32 +158,23 @@ class SubjectDataset(Dataset[Item]):
         image, entities = frame(sample.image, sample.entities, self.recipe.resolution)
         if sample.features is not None and image is not sample.image:
             raise BadSample("picture of another size than its features")
-        return TrainingSample(
-            key=key, caption=sample.caption, entities=entities, image=image,
-            features=sample.features,
-        )  # fmt: skip
+        return replace(sample, entities=entities, image=image)
 
-    def tensors_of(
-        self,
-        shard: int,
-        row: int,
-        rng: np.random.Generator,
-        skipped: list[tuple[str, str]],
-        slots: int | None = None,
-    ) -> dict[str, Tensor]:
+    def tensors_of(self, shard: int, row: int, draw: Draw) -> dict[str, Tensor]:
         """token_ids (L,), placeholder_positions, label_positions (N,), text_valid, subject_valid,
         map_valid (N,), subject_boxes_xyxy (N, 4), subject_segmaps (N, h, w), location_mask
         (1, h, w), adapter_scale (); latents (c, h, w) or pixels (3, R, R) in -1..1; patch_embeds
         (N, P, C) and image_embeds (N, E), or references (N, 3, S, S) in 0..1; label_token_ids
-        (N, LABEL_TOKENS) for MS-Diffusion. N is ``slots``, or the recipe's.
+        (N, LABEL_TOKENS) for MS-Diffusion. N is the draw's slots.
         """
         sample = self.read(shard, row, not (self.use_latents and self.use_tokens))
-        slots = slots or self.recipe.num_subjects
+        rng, slots = draw.rng, draw.slots
         chosen = sorted(rng.permutation(len(sample.entities))[:slots].tolist())
         entities = [sample.entities[index] for index in chosen]
         kept = Kept() if self.plain else self.draw_kept(rng)
         templated = kept.text and kept.image and self.recipe.method == "subject_diffusion"
-        hidden = templated and not self.plain and self.hides_label(rng)
+        hides = templated and not self.plain and self.recipe.unknown_label > 0
+        hidden = hides and rng.random() < self.recipe.unknown_label
         caption = sample.caption if kept.text else ""
         chunk = self.tokens(caption, entities if templated else [], slots, hidden)
         present = torch.arange(slots) < len(entities)
@@ -177,10 +190,14 @@ class SubjectDataset(Dataset[Item]):
         }
         if self.recipe.method == "ms_diffusion":
             tensors["label_token_ids"] = self.labels(entities, slots)
-        tensors |= self.content(sample)
+        if self.use_latents:
+            tensors["latents"] = self.latents(sample)
+        else:
+            pixels = torch.from_numpy(np.array(sample.pixels)).permute(2, 0, 1)
+            tensors["pixels"] = pixels.float().div(127.5).sub(1)
         if not self.recipe.has_references:
             return tensors
-        views = [self.view(sample, (shard, row), i, e, rng, skipped)
+        views = [self.view(sample, (shard, row), i, e, draw)
                  for i, e in zip(chosen, entities, strict=True)]  # fmt: skip
         for name in views[0]:
             stacked = torch.stack([view[name] for view in views])
@@ -200,10 +217,6 @@ class SubjectDataset(Dataset[Item]):
             return Kept(text=False)
         return Kept(image=draw >= recipe.drop_both + recipe.drop_text + recipe.drop_image)
 
-    def hides_label(self, rng: np.random.Generator) -> bool:
-        """Whether this sample's labels become the unknown word."""
-        return self.recipe.unknown_label > 0 and rng.random() < self.recipe.unknown_label
-
     def tokens(
         self, caption: str, entities: list[Entity], slots: int | None = None, hidden: bool = False
     ) -> ChunkTokens:
@@ -221,16 +234,9 @@ class SubjectDataset(Dataset[Item]):
 
     def chunk(self, caption: str, entities: list[Entity], slots: int) -> ChunkTokens:
         """Token ids of CLIP, and where labels and placeholders stand."""
+        labels = [entity.label for entity in entities]
         try:
-            return build_chunk(
-                build_prompt(caption, [e.label for e in entities], self.recipe.placeholder),
-                words_of,
-                num_slots=slots,
-                placeholder_token_id=self.recipe.placeholder_token_id,
-                start_token_id=START_TOKEN,
-                end_token_id=END_TOKEN,
-                pad_token_id=self.pad_token_id,
-            )
+            return template_chunk(self.recipe, self.pad_token_id, caption, labels, slots)
         except ValueError as error:
             raise BadSample("labels too long for the prompt") from error
 
@@ -258,24 +264,14 @@ class SubjectDataset(Dataset[Item]):
             mask = boxes_to_location_mask(boxes[None], valid[None], size, size)
         else:
             mask = masks_to_location_mask(segmaps[None], valid[None], size, size)
-        return {
-            "subject_boxes_xyxy": boxes,
-            "subject_segmaps": segmaps,
-            "location_mask": mask[0],
-        }
+        named = {"subject_boxes_xyxy": boxes, "subject_segmaps": segmaps}
+        return {**named, "location_mask": mask[0]}
 
     def cell_means(self, masks: Tensor) -> Tensor:
         """Masks (N, H, W) to (N, h, w): the mean of each latent cell."""
         if masks.shape[-1] == masks.shape[-2] == self.recipe.resolution:
             return F.avg_pool2d(masks, LATENT_DOWNSCALE)  # the same numbers, four times as fast
         return area_resize(masks, self.latent_size, self.latent_size)
-
-    def content(self, sample: TrainingSample) -> dict[str, Tensor]:
-        """Latents where they were computed before, otherwise pixels."""
-        if self.use_latents:
-            return {"latents": self.latents(sample)}
-        pixels = torch.from_numpy(np.array(sample.pixels)).permute(2, 0, 1)
-        return {"pixels": pixels.float().div(127.5).sub(1)}
 
     def latents(self, sample: TrainingSample) -> Tensor:
         """The stored latents (c, h, w), of the size and channels of the others."""
@@ -293,41 +289,32 @@ class SubjectDataset(Dataset[Item]):
         place: tuple[int, int],
         index: int,
         entity: Entity,
-        rng: np.random.Generator,
-        skipped: list[tuple[str, str]],
+        draw: Draw,
     ) -> dict[str, Tensor]:
         """One subject's reference: from another picture of it where there is one."""
+        rng = draw.rng
         if self.pool is not None:
             same_view = 1.0 if self.plain else self.recipe.same_view
             return self.pool.draw(entity.cutout, same_view, rng)
-        others = [
-            view for view in self.catalogue.views.get(entity.identity, []) if view[:2] != place
-        ]
+        views = self.catalogue.views.get(entity.identity, [])
+        others = [view for view in views if view[:2] != place]
         if others and rng.random() >= self.recipe.same_view:
             shard, row, number = others[int(rng.integers(len(others)))]
             try:
                 other = self.read(shard, row, not self.use_tokens)
                 return self.reference_of(other, number, rng)
             except (BadSample, IndexError) as reason:
-                skipped.append((self.catalogue.name(shard, row), f"as a reference: {reason}"))
+                draw.skipped.append((self.catalogue.name(shard, row), f"as a reference: {reason}"))
         return self.reference_of(sample, index, rng)
 
     def reference_of(
         self, sample: TrainingSample, index: int, rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        """Features of a subject, one of its variants; or its picture, augmented."""
-        if self.use_tokens:
-            return self.stored_reference(sample, index, rng)
-        size, turned = self.vision.reference_size, None if self.plain else rng
-        mask = sample.entities[index].mask
-        return {
-            "references": reference_picture(sample.pixels, mask, size, turned, self.augmentation)
-        }
-
-    def stored_reference(
-        self, sample: TrainingSample, index: int, rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        """One of the stored variants of a subject's features."""
+        """One of the stored variants of a subject's features; or its picture, augmented."""
+        if not self.use_tokens:
+            size, turned = self.vision.reference_size, None if self.plain else rng
+            cut = cut_out(sample.pixels, sample.entities[index].mask)
+            return {"references": reference_picture(cut, size, turned, self.augmentation)}
         features = sample.features
         shape = () if features is None else features.shape("patch_embeds")
         if features is None or shape[2:] != (self.vision.num_patches, self.vision.patch_dim):

@@ -36,14 +36,8 @@ def described(
     entries = []
     for number, entity in enumerate(entities):
         mask = f"mask{number}.png"
-        entries.append(
-            {
-                "label": entity.label,
-                "box": list(entity.box_xyxy),
-                "mask": mask,
-                "identity": entity.identity,
-            }
-        )
+        entry = {"label": entity.label, "box": list(entity.box_xyxy), "mask": mask}
+        entries.append({**entry, "identity": entity.identity})
         yield f"{key}.{mask}", encode_picture(entity.mask, "PNG")
     metadata = {"caption": caption, "entities": entries, **more}
     yield f"{key}.json", json.dumps(metadata).encode()

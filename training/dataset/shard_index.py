@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..runs import atomic_path
+from ..runs import write_json
 from .bad_sample import BadSample
-from .layout import PICTURE_SUFFIXES, decode_metadata
+from .layout import FEATURES, PICTURE_SUFFIXES, decode_metadata
 from .members import Members
 
 INDEX_VERSION = 2
@@ -68,19 +68,12 @@ def open_index(shard: Path, folder: Path, build: bool) -> ShardIndex:
         if not build:
             raise FileNotFoundError(f"{path}: expected the first process to have built it.")
         content = _index(shard)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-    return ShardIndex(
-        path=str(shard),
-        keys=content["keys"],
-        suffixes=content["suffixes"],
-        places=np.array(content["places"], np.int64).reshape(
-            len(content["keys"]), len(content["suffixes"]), 2
-        ),
-        identities=content["identities"],
-        features=content["features"],
-        damage=content["damage"],
-    )
+        write_json(path, content)
+    sizes = (len(content["keys"]), len(content["suffixes"]), 2)
+    places = np.array(content["places"], np.int64).reshape(sizes)
+    names = ("keys", "suffixes", "identities", "features", "damage")
+    kept = {name: content[name] for name in names}
+    return ShardIndex(path=str(shard), places=places, **kept)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -95,7 +88,8 @@ def _index(path: Path) -> dict[str, Any]:
     """Find every whole sample; a damaged end costs only what lies in it."""
     state = shard_state(path)
     samples, damage = _find_members(path, state[1])
-    whole = {k: m for k, m in samples.items() if "json" in m and _has_content(m)}
+    content = {FEATURES, *PICTURE_SUFFIXES}
+    whole = {k: m for k, m in samples.items() if "json" in m and content & m.keys()}
     if not damage and len(whole) < len(samples):
         damage = f"{len(samples) - len(whole)} samples without picture or metadata"
     suffixes = sorted({suffix for members in whole.values() for suffix in members})
@@ -132,10 +126,6 @@ def _find_members(path: Path, size: int) -> tuple[dict[str, Places], str]:
     except (tarfile.TarError, OSError, EOFError) as error:
         return samples, f"not a whole .tar file ({error})"
     return samples, ""
-
-
-def _has_content(members: Places) -> bool:
-    return "features.safetensors" in members or any(s in members for s in PICTURE_SUFFIXES)
 
 
 def _metadata(members: Members) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ..runs import cosine_learning_rate, load_state, save_state
 from ..toy.data.compose import box_iou
 from ..toy.data.shards import read_shards
 from ..toy.data.split import assert_split, identities_sha256
-from .queries import Box, Query
+from .queries import Box
 
 WIDTHS = (16, 32, 48, 64)
 NUM_SAMPLES = 2000
@@ -181,8 +181,3 @@ def row_ious(
         pairs = zip(found, boxes, strict=True)
         ious.append([box_iou(own, box) if own is not None else 0.0 for own, box in pairs])
     return np.array(ious)
-
-
-def asked_boxes(queries: Sequence[Query]) -> list[list[Box]]:
-    """The asked pixel boxes of every query."""
-    return [[subject.box_px for subject in query.subjects] for query in queries]

@@ -119,12 +119,6 @@ def gallery_crop(library: Library, entry: Entry) -> np.ndarray:
     return box_crop(composite.image, boxes_px[0], INPUT_SIDE)
 
 
-def gallery_fingerprint(num_entries: int) -> str:
-    """Names what the cached features depend on."""
-    settings = (GALLERY_SEED, GALLERY_SIZE, INPUT_SIDE, MARGIN, num_entries, identities_sha256())
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
-
-
 def chunk_features(
     library: Library, entries: list[Entry], encoder: MetricEncoder, folder: Path
 ) -> Iterator[np.ndarray]:
@@ -138,20 +132,25 @@ def chunk_features(
         yield np.load(path)
 
 
-def build_gallery(library: Library, encoder: MetricEncoder, work: Path) -> Gallery:
-    """The gallery; its features are computed once and kept below ``work``/evaluation.
+def build_gallery(
+    library: Library, encoder: MetricEncoder, out: Path, only: set[str] | None = None
+) -> Gallery:
+    """The gallery; its features are computed once and kept below ``out``.
 
     Args:
         library: the held-out library with held-out scenes (its records list every cut-out).
         encoder: the metric encoder.
-        work: the data folder.
+        only: identities; None for all.
     """
-    entries = gallery_entries(library)
-    folder = work / "evaluation" / f"gallery-{gallery_fingerprint(len(entries))}"
+    identity = [record["identity"] for record in library.records]
+    entries = [e for e in gallery_entries(library) if only is None or identity[e.row] in only]
+    # names what the features depend on
+    settings = (GALLERY_SEED, GALLERY_SIZE, INPUT_SIDE, MARGIN, len(entries), identities_sha256())
+    name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    folder = out / f"gallery-{name}"
     features = np.concatenate(list(chunk_features(library, entries, encoder, folder)))
     rows = np.array([entry.row for entry in entries])
-    names = [library.records[row]["identity"] for row in rows]
-    identities, identity_of = np.unique(names, return_inverse=True)
+    identities, identity_of = np.unique([identity[row] for row in rows], return_inverse=True)
     return Gallery(
         features=features,
         rows=rows,

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
-from subject_diffusion_core.prompts import ChunkTokens, build_chunk, build_prompt
+from subject_diffusion_core.prompts import ChunkTokens
 
 from ..bases.base_model import BaseModel
 from ..bases.encoders import FrozenEncoders, decode_latents, to_pictures
 from ..bases.loading import read_tiny_base
 from ..bases.vision import VisionEncoder, load_vision, vision_shape
-from ..dataset.samples import words_of
+from ..dataset.samples import template_chunk
 from ..methods.conditioning import Conditioning
 from ..methods.subject_diffusion.assembly import build_model
 from ..methods.subject_diffusion.model import SubjectDiffusionModel
@@ -31,12 +30,9 @@ from ..methods.subject_diffusion.sampling import (
     three_branches,
     two_branches,
 )
-from ..networks.text import END_TOKEN, START_TOKEN
 from ..recipes import TrainingRecipe, recipe_named
 from ..recipes.configuration import LATENT_DOWNSCALE
 from ..toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,28 +96,22 @@ class Generator:
 
     def chunk(self, prompt: str, labels: list[str]) -> ChunkTokens:
         """Token ids and positions of the template with ``labels``."""
-        recipe = self.recipe
-        return build_chunk(
-            build_prompt(prompt, labels, recipe.placeholder),
-            words_of,
-            num_slots=recipe.num_subjects,
-            placeholder_token_id=recipe.placeholder_token_id,
-            start_token_id=START_TOKEN,
-            end_token_id=END_TOKEN,
-            pad_token_id=self.base.pad_token_id,
-        )
+        recipe, pad = self.recipe, self.base.pad_token_id
+        return template_chunk(recipe, pad, prompt, labels, recipe.num_subjects)
 
     def conditioning(self, requests: Sequence[GenerationRequest]) -> Conditioning:
         """Conditioning of the full branch."""
-        batch, slots = len(requests), self.recipe.num_subjects
-        chunks = [self.chunk(r.prompt, [s.label for s in r.subjects]) for r in requests]
+        batch, slots, size = len(requests), self.recipe.num_subjects, self.reference_size
         valid = torch.zeros(batch, slots, dtype=torch.bool)
         boxes = torch.zeros(batch, slots, 4)
+        references = torch.zeros(batch, slots, 3, size, size)
         for row, request in enumerate(requests):
             for slot, subject in enumerate(request.subjects):
                 valid[row, slot] = True
                 boxes[row, slot] = torch.tensor(subject.box_xyxy)
-        features = self.features(requests, valid)
+                pixels = torch.from_numpy(np.asarray(subject.reference)).permute(2, 0, 1)
+                references[row, slot] = pixels.float() / 255
+        chunks = [self.chunk(r.prompt, [s.label for s in r.subjects]) for r in requests]
         side = self.recipe.resolution // LATENT_DOWNSCALE
         conditioning = Conditioning(
             token_ids=torch.stack([c.token_ids for c in chunks]),
@@ -130,20 +120,11 @@ class Generator:
             text_valid=valid,
             subject_valid=valid,
             subject_boxes_xyxy=boxes,
-            **features,
+            **FrozenEncoders(None, self.vision).encode_references(references, valid),
             location_mask=boxes_to_location_mask(boxes, valid, side, side),
             adapter_scale=torch.ones(batch, 1, 1),
         )
         return conditioning.to(torch.device("cpu"), self.sampler.dtype)
-
-    def features(self, requests: Sequence[GenerationRequest], valid: Tensor) -> dict[str, Tensor]:
-        """patch_embeds (B, N, P, C), image_embeds (B, N, E) of the references; zeros elsewhere."""
-        references = torch.zeros(*valid.shape, 3, self.reference_size, self.reference_size)
-        for row, request in enumerate(requests):
-            for slot, subject in enumerate(request.subjects):
-                pixels = torch.from_numpy(np.asarray(subject.reference)).permute(2, 0, 1)
-                references[row, slot] = pixels.float() / 255
-        return FrozenEncoders(None, self.vision).encode_references(references, valid)
 
 
 def load_generator(
@@ -166,5 +147,5 @@ def load_generator(
         recipe = recipe_of_file(checkpoint.load(init).config)
     shape = vision_shape(recipe, base)
     model = build_model(base, recipe, shape, init if use_adapter else None)
-    model = model.requires_grad_(False).to(PRECISIONS[precision])
+    model = model.requires_grad_(False).to(getattr(torch, precision))
     return Generator(model, base, load_vision(None, recipe, base), recipe, rule)

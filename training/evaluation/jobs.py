@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..toy.data.library import Library
+from ..toy.data.library import Library, load_library
 from ..toy.data.pictures import SIDE
-from .pictures import PictureMaker, SamplingSettings
-from .queries import Query
-from .rows import Row
+from .pictures import PictureMaker
+from .queries import Query, draw_queries
+from .rows import Row, SamplingSettings
 
 JOB_SOURCES = ("subject", "shuffled", "text_only")
 BASE_METHOD = "base"
@@ -34,19 +34,23 @@ def picture_name(row: Row, number: int) -> str:
 
 
 def write_jobs(
-    library: Library,
-    queries: Mapping[str, list[Query]],
+    work: Path,
     rows: Sequence[Row],
     settings: SamplingSettings,
+    count: int,
     path: Path,
     method: str,
 ) -> int:
-    """Write the jobs of all ``rows`` that a generator can make; their number."""
+    """Write the first ``count`` jobs of each of ``rows`` that a generator can make; their number.
+
+    ``work``: the data folder.
+    """
+    library = load_library(work, "heldout", "heldout")
     references = path.with_name(f"{path.stem}-references")
     lines = []
     for row in rows:
         if row.source in JOB_SOURCES:
-            for number, query in enumerate(queries[row.kind]):
+            for number, query in enumerate(draw_queries(library, row.kind, count)):
                 job = job_of(library, row, query, settings, references)
                 job["method"] = BASE_METHOD if row.source == "text_only" else method
                 lines.append(json.dumps({**job, "out": picture_name(row, number)}))
@@ -95,19 +99,20 @@ class StoredPictures(PictureMaker):
         super().__init__(library, weights, settings)
         self.folder = folder
 
-    def all_of(self, row: Row, queries: Sequence[Query]) -> np.ndarray:
-        """Pictures (Q, H, H, 3) uint8 of a row.
+    def all_of(self, row: Row, queries: Sequence[Query], folder: Path) -> np.ndarray:
+        """Pictures (Q, H, H, 3) uint8 of a row; those that nobody was asked for are kept in
+        ``folder``.
 
         Raises:
             ValueError: a picture is missing.
         """
         if row.source not in JOB_SOURCES:
-            return self.make(row, queries)
-        return np.stack([self.read(picture_name(row, n)) for n in range(len(queries))])
+            return super().all_of(row, queries, folder)
+        numbers = range(len(queries))
+        return np.stack([self.read(self.folder / picture_name(row, n)) for n in numbers])
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, path: Path) -> np.ndarray:
         """One picture, brought to the bench's side."""
-        path = self.folder / name
         try:
             with Image.open(path) as file:
                 picture = file.convert("RGB")

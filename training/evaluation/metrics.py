@@ -27,53 +27,36 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LookUp:
-    """How the right identity fared, each (B,): its rank (0 = first) and its best view's cosine."""
-
-    rank: np.ndarray
-    cosine: np.ndarray
-
-    def found(self, within: int) -> np.ndarray:
-        """(B,) 1.0 where the right identity is among the first ``within``, else 0.0."""
-        return (self.rank < within).astype(np.float64)
-
-
-def look_up(best_by_identity: np.ndarray, right: np.ndarray) -> LookUp:
-    """Rank and cosine of the right identity.
+def look_up(best_by_identity: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank (0 = first) and cosine of the right identity, each (B,).
 
     Args:
         best_by_identity: (B, K) cosine to the best view of every identity.
         right: (B,) index of the right identity.
 
-    >>> look_up(np.array([[0.9, 0.2, 0.5]]), np.array([2])).rank
-    array([1])
+    >>> look_up(np.array([[0.9, 0.2, 0.5]]), np.array([2]))
+    (array([1]), array([0.5]))
     """
     cosine = np.take_along_axis(best_by_identity, right[:, None], axis=1)
-    return LookUp(rank=(best_by_identity > cosine).sum(axis=1), cosine=cosine[:, 0])
+    return (best_by_identity > cosine).sum(axis=1), cosine[:, 0]
 
 
-def resample_rows(num_queries: int, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
-    """(R, Q) indices drawn with replacement; equal for all rows of the table, so rows pair up."""
-    rng = np.random.default_rng((BOOTSTRAP_SEED, num_queries))
-    return rng.integers(num_queries, size=(num_resamples, num_queries))
-
-
-def bootstrap(
-    statistic: Callable[..., np.ndarray], *values: np.ndarray, num_resamples: int = NUM_RESAMPLES
-) -> Interval:
+def bootstrap(statistic: Callable[..., np.ndarray], *values: np.ndarray) -> Interval:
     """95 % percentile interval of a statistic of query means.
+
+    All rows of a table are resampled alike, so that rows pair up.
 
     Args:
         statistic: takes the mean of each of ``values``: floats, or (R,) of resampled means.
         values: (Q,) per query, paired: query i is the same query in all of them. What belongs to
             one query (two subjects of one picture) must be averaged before.
-        num_resamples: R.
 
     >>> str(bootstrap(lambda mean: mean, np.ones(4)))
     '1.000 [1.000, 1.000]'
     """
-    rows = resample_rows(len(values[0]), num_resamples)
+    count = len(values[0])
+    rng = np.random.default_rng((BOOTSTRAP_SEED, count))
+    rows = rng.integers(count, size=(NUM_RESAMPLES, count))
     resampled = statistic(*(value[rows].mean(axis=1) for value in values))
     low, high = np.quantile(resampled, (0.025, 0.975))
     point = statistic(*(value.mean() for value in values))
@@ -91,12 +74,9 @@ def lead_over_controls(found: np.ndarray, controls: Sequence[np.ndarray]) -> Int
     >>> lead_over_controls(np.ones(3), [np.zeros(3), np.ones(3)]).value
     -2.0
     """
-
-    def lead(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
-        difference: np.ndarray = own - CONTROL_FACTOR * np.maximum.reduce(others)
-        return difference
-
-    return bootstrap(lead, found, *controls)
+    return bootstrap(
+        lambda own, *others: own - CONTROL_FACTOR * np.maximum.reduce(others), found, *controls
+    )
 
 
 def share_of_bound(found: np.ndarray, bound: np.ndarray) -> Interval:
@@ -105,36 +85,23 @@ def share_of_bound(found: np.ndarray, bound: np.ndarray) -> Interval:
     >>> share_of_bound(np.array([1.0, 0.0]), np.array([1.0, 1.0])).value
     0.5
     """
-
-    def share(own: np.ndarray, reachable: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quotient: np.ndarray = np.divide(own, reachable)
-            return quotient
-
-    return bootstrap(share, found, bound)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return bootstrap(np.divide, found, bound)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SwapScore:
-    """Share of pictures nearer to their own design, and of pairs whose two pictures both are."""
-
-    per_picture: Interval
-    both: Interval
-
-
-def swap_score(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> SwapScore:
+def swap_scores(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> dict[str, Interval]:
     """Swap test of pairs that lie side by side: pictures 2i and 2i + 1.
+
+    The share of pictures nearer to their own design, and of pairs whose two pictures both are.
 
     Args:
         own_cosine: (B,) cosine to the design that was given.
         twin_cosine: (B,) cosine to the other design of the pair.
 
-    >>> score = swap_score(np.array([0.9, 0.9, 0.9, 0.1]), np.full(4, 0.5))
-    >>> score.per_picture.value, score.both.value
+    >>> scores = swap_scores(np.array([0.9, 0.9, 0.9, 0.1]), np.full(4, 0.5))
+    >>> scores["per_picture"].value, scores["both"].value
     (0.75, 0.5)
     """
     right = (own_cosine > twin_cosine).reshape(-1, 2)
-    return SwapScore(
-        per_picture=bootstrap(lambda mean: mean, right.mean(axis=1)),
-        both=bootstrap(lambda mean: mean, right.min(axis=1).astype(np.float64)),
-    )
+    shares = {"per_picture": right.mean(axis=1), "both": right.min(axis=1).astype(np.float64)}
+    return {name: bootstrap(lambda mean: mean, share) for name, share in shares.items()}

@@ -1,73 +1,136 @@
-"""Makes a row's pictures batch by batch, and keeps them, so that an interrupted run goes on."""
+"""A row's pictures for given queries, made batch by batch and kept: an interrupted run goes on.
+
+# Shapes: Q queries, H picture side (128).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from ..bases.base_model import Autoencoder
+from ..bases.encoders import decode_latents, encode_latents, to_pictures
 from ..methods.subject_diffusion.sampling import SamplingRule
 from ..runs import save_array
+from ..toy.data.compose import compose
 from ..toy.data.library import Library
+from ..toy.data.pictures import reference_image
 from ..toy.files import ADAPTER_NAME, BASE_NAME
-from .generation import Generator, load_generator
-from .queries import Query
-from .rows import Row, generation_request, paste_subjects, real_composite, through_autoencoder
-
-# Shapes: Q queries, H picture side (128).
+from .generation import GenerationRequest, Generator, SubjectRequest, load_generator
+from .queries import Box, Query
+from .rows import Row, SamplingSettings, Source
 
 
-@dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
-    """How pictures are generated; all of it is printed with the table."""
+def generation_request(
+    library: Library, query: Query, source: Source, reference_size: int
+) -> GenerationRequest:
+    """What the sampler is given for a query; text only gives the prompt alone."""
+    subjects = () if source.startswith("text_only") else query.subjects
+    rows = [s.shuffled_row if source == "shuffled" else s.reference_row for s in subjects]
+    return GenerationRequest(
+        prompt=query.prompt,
+        subjects=tuple(
+            SubjectRequest(
+                reference=reference_image(np.asarray(library.cutouts[row]), reference_size),
+                label=subject.label,
+                box_xyxy=subject.box_xyxy,
+            )
+            for row, subject in zip(rows, subjects, strict=True)
+        ),
+        seed=query.seed,
+    )
 
-    steps: int = 20
-    text_guidance_scale: float = 4.0
-    image_guidance_scale: float = 5.0
-    text_only_guidance_scale: float = 3.0
-    precision: str = "float32"
-    batch_size: int = 32
+
+def contained_box(box_px: Box, width: int, height: int) -> Box:
+    """The largest box of aspect ``width`` : ``height`` inside ``box_px``, centred in it.
+
+    >>> contained_box((0, 0, 40, 20), 10, 10)
+    (10, 0, 30, 20)
+    """
+    x1, y1, x2, y2 = box_px
+    scale = min((x2 - x1) / width, (y2 - y1) / height)
+    new_width, new_height = max(2, round(width * scale)), max(2, round(height * scale))
+    left, top = x1 + (x2 - x1 - new_width) // 2, y1 + (y2 - y1 - new_height) // 2
+    return left, top, left + new_width, top + new_height
+
+
+def pasted_boxes(library: Library, query: Query) -> list[Box]:
+    """Where :func:`paste_subjects` puts the query's subjects, in pixels."""
+    cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
+    return [
+        contained_box(subject.box_px, cutout.width, cutout.height)
+        for subject, cutout in zip(query.subjects, cutouts, strict=True)
+    ]
+
+
+def paste_subjects(library: Library, query: Query, background: np.ndarray) -> np.ndarray:
+    """The right subjects, from other views, pasted into the boxes of a picture (H, H, 3) uint8."""
+    cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
+    boxes_px, flipped = pasted_boxes(library, query), [False] * len(cutouts)
+    rng = np.random.default_rng(query.seed)
+    composite = compose(cutouts, background, query.scene, rng, boxes_px=boxes_px, flipped=flipped)
+    return composite.image
+
+
+def real_composite(library: Library, query: Query) -> np.ndarray:
+    """The right subjects in a photograph of the scene: (H, H, 3) uint8."""
+    return paste_subjects(library, query, np.asarray(library.backgrounds[query.background_row]))
+
+
+@torch.no_grad()
+def through_autoencoder(autoencoder: Autoencoder, pictures: np.ndarray) -> np.ndarray:
+    """Pictures (Q, H, H, 3) uint8, encoded and decoded."""
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return to_pictures(decode_latents(autoencoder, encode_latents(autoencoder, pixels)))
 
 
 class PictureMaker:
     """Turns queries into pictures for every kind of row; weights are loaded when first needed."""
 
     def __init__(self, library: Library, weights: Path, settings: SamplingSettings) -> None:
-        self.library = library
-        self.weights = weights
-        self.settings = settings
+        self.library, self.weights, self.settings = library, weights, settings
+
+    def _load(self, text_guidance_scale: float, use_adapter: bool) -> Generator:
+        rule = SamplingRule(
+            steps=self.settings.steps,
+            text_guidance_scale=text_guidance_scale,
+            image_guidance_scale=self.settings.image_guidance_scale,
+        )
+        precision = self.settings.precision
+        return load_generator(self.weights, rule, use_adapter=use_adapter, precision=precision)
 
     @cached_property
     def generator(self) -> Generator:
         """The full model."""
-        rule = SamplingRule(
-            steps=self.settings.steps,
-            text_guidance_scale=self.settings.text_guidance_scale,
-            image_guidance_scale=self.settings.image_guidance_scale,
-        )
-        return load_generator(self.weights, rule, precision=self.settings.precision)
+        return self._load(self.settings.text_guidance_scale, True)
 
     @cached_property
     def base_generator(self) -> Generator:
         """The base model alone."""
-        scale = self.settings.text_only_guidance_scale
-        rule = SamplingRule(steps=self.settings.steps, text_guidance_scale=scale)
-        precision = self.settings.precision
-        return load_generator(self.weights, rule, use_adapter=False, precision=precision)
+        return self._load(self.settings.text_only_guidance_scale, False)
 
+    def all_of(self, row: Row, queries: Sequence[Query], folder: Path) -> np.ndarray:
+        """Pictures (Q, H, H, 3) uint8 of a row, kept in ``folder``."""
+        path = folder / f"{row.name}-{self.fingerprint(row, queries)}.npy"
+        size = self.settings.batch_size
+        return cached_pictures(path, queries, lambda batch: self.make(row, batch), size)
+
+    @torch.no_grad()
     def make(self, row: Row, queries: Sequence[Query]) -> np.ndarray:
         """Pictures (Q, H, H, 3) uint8 of one batch."""
         if row.source in ("real", "real_vae"):
-            pictures = [real_composite(self.library, query) for query in queries]
-            if row.source == "real_vae":
-                return through_autoencoder(self.generator.autoencoder, pictures)
-            return np.stack(pictures)
+            pictures = np.stack([real_composite(self.library, query) for query in queries])
+            if row.source == "real":
+                return pictures
+            return through_autoencoder(self.generator.autoencoder, pictures)
         text_only = row.source.startswith("text_only")
         generator = self.base_generator if text_only else self.generator
         size = generator.reference_size
@@ -82,10 +145,8 @@ class PictureMaker:
     @cached_property
     def weights_sha256(self) -> str:
         """Hash of both weight files."""
-        digest = hashlib.sha256()
-        for name in (BASE_NAME, ADAPTER_NAME):
-            digest.update((self.weights / name).read_bytes())
-        return digest.hexdigest()
+        files = (self.weights / name for name in (BASE_NAME, ADAPTER_NAME))
+        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
     @cached_property
     def base_sha256(self) -> str:
@@ -120,7 +181,6 @@ def cached_pictures(
 ) -> np.ndarray:
     """All pictures (Q, H, H, 3) of ``queries``; after every batch they are stored at ``path``."""
     done = list(np.load(path)) if path.exists() else []
-    path.parent.mkdir(parents=True, exist_ok=True)
     for start in tqdm(range(len(done), len(queries), batch_size), desc=path.stem, unit=" batches"):
         done += list(make(queries[start : start + batch_size]))
         save_array(path, np.stack(done))

@@ -18,11 +18,11 @@ from ..toy.data.library import Library, draw_rows
 from ..toy.data.pictures import SIDE
 from ..toy.data.split import assert_split
 from .gallery import near_views, view_vectors
+from .rows import DEFAULT_COUNT
 
 QUERY_SEED = 2026
 KINDS = ("one", "two", "swap", "seen_scene", "three", "four")  # the order seeds the queries
 NUM_SUBJECTS = {"one": 1, "two": 2, "three": 3, "four": 4, "seen_scene": 1}
-DEFAULT_COUNT = 200
 Box = tuple[int, int, int, int]
 
 
@@ -66,16 +66,12 @@ class Query:
     seed: int
 
 
-def identity_rows(library: Library, identity: str) -> list[int]:
-    """All cut-outs of an identity."""
-    return [i for i, record in enumerate(library.records) if record["identity"] == identity]
-
-
 def far_view(library: Library, row: int, rng: np.random.Generator) -> int:
     """Another view of the subject, more than 30 degrees away; ``row`` where it has one only."""
     if library.records[row]["view"] is None:
         return row
-    rows = identity_rows(library, library.records[row]["identity"])
+    identity = library.records[row]["identity"]
+    rows = [i for i, record in enumerate(library.records) if record["identity"] == identity]
     near = near_views(view_vectors(library, [row]), view_vectors(library, rows))[0]
     far = [other for other, is_near in zip(rows, near, strict=True) if not is_near]
     return far[rng.integers(len(far))]

@@ -1,15 +1,19 @@
-"""Writes TinyBench's table: ``tinybench.json`` with everything, ``tinybench.md`` to read."""
+"""Writes TinyBench's table: ``tinybench.json`` with everything, ``tinybench.md`` to read; and the
+scores into the metadata of the weights they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runs import atomic_path, write_json
-from .metrics import CONTROL_FACTOR, Interval
-from .scoring import ORDINALS
+from subject_diffusion_core import checkpoint
+
+from ..runs import write_json, write_text
+from ..toy.files import ADAPTER_NAME
+from .metrics import CONTROL_FACTOR
+from .rows import ORDINALS
 
 COLUMNS = {
     "top1": "top-1",
@@ -43,17 +47,8 @@ TEXT_PAIRS = (
     ("one_seen", "one_seen_scene", "one_seen_text_only"),
 )
 SWAP_TARGET, BOX_IOU_TARGET, TEXT_TARGET = 0.75, 0.6, 0.9
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses to dicts, at any depth, for JSON."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+# kept beside the weights
+RECORDED = ("top1", "top5", "cosine", "box_iou", *(f"top1_{name}" for name in ORDINALS))
 
 
 def criteria(result: Mapping[str, Any]) -> dict[str, bool]:
@@ -81,21 +76,19 @@ def criteria(result: Mapping[str, Any]) -> dict[str, bool]:
     return met
 
 
+def markdown_table(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    """Lines of a table whose first column, the rows' titles, has no heading."""
+    lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
+    return lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
 def table(rows: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
     """Markdown lines of a table with intervals."""
-    lines = [
-        "| | n | " + " | ".join(columns.values()) + " |",
-        "|---|---|" + "---|" * len(columns),
-    ]
-    for row in rows.values():
-        cells = [str(row["scores"].get(key) or "-") for key in columns]
-        lines.append(f"| {row['title']} | {row['num_pictures']} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def interval_line(title: str, interval: Interval) -> str:
-    """One bullet."""
-    return f"- {title}: {interval}"
+    found = (
+        [row["title"], row["num_pictures"], *(row["scores"].get(key) or "-" for key in columns)]
+        for row in rows.values()
+    )
+    return markdown_table(["n", *columns.values()], found)
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -130,15 +123,14 @@ def markdown(result: Mapping[str, Any]) -> str:
     given = {name: row for name, row in result["rows"].items() if row["source"] == "shuffled"}
     for row in given.values():
         title = f"{row['title']}, looked up as the subject whose picture was given, top-1"
-        lines += ["", interval_line(title, row["scores"]["top1_given_picture"])]
+        lines += ["", f"- {title}: {row['scores']['top1_given_picture']}"]
     lines.append("")
     for name, lead in result["leads"].items():
-        title = f"{name}: top-1 minus {CONTROL_FACTOR:g} times the better control"
-        lines.append(interval_line(title, lead))
+        lines.append(f"- {name}: top-1 minus {CONTROL_FACTOR:g} times the better control: {lead}")
     for name, share in result["bound_shares"].items():
-        lines.append(interval_line(f"{name}: top-1 as a share of its bound's", share))
+        lines.append(f"- {name}: top-1 as a share of its bound's: {share}")
     for name, score in result["swap"].items():
-        lines.append(interval_line(f"swap test, {name.replace('_', ' ')}", score))
+        lines.append(f"- swap test, {name.replace('_', ' ')}: {score}")
     met = [f"{name} {'yes' if value else 'NO'}" for name, value in result["criteria"].items()]
     lines += [f"- targets met: {', '.join(met) or 'not measured'}"]
     lines += [f"- seconds: {', '.join(f'{k} {v:.0f}' for k, v in result['seconds'].items())}"]
@@ -147,8 +139,23 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def write_report(result: dict[str, Any], out: Path) -> None:
     """Write both files into ``out``; complete or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
     result["criteria"] = criteria(result)
-    write_json(out / "tinybench.json", plain(result))
-    with atomic_path(out / "tinybench.md") as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
+    write_json(out / "tinybench.json", result)
+    write_text(out / "tinybench.md", markdown(result))
+
+
+def record_scores(weights: Path, result_json: Path) -> None:
+    """Put the figures of ``result_json`` worth keeping beside the weights, [value, low, high],
+    into the adapter file's provenance, under "tinybench"."""
+    result = json.loads(result_json.read_text(encoding="utf-8"))
+    rows = {
+        name: {
+            key: [round(score[part], 4) for part in ("value", "low", "high")]
+            for key in RECORDED
+            if (score := row["scores"].get(key))
+        }
+        for name, row in result["rows"].items()
+    }
+    summary = {"settings": result["settings"], "gallery": result["gallery"], "rows": rows}
+    provenance = checkpoint.load(weights / ADAPTER_NAME).config.provenance
+    checkpoint.save_provenance(weights / ADAPTER_NAME, {**provenance, "tinybench": summary})

@@ -14,10 +14,9 @@ from ..toy.data.library import Library
 from .crops import box_crop
 from .gallery import Gallery, view_vectors
 from .metric_encoder import INPUT_SIDE, MetricEncoder
-from .metrics import Interval, LookUp, look_up, mean_interval
+from .metrics import Interval, look_up, mean_interval
 from .queries import Query
-
-ORDINALS = ("first", "second", "third", "fourth")
+from .rows import ORDINALS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,70 +45,70 @@ class RowScores:
         return found
 
 
-def crop_features(
-    pictures: np.ndarray, queries: Sequence[Query], encoder: MetricEncoder
-) -> np.ndarray:
-    """Metric features (Q, N, F) of the asked boxes in ``pictures`` (Q, H, H, 3)."""
-    crops = [
-        box_crop(picture, subject.box_px, INPUT_SIDE)
-        for picture, query in zip(pictures, queries, strict=True)
-        for subject in query.subjects
-    ]
-    features = encoder.encode(np.stack(crops))
-    return features.reshape(len(queries), -1, features.shape[-1])
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Looks crops up in a gallery, whose pictures are the library's."""
 
+    gallery: Gallery
+    library: Library
+    encoder: MetricEncoder
 
-def look_up_rows(
-    features: np.ndarray, gallery: Gallery, library: Library, reference_rows: list[int]
-) -> tuple[LookUp, np.ndarray]:
-    """Crops (Q, F) looked up as the subjects of ``reference_rows``; also all cosines (Q, G)."""
-    index_of = {identity: index for index, identity in enumerate(gallery.identities)}
-    right = np.array([index_of[library.records[row]["identity"]] for row in reference_rows])
-    similarities = gallery.similarities(features, view_vectors(library, reference_rows))
-    return look_up(gallery.best_by_identity(similarities), right), similarities
+    def crop_features(self, pictures: np.ndarray, queries: Sequence[Query]) -> np.ndarray:
+        """Metric features (Q, N, F) of the asked boxes in ``pictures`` (Q, H, H, 3)."""
+        crops = [
+            box_crop(picture, subject.box_px, INPUT_SIDE)
+            for picture, query in zip(pictures, queries, strict=True)
+            for subject in query.subjects
+        ]
+        features = self.encoder.encode(np.stack(crops))
+        return features.reshape(len(queries), -1, features.shape[-1])
 
+    def look_up(
+        self, features: np.ndarray, reference_rows: list[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Crops (Q, F) looked up as the subjects of ``reference_rows``: rank and cosine (Q,) of the
+        right one, and all cosines (Q, G)."""
+        gallery, records = self.gallery, self.library.records
+        index_of = {identity: index for index, identity in enumerate(gallery.identities)}
+        right = np.array([index_of[records[row]["identity"]] for row in reference_rows])
+        views = view_vectors(self.library, reference_rows)
+        similarities = gallery.similarities(features, views)
+        return *look_up(gallery.best_by_identity(similarities), right), similarities
 
-def score_slot(
-    features: np.ndarray,
-    queries: Sequence[Query],
-    slot: int,
-    gallery: Gallery,
-    library: Library,
-    seen_labels: set[str],
-) -> dict[str, np.ndarray]:
-    """The columns of :class:`RowScores` for subject ``slot`` of every query; features (Q, F)."""
-    subjects = [query.subjects[slot] for query in queries]
-    own, similarities = look_up_rows(
-        features, gallery, library, [subject.reference_row for subject in subjects]
-    )
-    given, _ = look_up_rows(features, gallery, library, [s.shuffled_row for s in subjects])
-    other_slots = [other for other in range(len(queries[0].subjects)) if other != slot]
-    nearest_other = np.full(len(queries), -np.inf)
-    for other in other_slots:
-        rows = [query.subjects[other].reference_row for query in queries]
-        looked_up, _ = look_up_rows(features, gallery, library, rows)
-        nearest_other = np.maximum(nearest_other, looked_up.cosine)
-    return {
-        "rank": own.rank,
-        "cosine": own.cosine,
-        "unmixed": (own.cosine > nearest_other).astype(np.float64),
-        "given_rank": given.rank,
-        "nearest_row": gallery.rows[similarities.argmax(axis=1)],
-        "is_seen": np.array([subject.label in seen_labels for subject in subjects]),
-        "is_model": np.array([subject.identity.startswith("model:") for subject in subjects]),
-    }
+    def score(self, features: np.ndarray, queries: Sequence[Query]) -> RowScores:
+        """Scores of crops' features (Q, N, F)."""
+        columns = [self._score_slot(features[:, n], queries, n) for n in range(features.shape[1])]
+        return RowScores(**{key: np.stack([c[key] for c in columns], 1) for key in columns[0]})
 
+    def _score_slot(
+        self, features: np.ndarray, queries: Sequence[Query], slot: int
+    ) -> dict[str, np.ndarray]:
+        """The columns of :class:`RowScores` for one subject of every query; features (Q, F)."""
+        subjects, slots = [q.subjects[slot] for q in queries], range(len(queries[0].subjects))
+        looked_up = [
+            self.look_up(features, [q.subjects[n].reference_row for q in queries]) for n in slots
+        ]
+        rank, cosine, similarities = looked_up[slot]
+        others = [looked_up[other][1] for other in slots if other != slot]
+        nearest_other = np.maximum.reduce([np.full(len(queries), -np.inf), *others])
+        seen = {record["label"] for record in self.library.records if record["split"] == "train"}
+        return {
+            "rank": rank,
+            "cosine": cosine,
+            "unmixed": (cosine > nearest_other).astype(np.float64),
+            "given_rank": self.look_up(features, [s.shuffled_row for s in subjects])[0],
+            "nearest_row": self.gallery.rows[similarities.argmax(axis=1)],
+            "is_seen": np.array([subject.label in seen for subject in subjects]),
+            "is_model": np.array([s.identity.startswith("model:") for s in subjects]),
+        }
 
-def score_row(
-    features: np.ndarray, queries: Sequence[Query], gallery: Gallery, library: Library
-) -> RowScores:
-    """Scores of crops' features (Q, N, F)."""
-    seen = {record["label"] for record in library.records if record["split"] == "train"}
-    slots = [
-        score_slot(features[:, slot], queries, slot, gallery, library, seen)
-        for slot in range(features.shape[1])
-    ]
-    return RowScores(**{key: np.stack([slot[key] for slot in slots], 1) for key in slots[0]})
+    def twin_cosines(
+        self, features: np.ndarray, queries: Sequence[Query]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines (Q,) of swap crops (Q, F) to their own and to the pair's other design."""
+        own_rows = [query.subjects[0].reference_row for query in queries]
+        twin_rows = [own_rows[index ^ 1] for index in range(len(own_rows))]
+        return self.look_up(features, own_rows)[1], self.look_up(features, twin_rows)[1]
 
 
 def summarise(scores: RowScores) -> dict[str, Interval | None]:
@@ -131,14 +130,3 @@ def summarise(scores: RowScores) -> dict[str, Interval | None]:
         summary["top1_all"] = mean_interval(found.min(axis=1))
         summary["unmixed"] = mean_interval(scores.unmixed.mean(axis=1))
     return summary
-
-
-def twin_cosines(
-    features: np.ndarray, queries: Sequence[Query], gallery: Gallery, library: Library
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines (Q,) of swap crops (Q, F) to their own and to the pair's other design."""
-    own_rows = [query.subjects[0].reference_row for query in queries]
-    twin_rows = [own_rows[index ^ 1] for index in range(len(own_rows))]
-    own, _ = look_up_rows(features, gallery, library, own_rows)
-    twin, _ = look_up_rows(features, gallery, library, twin_rows)
-    return own.cosine, twin.cosine

@@ -56,14 +56,6 @@ class LinearHead:
         return np.array([float(self.classes[index] == name) for index, name in pairs])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Heads:
-    """The head of label groups (on crops) and the head of scenes (on whole pictures)."""
-
-    group: LinearHead
-    scene: LinearHead
-
-
 def fit_head(features: np.ndarray, names: Sequence[str]) -> LinearHead:
     """Fit a head to features (M, F) and their class names; deterministic."""
     classes, targets = np.unique(list(names), return_inverse=True)
@@ -133,10 +125,13 @@ def head_samples(work: Path, encoder: MetricEncoder, count: int) -> dict[str, np
         return dict(stored)
 
 
-def load_heads(work: Path, encoder: MetricEncoder, count: int = NUM_COMPOSITES) -> Heads:
-    """Both heads; their samples are made once."""
+def load_heads(
+    work: Path, encoder: MetricEncoder, count: int = NUM_COMPOSITES
+) -> dict[str, LinearHead]:
+    """The head of label groups (on crops), "group", and that of scenes (on whole pictures),
+    "scene"; their samples are made once."""
     samples = head_samples(work, encoder, count)
-    return Heads(
-        group=fit_head(samples["group_features"], samples["groups"].tolist()),
-        scene=fit_head(samples["scene_features"], samples["scenes"].tolist()),
-    )
+    return {
+        kind: fit_head(samples[f"{kind}_features"], samples[f"{kind}s"].tolist())
+        for kind in ("group", "scene")
+    }

@@ -1,42 +1,38 @@
-"""TinyBench: one command that measures whether held-out subjects are recognised.
+"""TinyBench: measures whether held-out subjects are recognised.
 
 Every part is kept: the gallery's features in the work folder, a row's pictures in the output
 folder. The same command goes on where it stopped.
+# Shapes: Q queries, N subjects of a query, F feature width, H picture side (128).
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..runs import atomic_path
+from ..runs import save_picture
 from ..toy.data.library import load_library
 from ..toy.data.split import identities_sha256
-from .box_iou import SubjectSegmenter, asked_boxes, load_segmenter, row_ious
+from .box_iou import SubjectSegmenter, load_segmenter, row_ious
 from .contact_sheet import contact_sheet
 from .gallery import build_gallery
-from .generation import PRECISIONS
-from .jobs import StoredPictures, write_jobs
 from .metric_encoder import load_metric_encoder
-from .metrics import Interval, lead_over_controls, mean_interval, share_of_bound, swap_score
-from .pictures import PictureMaker, SamplingSettings, cached_pictures
-from .queries import DEFAULT_COUNT, KINDS, NUM_SUBJECTS, QUERY_SEED, Query, draw_queries
+from .metrics import Interval, lead_over_controls, mean_interval, share_of_bound, swap_scores
+from .pictures import PictureMaker, pasted_boxes
+from .queries import KINDS, NUM_SUBJECTS, QUERY_SEED, Query, draw_queries
 from .report import write_report
-from .rows import PASTED_SOURCES, ROWS, Row, pasted_boxes
-from .scoring import RowScores, crop_features, score_row, summarise, twin_cosines
-from .text_match import Heads, group_of, load_heads
-
-# Shapes: Q queries, N subjects of a query, F feature width, H picture side (128).
+from .rows import PASTED_SOURCES, ROWS, Row, SamplingSettings
+from .scoring import Judge, RowScores, summarise
+from .text_match import LinearHead, group_of, load_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +75,15 @@ class TinyBench:
     def __init__(
         self, work: Path, weights: Path, out: Path, settings: SamplingSettings, count: int
     ) -> None:
-        self.work = work
-        self.out = out
-        self.settings = settings
+        self.work, self.out, self.settings = work, out, settings
         self.seconds: dict[str, float] = {}
         self.library = load_library(work, "heldout", "heldout")
         self.maker: PictureMaker = PictureMaker(self.library, weights, settings)
         self.encoder = load_metric_encoder()
         self.queries = {kind: draw_queries(self.library, kind, count) for kind in KINDS}
         with self.timed("gallery"):
-            self.gallery = build_gallery(self.library, self.encoder, work)
+            gallery = build_gallery(self.library, self.encoder, work / "evaluation")
+        self.judge = Judge(gallery=gallery, library=self.library, encoder=self.encoder)
         self.results: dict[str, RowResult] = {}
         self.swap: dict[str, Interval] = {}
 
@@ -106,37 +101,29 @@ class TinyBench:
         yield
         self.seconds[name] = time.monotonic() - start
 
+    def measure_all(self, rows: Sequence[Row] = ROWS, matches: bool = True) -> None:
+        """Identity of all rows first, then, with ``matches``, boxes and texts; prints the table."""
+        for row in rows:
+            self.measure(row)
+        for row in rows if matches else ():
+            self.measure_matches(row)
+        print((self.out / "tinybench.md").read_text(encoding="utf-8"))
+
     def measure(self, row: Row) -> None:
         """Make or load a row's pictures, score them, write its contact sheet and the report."""
         queries = self.queries[row.kind]
-        name = f"{row.name}-{self.maker.fingerprint(row, queries)}"
         with self.timed(row.name):
-            if isinstance(self.maker, StoredPictures):
-                pictures = self.maker.all_of(row, queries)
-            else:
-                pictures = cached_pictures(
-                    self.out / "pictures" / f"{name}.npy",
-                    queries,
-                    lambda batch: self.maker.make(row, batch),
-                    self.settings.batch_size,
-                )
-            features = crop_features(pictures, queries, self.encoder)
-            scores = score_row(features, queries, self.gallery, self.library)
+            pictures = self.maker.all_of(row, queries, self.out / "pictures")
+            features = self.judge.crop_features(pictures, queries)
+            scores = self.judge.score(features, queries)
         self.results[row.name] = RowResult(
-            row=row,
-            queries=queries,
-            pictures=pictures,
-            features=features,
-            scores=scores,
+            row=row, queries=queries, pictures=pictures, features=features, scores=scores,
             matches={},
-        )
+        )  # fmt: skip
         if row.kind == "swap":
-            own, twin = twin_cosines(features[:, 0], queries, self.gallery, self.library)
-            score = swap_score(own, twin)
-            self.swap = {field.name: getattr(score, field.name) for field in fields(score)}
+            self.swap = swap_scores(*self.judge.twin_cosines(features[:, 0], queries))
         sheet = contact_sheet(self.library, queries, pictures, scores)
-        with atomic_path(self.out / f"{row.name}.png") as temporary:
-            sheet.save(temporary, "PNG")
+        save_picture(self.out / f"{row.name}.png", np.asarray(sheet))
         write_report(self.result(), self.out)
 
     @cached_property
@@ -146,7 +133,7 @@ class TinyBench:
             return load_segmenter(self.work)
 
     @cached_property
-    def heads(self) -> Heads:
+    def heads(self) -> dict[str, LinearHead]:
         """The linear heads for text; fitted when first needed."""
         with self.timed("text heads"):
             return load_heads(self.work, self.encoder)
@@ -155,21 +142,22 @@ class TinyBench:
         """Box, label group and scene of a row measured before; writes the report again."""
         result = self.results[row.name]
         queries, features = result.queries, result.features
-        boxes = asked_boxes(queries)
-        if row.source in PASTED_SOURCES:
-            boxes = [pasted_boxes(self.library, query) for query in queries]
+        pasted = row.source in PASTED_SOURCES
+        boxes = [
+            pasted_boxes(self.library, query) if pasted else [s.box_px for s in query.subjects]
+            for query in queries
+        ]
         groups = [
             group_of(self.library.records[subject.reference_row]["category"])
             for query in queries
             for subject in query.subjects
         ]
         scenes = [query.scene for query in queries]
-        by_crop = self.heads.group.matches(features.reshape(len(groups), -1), groups)
-        by_picture = self.heads.scene.matches(self.encoder.encode(result.pictures), scenes)
+        by_crop = self.heads["group"].matches(features.reshape(len(groups), -1), groups)
         matches = {
             "box_iou": row_ious(self.segmenter, result.pictures, boxes).mean(axis=1),
             "group": by_crop.reshape(len(queries), -1).mean(axis=1),
-            "scene": by_picture,
+            "scene": self.heads["scene"].matches(self.encoder.encode(result.pictures), scenes),
         }
         self.results[row.name] = replace(result, matches=matches)
         write_report(self.result(), self.out)
@@ -204,8 +192,8 @@ class TinyBench:
             "weights_sha256": self.maker.weights_sha256 if needs_weights else "none",
             "identities_sha256": identities_sha256(),
             "gallery": {
-                "num_entries": len(self.gallery.features),
-                "num_identities": len(self.gallery.identities),
+                "num_entries": len(self.judge.gallery.features),
+                "num_identities": len(self.judge.gallery.identities),
             },
             "rows": {
                 name: {
@@ -222,71 +210,3 @@ class TinyBench:
             "swap": self.swap,
             "seconds": self.seconds,
         }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``python -m training evaluate``."""
-    defaults = SamplingSettings()
-    names = [row.name for row in ROWS]
-    parser.add_argument("--work", type=Path, default=Path(".dev/tiny"), help="data folder")
-    parser.add_argument("--weights", type=Path, default=Path("weights"), help="both weight files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
-    parser.add_argument("--limit", type=int, default=DEFAULT_COUNT, help="pictures of a row")
-    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW")
-    parser.add_argument("--steps", type=int, default=defaults.steps)
-    parser.add_argument("--text-guidance", type=float, default=defaults.text_guidance_scale)
-    parser.add_argument("--image-guidance", type=float, default=defaults.image_guidance_scale)
-    parser.add_argument(
-        "--text-only-guidance", type=float, default=defaults.text_only_guidance_scale
-    )
-    parser.add_argument("--precision", choices=list(PRECISIONS), default=defaults.precision)
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    parser.add_argument(
-        "--no-matches",
-        dest="matches",
-        action="store_false",
-        help="identity only: no boxes, label groups and scenes",
-    )
-
-
-def parse_arguments(words: list[str]) -> argparse.Namespace:
-    """The options from a command line."""
-    parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__)
-    add_arguments(parser)
-    return parser.parse_args(words)
-
-
-def settings_of(arguments: argparse.Namespace) -> SamplingSettings:
-    """How to sample, as asked."""
-    return SamplingSettings(
-        steps=arguments.steps,
-        text_guidance_scale=arguments.text_guidance,
-        image_guidance_scale=arguments.image_guidance,
-        text_only_guidance_scale=arguments.text_only_guidance,
-        precision=arguments.precision,
-        batch_size=arguments.batch_size,
-    )
-
-
-def write_all_jobs(arguments: argparse.Namespace) -> int:
-    """Write the queries of the asked rows as jobs; their number."""
-    library = load_library(arguments.work, "heldout", "heldout")
-    rows = [row for row in ROWS if row.name in arguments.rows]
-    kinds = {row.kind for row in rows}
-    queries = {kind: draw_queries(library, kind, arguments.limit) for kind in kinds}
-    settings = settings_of(arguments)
-    return write_jobs(library, queries, rows, settings, arguments.out, arguments.method)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Measure all asked rows and print the table."""
-    settings = settings_of(arguments)
-    bench = TinyBench(arguments.work, arguments.weights, arguments.out, settings, arguments.limit)
-    if getattr(arguments, "pictures", None) is not None:
-        bench.maker = StoredPictures(bench.library, arguments.weights, settings, arguments.pictures)
-    rows = [row for row in ROWS if row.name in arguments.rows]
-    for row in rows:
-        bench.measure(row)
-    for row in rows if arguments.matches else []:
-        bench.measure_matches(row)
-    print((arguments.out / "tinybench.md").read_text(encoding="utf-8"))

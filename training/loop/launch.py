@@ -1,20 +1,35 @@
-"""How a run starts: its paths, its processes, its data, what it says of itself."""
+"""How a run starts: its folder (one writer at a time, one configuration for ever), its processes,
+its data, what it says of itself.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from ..bases.base_model import BaseModel
+from ..bases.encoders import weights_mark
+from ..bases.vision import load_vision
 from ..dataset.catalogue import Catalogue, open_catalogue
 from ..recipes.configuration import TrainingRecipe
+from ..runs import write_json
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
 SAMPLED_BYTES = 2**20
+CONFIG_NAME = "config.json"
+FREE_SETTINGS = {
+    "summary", "num_workers", "num_processes", "checkpoint_every", "keep_checkpoints", "log_every",
+    "sheet_every", "sheet_subjects", "tensorboard", "wandb", "micro_batch_size",
+    "gradient_checkpointing", "ema_device",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +73,78 @@ def content_mark(path: Path) -> str:
             content.seek(max(0, size - SAMPLED_BYTES))
             digest.update(content.read(SAMPLED_BYTES))
     return digest.hexdigest()[:16]
+
+
+@contextmanager
+def only_writer(run: Path) -> Iterator[None]:
+    """Hold the run's lock; the system frees it even after a kill."""
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock
+        yield
+        return
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"--out: expected a run that nobody writes, got {run}, where another process is "
+                "training. Wait for it, or choose another folder."
+            ) from error
+        yield
+
+
+def check_config(run: Path, recipe: TrainingRecipe, files: dict[str, str]) -> None:
+    """Refuse settings, base or starting adapter other than those the run was started with.
+
+    Args:
+        files: "base" and "init" to a mark of what they hold; no entry for none.
+    """
+    path = run / CONFIG_NAME
+    if not path.exists():
+        return
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    _refuse_other(path, saved["recipe"], recipe)
+    for name, mark in saved.get("files", {}).items():
+        if files.get(name) != mark:
+            place = saved["places"].get(name, "another one")
+            got = "none" if name not in files else "a file that holds something else"
+            raise ValueError(
+                f"--{name}: expected what the run began with, {place}, got {got}. Pass --{name} "
+                "as at the first start, or use another --out."
+            )
+    for name in files.keys() - saved.get("files", files).keys():
+        raise ValueError(
+            f"--{name}: expected none, as the run was begun without, got one. Leave it out, or use "
+            "another --out."
+        )
+
+
+def write_config(
+    run: Path, recipe: TrainingRecipe, places: dict[str, Any], files: dict[str, str]
+) -> None:
+    """Save the resolved configuration, once a run has everything it needs.
+
+    Args:
+        places: data, base, vision and init as given. files: see :func:`check_config`.
+    """
+    content = {
+        "recipe": recipe.as_dict(),
+        "places": {name: str(place) for name, place in places.items() if place},
+        "files": files,
+    }
+    write_json(run / CONFIG_NAME, content, indent=2)
+
+
+def _refuse_other(path: Path, saved: dict[str, Any], recipe: TrainingRecipe) -> None:
+    free = FREE_SETTINGS | ({"steps"} if recipe.schedule == "constant" else set())
+    for name, value in recipe.as_dict().items():
+        if name not in free and name in saved and saved[name] != value:
+            raise ValueError(
+                f"{name}: expected {saved[name]!r} as in {path}, got {value!r}. "
+                "Use the run's own settings, or another --out."
+            )
 
 
 def make_accelerator(recipe: TrainingRecipe) -> Accelerator:
@@ -107,3 +194,23 @@ def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator
         f"{accelerator.device}; micro-batches of each: {options.recipe.accumulation(count)}",
         flush=True,
     )
+
+
+def require_own_features(
+    features: Mapping[str, str], base: BaseModel, recipe: TrainingRecipe, vision: Path | None
+) -> None:
+    """Refuse latents and tokens of other networks: the marks in ``features`` are hashes of their
+    weights. Tokens are checked where the image encoder is at hand."""
+    found = {}
+    if "latents" in features:
+        found["latents"] = weights_mark(base.load_vae())
+    at_hand = base.vision is not None or recipe.random_base or vision is not None
+    if "tokens" in features and recipe.has_references and at_hand:
+        found["tokens"] = weights_mark(load_vision(vision, recipe, base))
+    for kind, mark in found.items():
+        if mark != features[kind]:
+            network = "autoencoder" if kind == "latents" else "image encoder"
+            raise ValueError(
+                f"--data: expected {kind} of this base's {network}, got those of another one "
+                f"(mark {features[kind]}, not {mark}). Run precompute again with this base."
+            )

@@ -33,18 +33,27 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Writes ``RUN/log.jsonl`` and the boards; nothing here may end a run."""
+    """Writes ``RUN/log.jsonl`` and the ``recipe``'s boards; nothing here may end a run.
 
-    def __init__(self, run: Path, recipe: TrainingRecipe, first_step: int) -> None:
-        self.run = run
-        self.recipe = recipe
-        self.last_step = first_step
+    Args:
+        steps: of the whole run. batch_size: samples of a step.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        steps: int,
+        batch_size: int,
+        first_step: int,
+        recipe: TrainingRecipe | None = None,
+    ) -> None:
+        self.run, self.steps, self.batch_size, self.last_step = run, steps, batch_size, first_step
         self.last_time = time.monotonic()
         self.values: dict[str, list[float]] = {}
         self.failed = False
         _drop_rows_after(run / "log.jsonl", first_step)
-        self.board = _tensorboard(run, first_step) if recipe.tensorboard else None
-        self.wandb = _wandb(run, recipe) if recipe.wandb else None
+        self.board = _tensorboard(run, first_step) if recipe and recipe.tensorboard else None
+        self.wandb = _wandb(run, recipe) if recipe and recipe.wandb else None
 
     def add(self, values: dict[str, float]) -> None:
         """Values of one step; a step may lack some."""
@@ -55,13 +64,13 @@ class Progress:
         """Print, log and plot the means since the last report."""
         now = time.monotonic()
         seconds = max(1e-9, now - self.last_time)
-        speed = (step - self.last_step) * self.recipe.global_batch_size / seconds
+        speed = (step - self.last_step) * self.batch_size / seconds
         means = {name: sum(values) / len(values) for name, values in self.values.items()}
         row = {**means, **extra, "samples_per_second": speed, "memory_gb": memory_gigabytes()}
-        left = (self.recipe.steps - step) * self.recipe.global_batch_size / max(speed, 1e-9)
+        left = (self.steps - step) * self.batch_size / max(speed, 1e-9)
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in {**means, **extra}.items())
         print(
-            f"step {step}/{self.recipe.steps}  {numbers}  {speed:.3g} samples/s  "
+            f"step {step}/{self.steps}  {numbers}  {speed:.3g} samples/s  "
             f"{row['memory_gb']:.2f} GB  {duration(left)} left",
             flush=True,
         )

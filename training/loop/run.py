@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..bases.encoders import FrozenEncoders
-from ..bases.features import require_own_features
 from ..bases.loading import load_base
 from ..bases.vision import load_vision, vision_shape
 from ..dataset.batches import BatchStream, MicroBatch
@@ -23,11 +21,20 @@ from ..dataset.samples import SubjectDataset
 from ..methods.objective import Objective, sample_seed
 from ..methods.registry import assemble
 from ..networks.fused_attention import use_fused_attention
+from ..runs import save_picture
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
-from .launch import RunOptions, announce, make_accelerator, shared_catalogue
+from .launch import (
+    RunOptions,
+    announce,
+    check_config,
+    make_accelerator,
+    only_writer,
+    require_own_features,
+    shared_catalogue,
+    write_config,
+)
 from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
-from .run_folder import check_config, only_writer, write_config
 from .sharding import (
     in_pieces_like,
     optimizer_state_in_pieces,
@@ -35,7 +42,7 @@ from .sharding import (
     whole,
     with_scalars,
 )
-from .sheets import SheetMaker, load_sheet_samples, write_sheet
+from .sheets import SheetMaker, load_sheet_samples
 from .stopping import RunStopped, StopRequest
 
 MAX_BAD_STEPS = 10
@@ -73,6 +80,7 @@ class Run:
             require_own_features(catalogue.features, self.base, self.recipe, options.vision)
         self.dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, self.base)
         self.step = self.bad_steps = self.num_skipped = 0
+        self.progress: Progress | None = None
         self.build()
         self.resume()
 
@@ -125,44 +133,39 @@ class Run:
         self.accelerator.print(f"going on from step {self.step}")
 
     def go(self) -> None:
-        """All remaining steps."""
-        recipe, accelerator = self.recipe, self.accelerator
-        progress = (
-            Progress(self.options.out, recipe, self.step) if accelerator.is_main_process else None
-        )
-        sheets = self.sheet_maker() if progress is not None or accelerator.is_fsdp2 else None
+        """All remaining steps; the first process shows how they go."""
+        accelerator = self.accelerator
+        if accelerator.is_main_process:
+            recipe, out = self.recipe, self.options.out
+            size = recipe.global_batch_size
+            self.progress = Progress(out, recipe.steps, size, self.step, recipe)
+        sheets = self.sheet_maker() if self.progress or accelerator.is_fsdp2 else None
         stream = BatchStream(
             self.dataset, self.step, accelerator.process_index, accelerator.num_processes
         )
         with StopRequest(self.options.minutes) as stop:
-            self.take_steps(stream, progress, sheets, stop)
-        if progress is not None:
-            progress.close()
+            self.take_steps(stream, sheets, stop)
+        if self.progress is not None:
+            self.progress.close()
             print(
                 f"finished: {self.step} steps, {self.num_skipped} samples skipped. Next: "
                 f"python -m training export --run {self.options.out} --out adapter.safetensors"
             )
 
-    def take_steps(
-        self,
-        stream: BatchStream,
-        progress: Progress | None,
-        sheets: SheetMaker | None,
-        stop: StopRequest,
-    ) -> None:
+    def take_steps(self, stream: BatchStream, sheets: SheetMaker | None, stop: StopRequest) -> None:
         """Step after step; one that is asked to stop ends with a checkpoint."""
         recipe, accelerator = self.recipe, self.accelerator
         while self.step < recipe.steps:
             torch.manual_seed(sample_seed(recipe.seed, 5, self.step, accelerator.process_index))
-            values = self.train_step(stream.next_step(), progress)
+            values = self.train_step(stream.next_step())
             self.step += 1
             done = self.step == recipe.steps
-            if progress is not None:
-                progress.add(values)
+            if self.progress is not None:
+                self.progress.add(values)
                 if self.step % recipe.log_every == 0 or done:
-                    progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
+                    self.progress.report(self.step, rate=learning_rate(recipe, self.step - 1))
             if sheets is not None and self.step % recipe.sheet_every == 0:
-                self.draw_sheet(sheets, progress)
+                self.draw_sheet(sheets)
             stopped = self.over_processes(float(stop.asked)) > 0 and not done
             if self.step % recipe.checkpoint_every == 0 or done or stopped:
                 self.save()
@@ -180,50 +183,38 @@ class Run:
         if not any(held_out.glob("*.tar")):
             print(f"no sample sheets: no shards of held-out subjects in {held_out}")
             return None
-        catalogue = self.held_out_catalogue(held_out)
+        folder = self.options.out / "index-held-out"
+        if self.accelerator.is_fsdp2:  # all processes draw, and open what the first one built
+            catalogue = shared_catalogue(held_out, folder, self.accelerator)
+        else:
+            catalogue = open_catalogue(held_out, folder)
         dataset = SubjectDataset(catalogue, self.recipe, self.vision_shape, self.base, plain=True)
-        encoders = self.objective.encoders
         samples = load_sheet_samples(dataset, self.recipe.sheet_subjects)
         if samples is None:
             return None
-        return SheetMaker(
-            self.accelerator.unwrap_model(self.model),
-            self.objective.watched,
-            encoders,
-            encoders.vae or self.base.load_vae(),
-            self.base.prediction_type,
-            samples,
-            dataset.tokens("", []).token_ids,
-            self.accelerator.device,
-        )
+        model = self.accelerator.unwrap_model(self.model)
+        vae = self.objective.encoders.vae or self.base.load_vae()
+        empty_ids = dataset.tokens("", []).token_ids
+        return SheetMaker(model, self.objective, vae, *samples, empty_ids)
 
-    def held_out_catalogue(self, held_out: Path) -> Catalogue:
-        """The held-out shards' catalogue; with FSDP all processes open what the first one built."""
-        folder = self.options.out / "index-held-out"
-        if self.accelerator.is_fsdp2:
-            return shared_catalogue(held_out, folder, self.accelerator)
-        return open_catalogue(held_out, folder)
-
-    def draw_sheet(self, sheets: SheetMaker, progress: Progress | None) -> None:
+    def draw_sheet(self, sheets: SheetMaker) -> None:
         """Draw a sheet, which the first process writes; a failure to write is only said."""
         with self.accelerator.autocast():
             sheet = sheets.draw()
-        if progress is None:
+        if self.progress is None:
             return
         path = self.options.out / "sheets" / f"step-{self.step:08d}.png"
         try:
-            write_sheet(path, sheet)
+            save_picture(path, sheet)
         except OSError as error:
             warnings.warn(f"{path}: not written ({error}).", stacklevel=2)
         else:
-            progress.picture(self.step, "sheet", sheet)
+            self.progress.picture(self.step, "sheet", sheet)
 
-    def train_step(
-        self, micro_batches: list[MicroBatch], progress: Progress | None
-    ) -> dict[str, float]:
+    def train_step(self, micro_batches: list[MicroBatch]) -> dict[str, float]:
         """Gradients of all micro-batches, one optimiser step; the losses over all processes."""
         recipe, accelerator = self.recipe, self.accelerator
-        self.note_skipped(micro_batches, progress)
+        self.note_skipped(micro_batches)
         mse_sum = maps_sum = torch.zeros((), device=accelerator.device)
         broken: list[str] = []
         for number, batch in enumerate(micro_batches):
@@ -236,7 +227,7 @@ class Run:
             mse_sum, maps_sum = mse_sum + mse.detach(), maps_sum + maps.detach()
             if not bool(loss.isfinite()):
                 broken += batch.names
-        norm = self.optimize(broken, progress)
+        norm = self.optimize(broken)
         if norm is None:
             return {"left_out": 1.0}
         mse, maps = (
@@ -244,7 +235,7 @@ class Run:
         )
         return {"mse": mse, "maps": maps, "loss": mse + recipe.map_loss_weight * maps, "norm": norm}
 
-    def optimize(self, broken: list[str], progress: Progress | None) -> float | None:
+    def optimize(self, broken: list[str]) -> float | None:
         """The optimiser's step, and the gradient's norm; None if that is not finite: then nothing
         changes."""
         accelerator, recipe = self.accelerator, self.recipe
@@ -252,7 +243,7 @@ class Run:
         norm = float(accelerator.clip_grad_norm_(parameters, recipe.gradient_norm_limit))
         if norm != norm or norm == float("inf"):
             self.optimizer.zero_grad()
-            self.refuse_step(gather_object(broken), progress)
+            self.refuse_step(gather_object(broken))
             return None
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, self.step)
@@ -263,15 +254,15 @@ class Run:
         self.bad_steps = 0
         return norm
 
-    def refuse_step(self, names: list[str], progress: Progress | None) -> None:
+    def refuse_step(self, names: list[str]) -> None:
         """Count and name a step without finite gradients; many in a row end the run."""
         self.bad_steps += 1
-        if progress is not None:
+        if self.progress is not None:
             shown = ", ".join(names[:4]) or "the gradients of finite losses"
             warnings.warn(
                 f"step {self.step + 1}: not finite in {shown}; the step is left out.", stacklevel=2
             )
-            progress.note("not finite", step=self.step + 1, samples=names)
+            self.progress.note("not finite", step=self.step + 1, samples=names)
         if self.bad_steps >= MAX_BAD_STEPS:
             raise FloatingPointError(
                 f"step {self.step + 1}: expected finite losses, got {MAX_BAD_STEPS} steps in a row "
@@ -279,17 +270,17 @@ class Run:
                 "samples named in events.jsonl."
             )
 
-    def note_skipped(self, micro_batches: list[MicroBatch], progress: Progress | None) -> None:
+    def note_skipped(self, micro_batches: list[MicroBatch]) -> None:
         """Count and name samples that others stood in for."""
         skipped = [entry for batch in micro_batches for entry in batch.skipped]
         if self.over_processes(float(len(skipped))) == 0:
             return
         skipped = gather_object(skipped)
         self.num_skipped += len(skipped)
-        if progress is not None:
+        if self.progress is not None:
             for name, reason in skipped:
                 print(f"skipped {name}: {reason}", flush=True)
-                progress.note("skipped", step=self.step + 1, sample=name, reason=reason)
+                self.progress.note("skipped", step=self.step + 1, sample=name, reason=reason)
 
     def over_processes(self, value: float) -> float:
         """Sum of a number over all processes."""
@@ -317,11 +308,7 @@ class Run:
                 "versions": {"torch": torch.__version__},
             }
             snapshot = Snapshot(
-                step=self.step,
-                weights=weights,
-                ema=ema,
-                optimizer=optimizer,
-                state=state,
+                step=self.step, weights=weights, ema=ema, optimizer=optimizer, state=state
             )
             save_snapshot(self.options.out, snapshot, self.recipe.keep_checkpoints)
         self.accelerator.wait_for_everyone()

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -17,17 +16,16 @@ from torch import Tensor
 from subject_diffusion_core.losses import latent_size
 
 from ..bases.base_model import Autoencoder
-from ..bases.encoders import FrozenEncoders, decode_latents, move, to_pictures
+from ..bases.encoders import decode_latents, move, to_pictures
 from ..dataset.bad_sample import BadSample
 from ..dataset.batches import MicroBatch, stack
 from ..dataset.layout import TrainingSample
-from ..dataset.samples import Item, SubjectDataset
+from ..dataset.samples import Draw, Item, SubjectDataset
 from ..methods.conditioning import Conditioning, conditioning_of, watched_positions
-from ..methods.objective import sample_seed
+from ..methods.objective import Objective, sample_seed
 from ..methods.subject_diffusion.model import PreparedConditioning, SubjectDiffusionModel
 from ..methods.subject_diffusion.sampling import Sampler, SamplingRule, three_branches
 from ..networks.fused_attention import WatchedTokens
-from ..runs import atomic_path
 
 RULE = SamplingRule(steps=20, text_guidance_scale=3.0, image_guidance_scale=1.5, stacked=False)
 FIRST_WATCHED_STEP = 5  # earlier maps are mostly noise
@@ -35,18 +33,13 @@ COLORS = ((230, 60, 60), (60, 120, 230), (50, 170, 80), (220, 160, 30))
 CAPTION_HEIGHT = 14
 
 
-@dataclass(frozen=True)
-class SheetSamples:
-    """The fixed samples of a run: pictures to show, and their batch."""
-
-    samples: list[TrainingSample]
-    batch: MicroBatch
-
-
-def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | None:
-    """The first ``count`` usable samples of the held-out shards, without augmentation."""
+def load_sheet_samples(
+    dataset: SubjectDataset, count: int
+) -> tuple[list[TrainingSample], MicroBatch] | None:
+    """The fixed samples of a run, the first ``count`` usable ones of the held-out shards, without
+    augmentation: pictures to show, and their batch."""
     samples: list[TrainingSample] = []
-    items: list[tuple[int, Item]] = []
+    items: list[Item] = []
     places = [
         (shard, row) for shard, rows in enumerate(dataset.catalogue.counts) for row in range(rows)
     ]
@@ -55,12 +48,13 @@ def load_sheet_samples(dataset: SubjectDataset, count: int) -> SheetSamples | No
             break
         try:
             sample = dataset.read(*place, with_picture=True)
-            tensors = dataset.tensors_of(*place, np.random.default_rng(0), [])
+            draw = Draw(rng=np.random.default_rng(0), slots=dataset.recipe.num_subjects)
+            tensors = dataset.tensors_of(*place, draw)
         except BadSample:
             continue
         samples.append(sample)
-        items.append((position, Item(tensors=tensors, name="", skipped=[])))
-    return SheetSamples(samples, stack(items)) if items else None
+        items.append(Item(position=position, tensors=tensors))
+    return (samples, stack(items)) if items else None
 
 
 class MapSampler(Sampler):
@@ -108,29 +102,29 @@ class SheetMaker:
     def __init__(
         self,
         model: SubjectDiffusionModel,
-        watched: WatchedTokens,
-        encoders: FrozenEncoders,
+        objective: Objective,
         vae: Autoencoder,
-        prediction_type: str,
-        samples: SheetSamples,
+        samples: list[TrainingSample],
+        batch: MicroBatch,
         empty_ids: Tensor,
-        device: torch.device,
     ) -> None:
-        self.model, self.encoders, self.vae = model, encoders, vae
-        self.sampler = MapSampler(model, prediction_type, watched)
-        self.samples, self.empty_ids, self.device = samples, empty_ids, device
+        self.model, self.vae, self.empty_ids = model, vae, empty_ids
+        self.samples, self.batch = samples, batch
+        self.encoders, self.device = objective.encoders, objective.device
+        prediction_type = objective.scheduler.config["prediction_type"]
+        self.sampler = MapSampler(model, prediction_type, objective.watched)
 
     @torch.no_grad()
     def draw(self) -> np.ndarray:
         """The sheet (H, W, 3) uint8. With FSDP all processes draw, since all hold weights."""
         self.model.eval()
-        tensors = self.encoders.complete(self.samples.batch.to(self.device))
+        tensors = self.encoders.complete(self.batch.to(self.device))
         latents, maps = self.sample(tensors)
         pixels = self.decode(latents)
         self.model.train()
         rows = [
             sheet_row(sample, pixels[index], maps[index])
-            for index, sample in enumerate(self.samples.samples)
+            for index, sample in enumerate(self.samples)
         ]
         width = max(row.shape[1] for row in rows)
         padded = [
@@ -160,12 +154,6 @@ class SheetMaker:
         return to_pictures(pixels)
 
 
-def write_sheet(path: Path, sheet: np.ndarray) -> None:
-    """Write a sheet as PNG, whole or not at all."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(sheet).save(temporary, "PNG")
-
-
 def mean_maps(columns: list[Tensor], height: int, width: int) -> Tensor:
     """Mean over layers and heads of (B, H, Q, K) columns, each brought to (B, K, height, width)."""
     maps = []
@@ -180,9 +168,10 @@ def sheet_row(sample: TrainingSample, generated: np.ndarray, maps: Tensor) -> np
     """One row: the held-out picture with its boxes, the generated one, maps of each subject."""
     slots = maps.shape[0] // 2
     shown = sample.entities[:slots]
+    boxes = [entity.box_xyxy for entity in sample.entities]
     cells = [
-        captioned(with_boxes(sample.pixels, sample), sample.caption),
-        captioned(with_boxes(generated, sample), "generated"),
+        captioned(with_boxes(picture, boxes), text)
+        for picture, text in ((sample.pixels, sample.caption), (generated, "generated"))
     ]
     for slot, entity in enumerate(shown):
         for kind, index in (("label", slot), ("picture", slots + slot)):
@@ -190,12 +179,14 @@ def sheet_row(sample: TrainingSample, generated: np.ndarray, maps: Tensor) -> np
     return np.concatenate(cells, axis=1)
 
 
-def with_boxes(pixels: np.ndarray, sample: TrainingSample) -> np.ndarray:
-    """The picture (R, R, 3) with the subjects' boxes drawn in."""
+def with_boxes(
+    pixels: np.ndarray, boxes_xyxy: Iterable[tuple[float, float, float, float]]
+) -> np.ndarray:
+    """The picture (R, R, 3) with boxes x1 y1 x2 y2 in 0..1 drawn in."""
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
-    for number, entity in enumerate(sample.entities):
-        box = [value * pixels.shape[0] - (index > 1) for index, value in enumerate(entity.box_xyxy)]
+    for number, box_xyxy in enumerate(boxes_xyxy):
+        box = [value * pixels.shape[0] - (index > 1) for index, value in enumerate(box_xyxy)]
         draw.rectangle(box, outline=COLORS[number % len(COLORS)])
     return np.asarray(picture)
 

@@ -16,8 +16,11 @@ from subject_diffusion_core.tiny.tiny_base import TinyBase
 from ..bases.base_model import BaseModel
 from ..bases.vision import vision_shape
 from ..methods.registry import method_of
-from ..methods.subject_diffusion.adapter_files import with_text_prefix
-from ..methods.subject_diffusion.assembly import adapter_config, adapter_from_model
+from ..methods.subject_diffusion.assembly import (
+    adapter_config,
+    adapter_from_model,
+    with_text_prefix,
+)
 from ..recipes import TrainingRecipe
 from .checkpoints import Snapshot, load_snapshot
 

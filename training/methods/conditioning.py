@@ -11,11 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CONDITIONS = (
-    "token_ids", "placeholder_positions", "label_positions", "text_valid", "subject_valid",
-    "subject_boxes_xyxy", "location_mask",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
@@ -62,13 +57,8 @@ class Conditioning:
 
 def conditioning_of(tensors: dict[str, Tensor]) -> Conditioning:
     """What the model is told, from a batch's tensors."""
-    return Conditioning(
-        adapter_scale=tensors["adapter_scale"].reshape(-1, 1, 1),
-        patch_embeds=tensors.get("patch_embeds"),
-        image_embeds=tensors.get("image_embeds"),
-        label_token_ids=tensors.get("label_token_ids"),
-        **{name: tensors[name] for name in _CONDITIONS},
-    )
+    told: dict[str, Any] = {field.name: tensors.get(field.name) for field in fields(Conditioning)}
+    return Conditioning(**{**told, "adapter_scale": tensors["adapter_scale"].reshape(-1, 1, 1)})
 
 
 def watched_positions(conditioning: Conditioning) -> Tensor:

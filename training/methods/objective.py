@@ -60,13 +60,9 @@ class Objective:
         encoders: FrozenEncoders,
         device: torch.device,
     ) -> None:
-        self.model = model
-        self.watched = watched
-        self.recipe = recipe
-        self.encoders = encoders
-        self.device = device
+        self.model, self.watched, self.recipe = model, watched, recipe
+        self.encoders, self.device, self.draw_noise = encoders, device, draw_noise
         self.scheduler = noise_scheduler(base.prediction_type)
-        self.draw_noise = draw_noise
 
     def __call__(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """Mean squared error and map loss, each a mean over this batch's pictures."""

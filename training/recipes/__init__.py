@@ -1,4 +1,4 @@
-"""Training recipes: each a function that returns a full configuration."""
+"""Training recipes: each a full configuration."""
 
 from .configuration import TrainingRecipe
 from .named import RECIPES, recipe_named

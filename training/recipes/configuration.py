@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -24,18 +25,30 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "prediction_type": ("auto", "epsilon", "v_prediction"),
     "ema_device": ("same", "cpu"),
 }
-_AT_LEAST_ONE = (
-    "resolution", "num_subjects", "steps", "global_batch_size", "micro_batch_size",
-    "text_lora_rank", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_shards",
-    "grounding_hidden_dim", "projector_hidden_dim", "num_processes", "ema_every", "map_loss_below",
-)  # fmt: skip
-_SHARES = (
-    "drop_text", "drop_image", "drop_both", "flip", "perspective", "same_view", "base_only",
-    "unknown_label", "crowded_share",
-)  # fmt: skip
-_NOT_NEGATIVE = (
-    "map_loss_weight", "weight_decay", "rotation", "num_workers", "seed", "sheet_every",
-    "sheet_subjects", "few_slots", "inside_weight", "initial_alpha_attn", "initial_alpha_dense",
+# names, what their numbers must be, and how that is said
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (
+        ("resolution", "num_subjects", "steps", "global_batch_size", "micro_batch_size",
+         "text_lora_rank", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_shards",
+         "grounding_hidden_dim", "projector_hidden_dim", "num_processes", "ema_every",
+         "map_loss_below"),
+        lambda value: value >= 1, "1 or more",
+    ),
+    (
+        ("drop_text", "drop_image", "drop_both", "flip", "perspective", "same_view", "base_only",
+         "unknown_label", "crowded_share"),
+        lambda value: 0 <= value <= 1, "a share from 0 to 1",
+    ),
+    (("ema_decay",), lambda value: 0 <= value < 1, "0 (none) or a decay below 1"),
+    (("adam_beta2",), lambda value: 0 <= value < 1, "0 or a decay below 1"),
+    (
+        ("map_loss_weight", "weight_decay", "rotation", "num_workers", "seed", "sheet_every",
+         "sheet_subjects", "few_slots", "inside_weight", "initial_alpha_attn",
+         "initial_alpha_dense"),
+        lambda value: value >= 0, "0 or more",
+    ),
+    (("learning_rate", "gradient_norm_limit"), lambda value: value > 0, "a number above 0"),
+    (("num_subjects",), lambda value: value <= MAX_SUBJECTS, f"1 to {MAX_SUBJECTS}"),
 )  # fmt: skip
 _SUBJECT_DIFFUSION_ONLY = (
     "image_cls", "location_control", "conv_in", "cross_attention_kv", "train_base", "token_table",
@@ -46,7 +59,6 @@ _OTHERS_HAVE = {
     "base_family": "tiny", "random_base": False, "adapter": True, "box_coordinates": True,
     "text_encoder": "frozen", "map_loss": "off",
 }  # fmt: skip
-_ABOVE_ZERO = ("learning_rate", "gradient_norm_limit")
 _LARGEST = 2**63 - 1
 
 
@@ -177,22 +189,13 @@ class TrainingRecipe(AdapterOptions):
                 self._require(field.name, abs(value) <= _LARGEST, "a number of at most 63 bits")
         for name, choices in _CHOICES.items():
             self._require_choice(name, choices)
-        for name in _AT_LEAST_ONE:
-            self._require(name, getattr(self, name) >= 1, "1 or more")
-        for name in _SHARES:
-            self._require(name, 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
-        self._require("ema_decay", 0 <= self.ema_decay < 1, "0 (none) or a decay below 1")
-        self._require("adam_beta2", 0 <= self.adam_beta2 < 1, "0 or a decay below 1")
-        for name in _NOT_NEGATIVE:
-            self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in _ABOVE_ZERO:
-            self._require(name, getattr(self, name) > 0, "a number above 0")
+        for names, fits, expected in _RANGES:
+            for name in names:
+                self._require(name, fits(getattr(self, name)), expected)
         self._require("few_slots", self.few_slots <= self.num_subjects, "at most num_subjects")
-        self._require("num_subjects", self.num_subjects <= MAX_SUBJECTS, f"1 to {MAX_SUBJECTS}")
         multiple = 8 * LATENT_DOWNSCALE if self.base_family != "tiny" else 2 * LATENT_DOWNSCALE
-        self._require(
-            "resolution", self.resolution % multiple == 0, f"a multiple of {multiple} pixels"
-        )
+        whole = self.resolution % multiple == 0
+        self._require("resolution", whole, f"a multiple of {multiple} pixels")
         self._refuse_wrong_combinations()
         if self.method != "subject_diffusion":
             self._refuse_parts_of_subject_diffusion()
@@ -200,48 +203,33 @@ class TrainingRecipe(AdapterOptions):
     def _refuse_wrong_combinations(self) -> None:
         """What each setting alone allows, but not together."""
         whole = self.global_batch_size % self.micro_batch_size == 0
-        self._require(
-            "micro_batch_size", whole, f"a divisor of global_batch_size {self.global_batch_size}"
-        )
         dropped = self.drop_text + self.drop_image + self.drop_both
-        self._require("drop_both", dropped <= 1, "drop_text + drop_image + drop_both up to 1")
-        self._require(
-            "location_control",
-            self.conv_in or not self.location_control,
-            "False where conv_in is not trained",
-        )
+        no_maps = self.map_loss == "off"
         follows = self.image_cls or self.cross_attention_kv or self.text_encoder != "frozen"
-        subjects = self.map_loss == "off" or self.base_only < 1
-        self._require("map_loss", subjects, "off where no sample has subjects (base_only=1)")
-        self._require(
-            "local_start",
-            self.query_positions or not self.local_start,
-            "False without query_positions, by which adapters look at places",
-        )
-        self._require(
-            "map_loss",
-            self.map_loss == "off" or follows,
-            "off where neither CLS, text nor K/V is trained: nothing could follow it",
-        )
         conditioned = self.location_control or self.adapter or self.image_cls
         plain = self.base_only == 1 and self.train_base and not conditioned
-        self._require(
-            "adapter",
-            conditioned or plain,
-            "at least one of adapter, image_cls, location_control, or base_only=1 and train_base",
-        )
         positions = self.patch_positions or self.query_positions
-        self._require(
-            "adapter", self.adapter or not positions, "True with patch or query positions"
-        )
-        self._require(
-            "warmup_steps", 0 <= self.warmup_steps <= self.steps, f"0 to steps ({self.steps})"
-        )
-        self._require(
-            "offload_optimizer",
-            not (self.offload_optimizer and self.optimizer == "adamw8bit"),
-            "False with adamw8bit, whose moments live on the GPU",
-        )
+        two_optimizers = self.offload_optimizer and self.optimizer == "adamw8bit"
+        some = "at least one of adapter, image_cls, location_control"
+        untrained = "off where neither CLS, text nor K/V is trained: nothing could follow it"
+        places = "False without query_positions, by which adapters look at places"
+        moments = "False with adamw8bit, whose moments live on the GPU"
+        masked = self.conv_in or not self.location_control
+        local = self.query_positions or not self.local_start
+        shown = no_maps or self.base_only < 1
+        for name, fits, expected in (
+            ("micro_batch_size", whole, f"a divisor of global_batch_size {self.global_batch_size}"),
+            ("drop_both", dropped <= 1, "drop_text + drop_image + drop_both up to 1"),
+            ("location_control", masked, "False where conv_in is not trained"),
+            ("map_loss", shown, "off where no sample has subjects (base_only=1)"),
+            ("local_start", local, places),
+            ("map_loss", no_maps or follows, untrained),
+            ("adapter", conditioned or plain, f"{some}, or base_only=1 and train_base"),
+            ("adapter", self.adapter or not positions, "True with patch or query positions"),
+            ("warmup_steps", 0 <= self.warmup_steps <= self.steps, f"0 to steps ({self.steps})"),
+            ("offload_optimizer", not two_optimizers, moments),
+        ):
+            self._require(name, fits, expected)
 
     def _refuse_parts_of_subject_diffusion(self) -> None:
         """What other methods do not have must not seem to act."""
@@ -249,11 +237,8 @@ class TrainingRecipe(AdapterOptions):
             self._require(name, not getattr(self, name), f"0 or False with {self.method}")
         for name, only in _OTHERS_HAVE.items():
             self._require(name, getattr(self, name) == only, f"{only} with {self.method}")
-        self._require(
-            "grounding_hidden_dim",
-            self.grounding_hidden_dim % HEAD_DIM == 0,
-            f"a multiple of {HEAD_DIM} with {self.method}",
-        )
+        whole = self.grounding_hidden_dim % HEAD_DIM == 0
+        self._require("grounding_hidden_dim", whole, f"a multiple of {HEAD_DIM} with {self.method}")
 
     @property
     def has_references(self) -> bool:

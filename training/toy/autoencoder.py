@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import FINE_BLOCK, TinyVision
 
-from ..runs import RunLog, cosine_learning_rate, load_state, save_state
+from ..loop.progress import Progress
+from ..runs import cosine_learning_rate, load_state, save_state
 from .block_pca import BlockBasis, fit_basis, install_basis
 from .data.shards import read_shards
 from .data.split import assert_split
@@ -148,7 +149,8 @@ def train_decoder(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first_step = state["step"]
-    log = RunLog(work / "autoencoder.jsonl", steps, first_step)
+    (work / "autoencoder").mkdir(exist_ok=True)
+    log = Progress(work / "autoencoder", steps, recipe.batch_size, first_step)
     for step in range(first_step, steps):
         torch.manual_seed(recipe.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
@@ -163,7 +165,7 @@ def train_decoder(
         nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         if (step + 1) % 50 == 0:
-            log.write(step + 1, loss=loss.item(), **values)
+            log.report(step + 1, loss=loss.item(), **values)
         if (step + 1) % recipe.checkpoint_every == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             save_state(state_path, {**state, "step": step + 1})

@@ -14,7 +14,7 @@ from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
 
 from ..bases.base_model import SCHEDULE
-from ..methods.subject_diffusion.adapter_files import TOKEN_TABLE, with_text_prefix
+from ..methods.subject_diffusion.assembly import TOKEN_TABLE, with_text_prefix
 from ..methods.subject_diffusion.model import SubjectDiffusionModel
 from ..networks.text import END_TOKEN, CompactVocabulary
 from .recipe import TinyRecipe

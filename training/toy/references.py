@@ -21,7 +21,7 @@ from tqdm import tqdm
 from subject_diffusion_core.tiny.tiny_vision import TinyVision, normalise_pixels
 
 from ..dataset.reference_pool import MARK, POOL_NAME
-from ..dataset.references import Augmentation, reference_of_cutout
+from ..dataset.references import Augmentation, reference_picture
 from ..runs import atomic_path, save_array, save_state
 
 AUGMENTATION = Augmentation(flip=0.0, rotation=10.0, perspective=0.5, corner_shift=0.125)
@@ -68,7 +68,7 @@ def encode_references(
 def reference_of_row(rgba: np.ndarray, vision: TinyVision, index: int, variant: int) -> Tensor:
     """The reference picture (3, S, S) in 0..1 of a cut-out (H, H, 4) uint8; variant 0 is plain."""
     rng = np.random.default_rng((variant, index)) if variant else None
-    return reference_of_cutout(np.asarray(rgba), vision.geometry.image_size, rng, AUGMENTATION)
+    return reference_picture(np.asarray(rgba), vision.geometry.image_size, rng, AUGMENTATION)
 
 
 def fit_statistics(work: Path) -> Path:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ...recipes import TrainingRecipe
+from ...recipes import TrainingRecipe
+from ...recipes.named import NO_POSITIONS
 
 FULL = "full"
-NO_POSITIONS = {
-    "patch_positions": False,
-    "query_positions": False,
-    "token_positions": False,
-    "local_start": False,
-    "initial_alpha_attn": 0.0,  # no local start without positions, hence the paper's closed gates
-    "initial_alpha_dense": 0.0,
-}
+# no local start without positions, hence the paper's closed gates
+WITHOUT_POSITIONS = {**NO_POSITIONS, "initial_alpha_attn": 0.0, "initial_alpha_dense": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +51,13 @@ VARIANTS = (
         name="no_box_coordinates",
         title="without box coordinates",
         paper_row="d",
-        changes={"box_coordinates": False, **NO_POSITIONS},
+        changes={"box_coordinates": False, **WITHOUT_POSITIONS},
     ),
     Variant(
         name="no_adapter",
         title="without adapter layer",
         paper_row="e",
-        changes={"adapter": False, **NO_POSITIONS},
+        changes={"adapter": False, **WITHOUT_POSITIONS},
         moves=("top1", "cosine"),
     ),
     Variant(
@@ -85,18 +79,17 @@ VARIANTS = (
     Variant(
         name="no_patch_positions",
         title="without positions beyond the paper",
-        changes=NO_POSITIONS,
+        changes=WITHOUT_POSITIONS,
     ),
     # what the CLS says while no patch tokens say it better
     Variant(
         name="no_adapter_no_image_cls",
         title="without adapter layer and image CLS",
-        changes={"adapter": False, "image_cls": False, **NO_POSITIONS},
+        changes={"adapter": False, "image_cls": False, **WITHOUT_POSITIONS},
         moves=("top1", "cosine"),
         against="no_adapter",
     ),
 )
-NAMES = tuple(variant.name for variant in VARIANTS)
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
@@ -110,31 +103,30 @@ def with_compared(names: Iterable[str]) -> set[str]:
     return asked | {FULL} | {BY_NAME[name].against for name in asked}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaperScores:
+PAPER_NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}
+
+
+def _scores(*values: float) -> dict[str, float]:
     """Similarity of the subject (DINO, CLIP-I) and of the text (CLIP-T) on DreamBench."""
-
-    dino: float
-    clip_i: float
-    clip_t: float
+    return dict(zip(PAPER_NAMES, values, strict=True))
 
 
-PAPER: dict[str, dict[str, PaperScores]] = {
+PAPER: dict[str, dict[str | None, dict[str, float]]] = {
     "one_subject": {
-        "a": PaperScores(dino=0.711, clip_i=0.787, clip_t=0.293),
-        "c": PaperScores(dino=0.694, clip_i=0.778, clip_t=0.275),
-        "d": PaperScores(dino=0.732, clip_i=0.810, clip_t=0.282),
-        "e": PaperScores(dino=0.534, clip_i=0.731, clip_t=0.291),
-        "f": PaperScores(dino=0.692, clip_i=0.789, clip_t=0.288),
-        "g": PaperScores(dino=0.637, clip_i=0.719, clip_t=0.299),
+        "a": _scores(0.711, 0.787, 0.293),
+        "c": _scores(0.694, 0.778, 0.275),
+        "d": _scores(0.732, 0.810, 0.282),
+        "e": _scores(0.534, 0.731, 0.291),
+        "f": _scores(0.692, 0.789, 0.288),
+        "g": _scores(0.637, 0.719, 0.299),
     },
     "two_subjects": {
-        "a": PaperScores(dino=0.506, clip_i=0.696, clip_t=0.310),
-        "c": PaperScores(dino=0.477, clip_i=0.666, clip_t=0.281),
-        "d": PaperScores(dino=0.464, clip_i=0.687, clip_t=0.305),
-        "e": PaperScores(dino=0.411, clip_i=0.649, clip_t=0.307),
-        "f": PaperScores(dino=0.500, clip_i=0.688, clip_t=0.302),
-        "g": PaperScores(dino=0.457, clip_i=0.627, clip_t=0.309),
+        "a": _scores(0.506, 0.696, 0.310),
+        "c": _scores(0.477, 0.666, 0.281),
+        "d": _scores(0.464, 0.687, 0.305),
+        "e": _scores(0.411, 0.649, 0.307),
+        "f": _scores(0.500, 0.688, 0.302),
+        "g": _scores(0.457, 0.627, 0.309),
     },
 }
 
@@ -145,8 +137,7 @@ def paper_change(row_name: str, variant: Variant, score: str) -> float | None:
     >>> paper_change("one_subject", VARIANTS[2], "dino")
     0.021
     """
-    if variant.paper_row is None or variant.paper_row == "a":
+    if variant.paper_row in (None, "a"):
         return None
     row = PAPER[row_name]
-    full, without = (float(getattr(row[key], score)) for key in ("a", variant.paper_row))
-    return round(without - full, 3)
+    return round(row[variant.paper_row][score] - row["a"][score], 3)

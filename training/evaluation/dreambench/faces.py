@@ -87,10 +87,7 @@ class FaceEncoder:
         inputs = [crop for crop in crops if crop is not None]
         if not inputs:
             return torch.zeros(len(paths), 1), found
-        parts = [
-            self.model(torch.stack(inputs[start : start + BATCH_SIZE]))
-            for start in range(0, len(inputs), BATCH_SIZE)
-        ]
+        parts = [self.model(batch) for batch in torch.stack(inputs).split(BATCH_SIZE)]
         embedded = F.normalize(torch.cat(parts).float(), dim=-1)  # (F, D)
         features = torch.zeros(len(paths), embedded.shape[-1])
         features[found] = embedded
@@ -133,18 +130,14 @@ def _load_embedder(path: Path) -> Any:
         model = torch.jit.load(str(path), map_location="cpu").eval()
         with torch.no_grad():
             shape = tuple(model(torch.zeros(2, 3, FACE_SIZE, FACE_SIZE)).shape)
+        if len(shape) != 2 or shape[0] != 2:
+            raise ValueError(f"2 faces give {shape}")
     except (RuntimeError, AttributeError, ValueError) as error:
-        raise _wrong_embedder(path, wanted, _first_sentence(error)) from error
-    if len(shape) != 2 or shape[0] != 2:
-        raise _wrong_embedder(path, wanted, f"2 faces give {shape}")
+        raise DreamBenchError(
+            f"face-embedder: expected {wanted}, got {path} ({_first_sentence(error)}). Save "
+            "FaceNet with torch.jit.trace; docs/small_model.md shows how."
+        ) from error
     return model
-
-
-def _wrong_embedder(path: Path, wanted: str, reason: str) -> DreamBenchError:
-    return DreamBenchError(
-        f"face-embedder: expected {wanted}, got {path} ({reason}). Save FaceNet with "
-        "torch.jit.trace; docs/small_model.md shows how."
-    )
 
 
 def _first_sentence(error: Exception) -> str:

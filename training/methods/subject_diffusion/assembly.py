@@ -14,7 +14,7 @@ from transformers import CLIPTextModel
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.errors import CheckpointError
 from subject_diffusion_core.files.adapter import Adapter
-from subject_diffusion_core.files.adapter_config import AdapterConfig
+from subject_diffusion_core.files.adapter_config import AdapterBlock, AdapterConfig
 from subject_diffusion_core.gated_attention import GatedSelfAttention
 
 from ...bases.base_model import BaseModel
@@ -22,18 +22,59 @@ from ...bases.vision import VisionShape
 from ...networks.low_rank import add_low_rank, is_low_rank, merged
 from ...networks.text import token_embedding
 from ...recipes.configuration import TrainingRecipe
-from .adapter_files import (
-    TOKEN_TABLE,
-    adapter_blocks,
-    closed_gates,
-    constant_projector,
-    is_adapter_tensor,
-    with_text_prefix,
-)
 from .local_start import start_locally
 from .model import AdapterShape, SubjectDiffusionModel, build_unet
 
+TOKEN_TABLE = "text_model.embeddings.token_embedding.weight"
 _NOT_IN_BASE = (".fuser.", "position_net.")
+
+
+def with_text_prefix(name: str) -> str:
+    """transformers' parameter name with the ``text_model.`` that newer versions leave out."""
+    return name if name.startswith("text_model.") else f"text_model.{name}"
+
+
+def adapter_blocks(model: SubjectDiffusionModel) -> tuple[AdapterBlock, ...]:
+    """Every transformer block with an adapter, in forward order."""
+    order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+    names = [name for name, module in model.unet.named_modules() if hasattr(module, "fuser")]
+    names.sort(key=lambda name: order[name.split(".")[0]])
+    modules = dict(model.unet.named_modules())
+    return tuple(
+        AdapterBlock(
+            name=name,
+            query_dim=modules[name].fuser.query_dim,
+            num_heads=modules[name].fuser.attn.num_heads,
+            head_dim=modules[name].fuser.attn.head_dim,
+        )
+        for name in names
+    )
+
+
+def is_adapter_tensor(name: str) -> bool:
+    """Whether a UNet parameter belongs into the adapter's file."""
+    cross_attention = name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+    return ".fuser." in name or cross_attention or name.startswith("conv_in.")
+
+
+def closed_gates(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The UNet's part with all gates at 0: how a file says "without the adapter layer"."""
+    return {
+        name: torch.zeros_like(tensor) if ".fuser.alpha_" in name else tensor
+        for name, tensor in unet.items()
+    }
+
+
+def constant_projector(mlp: Mapping[str, Tensor], embedding: Tensor) -> dict[str, Tensor]:
+    """A projector that gives ``embedding`` whatever the picture: how a file says "without CLS".
+
+    The last layer's weight is zero and its bias the placeholder's own embedding, so a host that
+    replaces the placeholder puts back what stood there.
+    """
+    constant = {name: tensor.clone() for name, tensor in mlp.items()}
+    constant["fc2.weight"] = torch.zeros_like(constant["fc2.weight"])
+    constant["fc2.bias"] = embedding.to(constant["fc2.bias"])
+    return constant
 
 
 def adapter_shape(
@@ -170,9 +211,11 @@ def adapter_from_model(
 ) -> Adapter:
     """Everything that training added to the base, as fp16 tensors."""
     state = merged({name: tensor.detach() for name, tensor in model.state_dict().items()})
+    kinds = {"conv_in": "conv_in.", "cross_attention_kv": ".attn2."}
+    stored = (".fuser.", *(kinds[part] for part in config.trained_parts if part in kinds))
     unet = {
         k: v for k, v in _part(state, "unet.").items()
-        if is_adapter_tensor(k) and _is_stored(k, config)
+        if is_adapter_tensor(k) and any(kind in k for kind in stored)
     }  # fmt: skip
     text: dict[str, Tensor] = {}
     if "text_encoder" in config.trained_parts:
@@ -211,12 +254,6 @@ def write_file(
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _is_stored(name: str, config: AdapterConfig) -> bool:
-    if name.startswith("conv_in."):
-        return "conv_in" in config.trained_parts
-    return ".fuser." in name or "cross_attention_kv" in config.trained_parts
 
 
 def placeholder_embedding(model: SubjectDiffusionModel, recipe: TrainingRecipe) -> Tensor:

@@ -1,4 +1,4 @@
-"""Trains the Subject-Diffusion parts of the tiny model with one part taken away.
+"""Trains the Subject-Diffusion parts of the tiny model with one part taken away, and measures it.
 
 Every variant sees the same batches, noise and number of steps, on the same frozen base.
 """
@@ -9,10 +9,11 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from subject_diffusion_core import checkpoint
@@ -26,17 +27,17 @@ from ...runs import write_json
 from ...toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
 from ...toy.recipe import TinyRecipe
 from ...toy.stages import TRAIN_SHARDS, provenance, train_stage
-from .variants import Variant
+from ..rows import ROWS, SamplingSettings
+from ..tinybench import TinyBench
+from .report import ROW_TITLES, write_report
+from .variants import FULL, VARIANTS, Variant, with_compared
 
 # (steps, warm-up, learning rate) unless asked otherwise
 DEFAULTS = {"fresh": (2000, 100, 8e-4), "weights": (400, 20, 3e-4)}
-CHECKPOINT_EVERY = 50
-SETTINGS_NAME = "settings.json"
-START_NAME = "start.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VariantTraining:
+class Ablation:
     """How every variant is trained.
 
     Attributes:
@@ -64,15 +65,9 @@ class VariantTraining:
             steps=steps,
             warmup_steps=min(warmup_steps, steps // 4),
             learning_rate=default_rate if self.learning_rate is None else self.learning_rate,
-            checkpoint_every=CHECKPOINT_EVERY,
+            checkpoint_every=50,
             seed=3,
         )
-
-    def settings(self, variant: Variant) -> dict[str, object]:
-        """Everything that a variant's weights depend on, as plain values."""
-        recipe = variant.recipe_of(self.stage)
-        settings = {"start": self.start, "files": self.file_hashes, "recipe": recipe.as_dict()}
-        return dict(json.loads(json.dumps(settings)))
 
     @cached_property
     def file_hashes(self) -> list[str]:
@@ -80,16 +75,43 @@ class VariantTraining:
         paths = (self.weights / name for name in (BASE_NAME, ADAPTER_NAME))
         return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
-    def run(self, variant: Variant, folder: Path) -> Path:
+    def train_and_measure(
+        self, names: list[str], settings: SamplingSettings, count: int, out: Path
+    ) -> None:
+        """All named variants and what they are compared with: the full model and those measured
+        before first, so that a report never loses a variant that it had; it is written after each
+        of the others."""
+        described = {
+            "start": self.start,
+            "files": self.file_hashes,
+            "stage": asdict(self.stage),
+            "sampling": asdict(settings),
+            "count": count,
+        }
+        scores, bench = {}, None
+        wanted = with_compared(names)
+        asked = [v for v in VARIANTS if v.name in wanted]
+        measured = {v.name for v in asked if scores_path(out / v.name).exists()}
+        asked.sort(key=lambda v: (v.name != FULL, v.name not in measured))
+        for number, variant in enumerate(asked):
+            print(f"variant {variant.name}", flush=True)
+            folder = out / variant.name
+            weights = self.train(variant, folder)
+            if bench is None:
+                bench = TinyBench(self.work, weights, folder / "bench", settings, count)
+            bench = bench.for_weights(weights, folder / "bench")
+            scores[variant.name] = measured_rows(bench, scores_path(folder))
+            if number >= len(measured) - 1:
+                write_report(described, scores, out)
+
+    def train(self, variant: Variant, folder: Path) -> Path:
         """Train a variant, or go on with it, in ``folder``; the folder of its two weight files."""
-        settings = self.settings(variant)
+        recipe, weights, run = variant.recipe_of(self.stage), folder / "weights", folder / "run"
+        settings = {"start": self.start, "files": self.file_hashes, "recipe": recipe.as_dict()}
         claim_folder(folder, settings)
-        weights = folder / "weights"
         if (weights / ADAPTER_NAME).exists():
             return weights
-        recipe = variant.recipe_of(self.stage)
-        base = read_tiny_base(self.weights / BASE_NAME)
-        run, data = folder / "run", self.work / TRAIN_SHARDS
+        base, data = read_tiny_base(self.weights / BASE_NAME), self.work / TRAIN_SHARDS
         trained = train_stage(recipe, data, run, base, self.first_adapter(recipe, folder))
         made_by = provenance(TinyRecipe(adapter=recipe), "ablation", self.work)
         made_by |= {"variant": variant.name, "start": self.start}
@@ -103,18 +125,41 @@ class VariantTraining:
         """The file that a variant starts from; None for new parts."""
         if self.start == "fresh":
             return None
-        path = folder / START_NAME
+        path = folder / "start.safetensors"
         checkpoint.save(path, cut_adapter(checkpoint.load(self.weights / ADAPTER_NAME), recipe))
         return path
 
 
+def scores_path(folder: Path) -> Path:
+    """Where a variant's scores are, beside its pictures and contact sheets."""
+    return folder / "bench" / "scores.json"
+
+
+def measured_rows(bench: TinyBench, path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Row, score -> (Q,) of the bench's weights; rows measured before are read from ``path``."""
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for row in (row for row in ROWS if row.name in ROW_TITLES):
+        fingerprint = bench.maker.fingerprint(row, bench.queries[row.kind])
+        if stored.get(row.name, {}).get("fingerprint") == fingerprint:
+            continue
+        bench.measure(row)
+        bench.measure_matches(row)
+        values = bench.results[row.name].per_query()
+        columns = {name: column.tolist() for name, column in values.items()}
+        stored[row.name] = {"fingerprint": fingerprint, "values": columns}
+        write_json(path, stored)
+    return {
+        name: {score: np.array(column) for score, column in stored[name]["values"].items()}
+        for name in ROW_TITLES
+    }
+
+
 def claim_folder(folder: Path, settings: Mapping[str, object]) -> None:
     """Say in the folder what is trained there; refuse one that says something else."""
-    path = folder / SETTINGS_NAME
+    path = folder / "settings.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
-    elif json.loads(path.read_text(encoding="utf-8")) != settings:
+    elif json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):
         raise ValueError(
             f"--out: expected a folder of the same weights and settings, got {folder}, which was "
             "made with others. Choose another folder, or delete this one."
@@ -123,19 +168,15 @@ def claim_folder(folder: Path, settings: Mapping[str, object]) -> None:
 
 def cut_adapter(adapter: Adapter, recipe: TrainingRecipe) -> Adapter:
     """An adapter without the positions that ``recipe`` has no more."""
-    names = {field.name for field in fields(AdapterOptions)}
-    options = {name: getattr(recipe, name) for name in names}
+    options = {field.name: getattr(recipe, field.name) for field in fields(AdapterOptions)}
     unet = {
         name: tensor
         for name, tensor in adapter.unet.items()
         if recipe.query_positions or ".query_position." not in name
     }
-    return replace(
-        adapter,
-        config=replace(adapter.config, **options),
-        unet=unet,
-        grounding=cut_grounding(adapter.grounding, adapter.config, recipe),
-    )
+    grounding = cut_grounding(adapter.grounding, adapter.config, recipe)
+    config = replace(adapter.config, **options)
+    return replace(adapter, config=config, unet=unet, grounding=grounding)
 
 
 def cut_grounding(
@@ -154,12 +195,6 @@ def cut_grounding(
                 columns += range(end, end + width)
             end += width
     positions = [column - config.patch_dim for column in columns[config.patch_dim :]]
-    kept = {
-        "linears_image.layernorm.weight": columns,
-        "linears_image.layernorm.bias": columns,
-        "linears_image.fc1.weight": columns,
-        "null_position_feature": positions,
-    }
-    return {
-        name: tensor[..., kept[name]] if name in kept else tensor for name, tensor in state.items()
-    }
+    layer = ("layernorm.weight", "layernorm.bias", "fc1.weight")
+    kept = {**{f"linears_image.{n}": columns for n in layer}, "null_position_feature": positions}
+    return {name: t[..., kept[name]] if name in kept else t for name, t in state.items()}
