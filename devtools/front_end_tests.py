@@ -26,7 +26,7 @@ PACKAGE = "comfyui_frontend_package"
 MODES = ("LiteGraph", "Nodes 2.0")
 TESTS = ("test_seeing.py", "test_layout_editor.py", "test_layout_editor_kept.py")
 # What hangs on a front end that does not know it is a failure, and need not be waited for long.
-PATIENCE = "45"
+PATIENCE = "120"
 
 
 def version_of(folder: Path) -> str:
