@@ -13,9 +13,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from host_models import Host
-from test_ip_files import META, SDXL, module_of
+from test_ip_files import META, module_of
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.full_size.full_size_files import UNETS
 from subject_diffusion_core.files.ip_attention_file import BASE, GROUNDED, PLUS
 from subject_diffusion_core.ip_attention import (
     GroundingResampler,
@@ -37,7 +38,7 @@ COUNTED = comfy.ldm.modules.attention.attention_basic
 @pytest.fixture(scope="module")
 def sdxl() -> Any:
     with META:
-        unet = UNet2DConditionModel(**SDXL)
+        unet = UNet2DConditionModel(**UNETS["sdxl"])
     config = comfy.model_detection.unet_config_from_diffusers_unet(unet.state_dict())
     model_config = comfy.supported_models.SDXL(config)
     model_config.set_inference_dtype(torch.float32, None)

@@ -78,6 +78,17 @@ def test_base_of_another_family_is_refused(tmp_path: Path) -> None:
         load_base(tmp_path / "part.safetensors", recipe_named("one_gpu_sd15"))
 
 
+@pytest.mark.parametrize("part", ["unet", "text"])
+def test_weights_of_another_size_are_refused(part: str) -> None:
+    """As in a single file of odd geometry, which is read by its family's sizes."""
+    base = random_base(RECIPE)
+    state = dict(getattr(base, part))
+    name = next(reversed(state))
+    state[name] = torch.zeros(7, 5)
+    with pytest.raises(CheckpointError, match=r"of its family's size, .* got \(7, 5\)\. Choose"):
+        build_model(replace(base, **{part: state}), RECIPE, vision_shape(RECIPE, base))
+
+
 def test_small_base_of_this_repository() -> None:
     base = read_tiny_base(WEIGHTS / "tiny_base.safetensors")
     assert base.family == "tiny" and base.vision_geometry is not None

@@ -91,5 +91,11 @@ def read_text(state: StateDict, config: CLIPTextConfig) -> StateDict:
 def build_vae(state: StateDict, architecture: Architecture) -> AutoencoderKL:
     """The autoencoder, frozen."""
     model: AutoencoderKL = AutoencoderKL(**architecture.vae)
-    model.load_state_dict(_wide(convert_ldm_vae_checkpoint(state, dict(architecture.vae))))
+    try:
+        model.load_state_dict(_wide(convert_ldm_vae_checkpoint(state, dict(architecture.vae))))
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(
+            f"--base: expected the autoencoder of its family, got another ({str(error)[:200]}). "
+            "Choose another base."
+        ) from error
     return frozen(model)

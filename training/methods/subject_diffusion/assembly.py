@@ -133,6 +133,9 @@ def load_base_weights(model: SubjectDiffusionModel, base: BaseModel) -> None:
     """Copy the base's weights; the mask's kernel, the adapters and our nets keep their own."""
     unet = dict(base.unet)
     kernel = model.unet.conv_in.weight.detach().clone()
+    own = {**model.unet.state_dict(), "conv_in.weight": kernel[:, : base.latent_channels]}
+    _require_sizes("unet", own, unet)
+    _require_sizes("text encoder", model.text_encoder.state_dict(), base.text)
     kernel[:, : base.latent_channels] = unet["conv_in.weight"]
     unet["conv_in.weight"] = kernel
     for part, module, state in (
@@ -145,6 +148,15 @@ def load_base_weights(model: SubjectDiffusionModel, base: BaseModel) -> None:
                 f"--base: expected the weights of its own {part}, got {len(missing)} missing "
                 f"({', '.join(missing[:2])}) and {len(unexpected)} unknown "
                 f"({', '.join(unexpected[:2])}). Choose another base."
+            )
+
+
+def _require_sizes(part: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    for name, tensor in state.items():
+        if name in own and own[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"--base: expected the {part} of its family's size, {tuple(own[name].shape)} in "
+                f"{name}, got {tuple(tensor.shape)}. Choose another base."
             )
 
 
