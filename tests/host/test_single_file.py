@@ -120,7 +120,5 @@ def test_sd15_in_one_file(host: Host, tmp_path: Path) -> None:
     wanted = base.unet.state_dict()
     assert all(torch.equal(read.unet[name], wanted[name]) for name in wanted)
     assert read_single_file(path, recipe_named("one_gpu_sd15")).unet_arguments == SD15.unet
-    with pytest.raises(
-        CheckpointError, match="expected the autoencoder of its family"
-    ):
+    with pytest.raises(CheckpointError, match="expected the autoencoder of its family"):
         read_single_file(path, recipe_named("one_gpu_sd15")).load_vae()
