@@ -56,7 +56,9 @@ def make_files(models: Path) -> None:
     """The good files, but those that nodes save themselves."""
     for kind in KINDS:
         (models / kind.folder).mkdir(parents=True, exist_ok=True)
-    shutil.copy(WEIGHTS / ADAPTER, models / ADAPTERS)
+    adapter_file = models / ADAPTERS / ADAPTER
+    adapter_file.unlink(missing_ok=True)  # it may be a link to the pack's own
+    shutil.copy(WEIGHTS / ADAPTER, adapter_file)
     sam = make_sam().state_dict()
     save_file(sam, models / SEGMENTERS / SEGMENTER)
     torch.save(sam, models / SEGMENTERS / "small_sam.pth")

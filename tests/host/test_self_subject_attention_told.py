@@ -171,9 +171,7 @@ def test_with_an_adapter_both_are_recorded(host: Host, tmp_path: Any, setup: Set
         assert (handle.pictures is not None) is reports
 
 
-def test_record_attention_refuses_a_stock_model(setup: Setup) -> None:
-    with pytest.raises(ValueError, match="Record Attention"):
-        recorded(setup.host, setup.base.model)
+def test_without_the_report_there_is_nothing_to_show(setup: Setup) -> None:
     model, positive, negative = setup.apply()
     watched, handle = recorded(setup.host, model)
     setup.sample(watched, positive, negative)
