@@ -191,12 +191,18 @@ def _reference_guided() -> Graph:
         max_angle=30.0,
         inversion_iterations=1,
         mask=["place", 0],
-        generated=["image2", 0],
+        generated=["first_pass", 0],
         clip_vision=["loader", 3],
     )
     place = node("SolidMask", value=1.0, width=SIZE, height=SIZE)
+    first_pass = node("EmptyImage", width=SIZE, height=SIZE, batch_size=1, color=0x808080)
     guided = _sampled("plain_guider", "reference_sampler")
-    names = {"place": place, "reference_sampler": sampler, "guided": guided}
+    names = {
+        "place": place,
+        "first_pass": first_pass,
+        "reference_sampler": sampler,
+        "guided": guided,
+    }
     return {**names, **_picture_of("guided", "guided")}
 
 
