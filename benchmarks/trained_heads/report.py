@@ -81,7 +81,7 @@ def measure(work: Path, pictures: Path, out: Path, limit: int) -> tuple[dict[str
     with atomic_path(out / "trained_heads.png") as temporary:
         lines = [np.concatenate(list(pictures), axis=1) for pictures in sheet]
         Image.fromarray(np.concatenate(lines)).save(temporary, "PNG")
-    return measured, len(bench.gallery.identities)
+    return measured, len(bench.judge.gallery.identities)
 
 
 def _references(bench: TinyBench) -> np.ndarray:
