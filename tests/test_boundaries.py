@@ -41,7 +41,8 @@ ROOMS: dict[str, set[str]] = {
 }
 # Rooms of training: each may import those before it, and nothing after it.
 TRAINING_ROOMS = (
-    "recipes", "networks", "bases", "dataset", "methods", "loop", "toy", "evaluation", "commands",
+    "recipes", "networks", "bases", "dataset", "curation", "methods", "loop", "toy", "evaluation",
+    "commands",
 )  # fmt: skip
 # Finds a method by its name or keys: the one file of adapters that may import the methods below it.
 REGISTRY = "nodes/adapters/registry.py"

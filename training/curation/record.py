@@ -1,0 +1,141 @@
+"""What is known of one picture on its way to a shard: a record, which every stage adds to.
+
+A record says where its picture lies and never holds the pixels, so that a million of them pass
+through a process. It is plain JSON between stages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSource:
+    """Where the bytes of a picture are.
+
+    Attributes:
+        path: a file; or the .tar file that holds the picture.
+        member: the picture's name inside that .tar file; "" = ``path`` is the picture.
+    """
+
+    path: str
+    member: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLengths:
+    """A mask as COCO's compressed run lengths, so that masks may overlap.
+
+    Attributes:
+        height, width: of the picture as it is shown (turned as its camera says).
+        counts: COCO's compressed text (``pycocotools.mask``).
+    """
+
+    height: int
+    width: int
+    counts: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noun:
+    """A noun of the caption that may name a subject; ``span`` is its first character and the one
+    after its last."""
+
+    label: str
+    span: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundEntity:
+    """A subject that was found in a picture, or that came with it.
+
+    Attributes:
+        label: what it is, in words of the caption where it has one.
+        span: place of the label in the caption, (first, after last) character; None = not in it.
+        box_xyxy: x1 y1 x2 y2 in 0..1 of the picture as it is shown.
+        score: the detector's, 0..1; 1 for boxes that came with the picture.
+        mask: None until it is known.
+        is_group, is_body_part: what OpenImages says of it (rule 7).
+        identity: the same text = the same thing in another picture; "" = unknown.
+    """
+
+    label: str
+    box_xyxy: tuple[float, float, float, float]
+    span: tuple[int, int] | None = None
+    score: float = 1.0
+    mask: RunLengths | None = None
+    is_group: bool = False
+    is_body_part: bool = False
+    identity: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One picture. None = not known yet; a stage that finds its field filled leaves it alone.
+
+    Attributes:
+        key: names the sample in shards and lists; the same at every run, unique in a source.
+        picture: where its bytes are.
+        provenance: any texts: dataset, address, id; ``licence`` as its makers state it.
+        content_hash: SHA-256 of the picture's bytes.
+        perceptual_hash: 64 bits as 16 hex digits; near-duplicates differ in few of them.
+        width, height: pixels of the picture as it is shown.
+        caption, nouns: the text, and what in it may name a subject.
+        entities: subjects with boxes; masks come later. () = looked for, none found.
+    """
+
+    key: str
+    picture: PictureSource
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ""
+    content_hash: str | None = None
+    perceptual_hash: str | None = None
+    width: int | None = None
+    height: int | None = None
+    caption: str | None = None
+    nouns: tuple[Noun, ...] | None = None
+    entities: tuple[FoundEntity, ...] | None = None
+
+    def to_json(self) -> str:
+        """One line of JSON, the same for equal records."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Record:
+        """The record that :meth:`to_json` wrote."""
+        fields: dict[str, Any] = json.loads(line)
+        fields["picture"] = PictureSource(**fields["picture"])
+        if fields["nouns"] is not None:
+            fields["nouns"] = tuple(Noun(**_spanned(noun)) for noun in fields["nouns"])
+        if fields["entities"] is not None:
+            fields["entities"] = tuple(_entity(entity) for entity in fields["entities"])
+        return cls(**fields)
+
+
+def _spanned(fields: dict[str, Any]) -> dict[str, Any]:
+    span = fields.get("span")
+    return {**fields, "span": None if span is None else tuple(span)}
+
+
+def _entity(fields: dict[str, Any]) -> FoundEntity:
+    mask = fields["mask"]
+    return FoundEntity(
+        **{
+            **_spanned(fields),
+            "box_xyxy": tuple(fields["box_xyxy"]),
+            "mask": None if mask is None else RunLengths(**mask),
+        }
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A picture that could not be used, and why: one reason of a fixed list, and its detail."""
+
+    key: str
+    picture: PictureSource
+    reason: str
+    detail: str = ""
