@@ -17,7 +17,7 @@ from comfy_api.latest import io
 from ..subject_diffusion_core.errors import printable
 from ..subject_diffusion_core.pictures import read_masks, read_pictures
 from ..subject_diffusion_core.schema import NumberRange, printed, require_parentheses, require_text
-from .subjects.subject import checked_chain
+from .subjects.subject import require_subjects
 
 LARGEST = 1e9  # of a number for which a schema has no limit
 ACTION = "Write a number"
@@ -57,7 +57,9 @@ def _read(node: type[io.ComfyNode], schema: io.Schema, given: dict[str, Any]) ->
     for name in given:
         is_needed = given[name] is None and not entries[name].optional
         if str(entries[name].io_type) == "SUBJECTS" and not is_needed:
-            given[name] = checked_chain(given[name], name)
+            given[name] = () if given[name] is None else given[name]
+            require_subjects(name, given[name])
+            given[name] = tuple(given[name])
     by_itself: frozenset[str] = getattr(node, "READS_ITSELF", frozenset())
     name_by_inputs = getattr(node, "input_owner", None)
     owner = schema.display_name if name_by_inputs is None else name_by_inputs(given)

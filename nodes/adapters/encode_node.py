@@ -16,7 +16,6 @@ from ..host.search_words import search_words
 from ..subjects.periods import split_into_periods
 from ..subjects.subject import (
     Subjects,
-    active_subjects,
     layout_size_of,
     require_relative_boxes,
 )
@@ -118,7 +117,7 @@ class SubjectDiffusionEncode(io.ComfyNode):
     ) -> io.NodeOutput:
         applied = require_adapter(clip.patcher, "CLIP", NODE_NAME)
         _require_same_adapter(applied, adapter)
-        subjects = active_subjects(subjects)
+        subjects = tuple(subject for subject in subjects if subject.is_active)
         require_relative_boxes(
             [subject for subject in subjects if adapter.needs_boxes or subject.box is not None]
         )

@@ -17,7 +17,6 @@ from ..host.unet_geometry import Location, transformer_block_locations
 from ..subjects.reference_picture import LABEL, caption_of
 from ..subjects.subject import (
     Subjects,
-    active_subjects,
     layout_size_of,
     require_relative_boxes,
 )
@@ -96,7 +95,7 @@ class SubjectDiffusionSelfSubjectAttention(io.ComfyNode):
         reuse_mb: int = 0,
     ) -> io.NodeOutput:
         locations = _checked_model(model, layers)
-        subjects = active_subjects(subjects)
+        subjects = tuple(subject for subject in subjects if subject.is_active)
         require_relative_boxes([subject for subject in subjects if subject.box is not None])
         acts = omega_ref > 0.0 and start_percent < end_percent and len(subjects) > 0
         if not acts:

@@ -15,7 +15,7 @@ from ..host.node_warnings import show_text, show_warnings
 from ..host.picture_latents import checked_vae
 from ..host.search_words import search_words
 from ..subjects.reference_picture import LABEL, caption_of
-from ..subjects.subject import Subject, Subjects, active_subjects
+from ..subjects.subject import Subject, Subjects
 from ..subjects.subject_warnings import preview_warnings
 from .closest_picture import similarities
 from .guided_model import METHODS, Method
@@ -151,7 +151,7 @@ def _moved(
 
 
 def _one_reference(subjects: Subjects) -> Subject:
-    active = active_subjects(subjects)
+    active = [subject for subject in subjects if subject.is_active]
     if len(active) != 1:
         raise ValueError(
             f"subjects: expected one with a strength above 0, got {len(active)}. Use a sampler for "

@@ -13,7 +13,7 @@ from ..adapters.texts import TextEncoder
 from ..host.comfy_types import Clip, Model
 from ..host.picture_latents import checked_vae, encode_picture, latent_channels
 from ..subjects.reference_picture import LABEL, prepare_picture
-from ..subjects.subject import Subject, Subjects, active_subjects
+from ..subjects.subject import Subject, Subjects
 from .prompt_room import require_room
 from .provenance import hash_model, hash_run, model_name
 from .tuning_run import SCHEDULE, TuningTask, step_sigmas_of
@@ -21,7 +21,7 @@ from .tuning_run import SCHEDULE, TuningTask, step_sigmas_of
 
 def one_subject(subjects: Subjects) -> tuple[Subjects, str]:
     """The entries that take part, all pictures of one subject, and its label."""
-    active = active_subjects(subjects)
+    active = tuple(subject for subject in subjects if subject.is_active)
     if not active:
         raise ValueError(
             "subjects: expected one or more with a strength above 0, got none. Connect a Subject "

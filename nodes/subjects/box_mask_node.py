@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..host.comfy_types import SubjectsType
 from ..host.node_warnings import show_warnings
 from .boxes import Box
-from .subject import Subjects, active_subjects, layout_size_of, require_relative_boxes
+from .subject import Subjects, layout_size_of, require_relative_boxes
 from .subject_warnings import mask_size_warnings
 
 ROUNDING = 1e-6  # of a pixel: 0.3 * 10 must not become 4 columns
@@ -77,7 +77,8 @@ class SubjectDiffusionBoxMask(io.ComfyNode):
             replace(subject, box=subject.box.to_relative(width, height, subject.name))
             if subject.box is not None
             else subject
-            for subject in active_subjects(subjects)
+            for subject in subjects
+            if subject.is_active
         )
         boxes = require_relative_boxes(subjects)
         show_warnings(mask_size_warnings(layout_size_of(subjects), width, height))

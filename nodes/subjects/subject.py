@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,6 @@ from ...subject_diffusion_core.errors import shown
 from ...subject_diffusion_core.pictures import read_masks
 from ...subject_diffusion_core.schema import (
     LONGEST_LABEL,
-    MOST_VIEWS_OF_A_NODE,
     NUM_SUBJECTS,
     PERCENT,
     STRENGTH,
@@ -21,7 +19,6 @@ from ...subject_diffusion_core.schema import (
     require_text,
 )
 from .boxes import Box
-from .view_masks import read_view_masks
 
 EMBEDDING = "embedding:"  # ComfyUI reads a file of this name in its place
 # What an image encoder says of a subject: name -> (V, ...), a row for every view.
@@ -80,6 +77,7 @@ class Subject:
 
     @property
     def is_active(self) -> bool:
+        """Whether it takes part: strength 0 or an empty range leaves it out."""
         return self.strength > 0.0 and self.start_percent < self.end_percent
 
     @property
@@ -95,46 +93,6 @@ Subjects = tuple[Subject, ...]
 def subject_name(index: int) -> str:
     """How errors call the subject at `index`: people count from 1."""
     return f"Subject {index + 1}"
-
-
-def make_subject(
-    images: torch.Tensor,
-    masks: torch.Tensor | None,
-    label: str,
-    box: Box | None,
-    strength: float,
-    owner: str,
-    marks: str = "subject",
-    warn: Callable[[str], None] = logging.warning,
-) -> Subject:
-    """Put the inputs of the Subject node together, on the CPU: with --gpu-only some nodes give
-    pictures and masks that lie on the GPU, others do not.
-
-    Args:
-        images: (V, H, W, 3 or 4) as `read_pictures` reads them; their alpha is the mask where
-            `masks` gives none.
-        masks: (1 or V, H, W) as `read_masks` reads them.
-        marks: what the mask marks, see `read_view_masks`.
-        warn: takes a sentence about what was left out or guessed.
-    """
-    label = checked_label(label, owner)
-    num_views = len(images)
-    if num_views > MOST_VIEWS_OF_A_NODE:
-        warn(
-            f"{owner}'s image: {num_views} pictures, of which the first {MOST_VIEWS_OF_A_NODE} are "
-            "used. Connect the best views of it, for example through Image From Batch."
-        )
-    first = slice(MOST_VIEWS_OF_A_NODE)
-    views, alpha = images[first, ..., :3].cpu(), images[first, ..., 3:].cpu()
-    view_masks = None
-    if masks is not None:
-        given = masks[first] if len(masks) == num_views else masks
-        view_masks = read_view_masks(given.cpu(), views, owner, marks, warn)
-    if view_masks is None and alpha.shape[-1] == 1 and bool((alpha < 1.0).any()):
-        view_masks = read_view_masks(alpha[..., 0], views, owner, "subject", warn)
-    return Subject(
-        name=owner, images=views, masks=view_masks, label=label, box=box, strength=strength
-    )
 
 
 def checked_label(label: str, owner: str) -> str:
@@ -154,10 +112,8 @@ def checked_label(label: str, owner: str) -> str:
     return " ".join(words)
 
 
-def checked_chain(subjects: object, argument: str) -> Subjects:
-    """A list of subjects that another node handed over, None for an empty one."""
-    if subjects is None:
-        return ()
+def require_subjects(argument: str, subjects: object) -> None:
+    """Only lists of subjects that other nodes hand over pass, and only as long as is allowed."""
     if not isinstance(subjects, list | tuple) or not all(
         isinstance(one, Subject) for one in subjects
     ):
@@ -165,12 +121,16 @@ def checked_chain(subjects: object, argument: str) -> Subjects:
             f"{argument}: expected subjects of Subject, Layout or Load Subjects nodes, got "
             f"{printed(subjects)}. Connect one of these."
         )
-    if len(subjects) > NUM_SUBJECTS.high:
+    require_room(argument, len(subjects))
+
+
+def require_room(argument: str, num_subjects: int) -> None:
+    """No more subjects than `NUM_SUBJECTS` allows."""
+    if num_subjects > NUM_SUBJECTS.high:
         raise ValueError(
-            f"{argument}: expected at most {NUM_SUBJECTS.high:g} subjects, got {len(subjects)}. "
+            f"{argument}: expected at most {NUM_SUBJECTS.high:g} subjects, got {num_subjects}. "
             "Use fewer."
         )
-    return tuple(subjects)
 
 
 def checked_region(region: torch.Tensor, owner: str) -> torch.Tensor:
@@ -187,11 +147,6 @@ def checked_region(region: torch.Tensor, owner: str) -> torch.Tensor:
             "Pick one of them."
         )
     return masks[0].float().cpu()
-
-
-def active_subjects(subjects: Subjects) -> Subjects:
-    """The subjects that take part: strength 0 or an empty range removes a subject."""
-    return tuple(subject for subject in subjects if subject.is_active)
 
 
 def layout_size_of(subjects: Sequence[Subject]) -> tuple[int, int] | None:

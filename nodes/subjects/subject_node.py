@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
+from ...subject_diffusion_core.schema import MOST_VIEWS_OF_A_NODE
 from ..host.comfy_types import SubjectsType
 from ..host.node_warnings import show_warnings
 from ..host.search_words import search_words
 from .boxes import box_around, parse_box
-from .subject import Subjects, checked_chain, checked_region, make_subject, subject_name
-from .view_masks import MARKS
+from .subject import (
+    Subject,
+    Subjects,
+    checked_label,
+    checked_region,
+    require_room,
+    subject_name,
+)
+from .view_masks import MARKS, read_view_masks
 
 
 class SubjectDiffusionSubject(io.ComfyNode):
@@ -99,20 +106,33 @@ class SubjectDiffusionSubject(io.ComfyNode):
         mask_marks: str = MARKS[0],
     ) -> io.NodeOutput:
         owner = subject_name(len(previous))
+        require_room("previous", len(previous) + 1)
         place = parse_box(box, owner)
         if region is not None:
             region = checked_region(region, owner)
             around = box_around(region, owner, "region")
             place = place or around
-        warnings: list[str] = []
-        subject = replace(
-            make_subject(image, mask, label, place, strength, owner, mask_marks, warnings.append),
+        warnings = []
+        views, masks = image[:MOST_VIEWS_OF_A_NODE], mask
+        if len(views) < len(image):
+            warnings.append(
+                f"{owner}'s image: {len(image)} pictures, of which the first {len(views)} are "
+                "used. Connect the best views of it, for example through Image From Batch."
+            )
+            masks = mask[: len(views)] if mask is not None and len(mask) == len(image) else mask
+        subject = Subject(
+            name=owner,
+            images=views[..., :3].cpu(),  # with --gpu-only some nodes give pictures on the GPU
+            masks=read_view_masks(views, masks, owner, mask_marks, warnings.append),
+            label=checked_label(label, owner),
+            box=place,
+            strength=strength,
             start_percent=start_percent,
             end_percent=end_percent,
             region=region,
         )
         show_warnings(warnings)
-        return io.NodeOutput(checked_chain((*previous, subject), "previous"))
+        return io.NodeOutput((*previous, subject))
 
 
 def _when_and_where() -> list[io.Input]:

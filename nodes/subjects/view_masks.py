@@ -16,22 +16,37 @@ PLACEHOLDER_MASK_SIZE = (64, 64)
 
 
 def read_view_masks(
+    images: torch.Tensor,
+    masks: torch.Tensor | None,
+    owner: str,
+    marks: str,
+    warn: Callable[[str], None],
+) -> torch.Tensor | None:
+    """(V, H, W) on the CPU, 1 = subject; None = the whole picture. Where no mask says it, what the
+    pictures' alpha channel leaves does.
+
+    Args:
+        images: (V, H, W, 3 or 4), the subject's pictures.
+        masks: (1 or V, H, W) in 0..1; with --gpu-only some nodes give masks that lie on the GPU.
+        marks: "subject" or "background", or "guess": the background where the mask goes along all
+            four edges of the picture.
+        warn: takes a sentence about what was guessed, or is likely the other way round.
+    """
+    taken = None if masks is None else _marked(masks.cpu(), images, owner, marks, warn)
+    alpha = images[..., 3:].cpu()
+    if taken is None and alpha.shape[-1] == 1 and bool((alpha < 1.0).any()):
+        return _marked(alpha[..., 0], images, owner, "subject", warn)
+    return taken
+
+
+def _marked(
     masks: torch.Tensor,
     images: torch.Tensor,
     owner: str,
     marks: str,
     warn: Callable[[str], None],
 ) -> torch.Tensor | None:
-    """(V, H, W), 1 = subject; None where ComfyUI only handed over its "this picture has no alpha"
-    mask.
-
-    Args:
-        masks: (1 or V, H, W) in 0..1.
-        images: (V, H, W, 3), the subject's pictures.
-        marks: "subject" or "background", or "guess": the background where the mask goes along all
-            four edges of the picture.
-        warn: takes a sentence about what was guessed, or is likely the other way round.
-    """
+    """None where ComfyUI only handed over its "this picture has no alpha" mask."""
     views, height, width = images.shape[:3]
     size = tuple(masks.shape[-2:])
     if size != (height, width):

@@ -46,6 +46,17 @@ def three_views(host: Host) -> Any:
     return make_subject(host, masks, views=3, box="0.1,0.2,0.7,0.8", strength=0.9)
 
 
+def test_an_animation_counts_with_its_first_views(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    image, mask = torch.rand(63, 4, 5, 4), torch.ones(63, 4, 5)
+    node = host.subject_node.SubjectDiffusionSubject
+    ((made,),) = node.execute(image, "  fire \n truck ", "0,0,1,1", 1.0, mask=mask).args
+    assert torch.equal(made.images, image[:8, ..., :3]) and made.masks.shape == (8, 4, 5)
+    assert made.label == "fire truck"
+    assert "Subject 1's image: 63 pictures, of which the first 8 are used." in caplog.text
+
+
 def test_every_view_has_its_own_mask(host: Host, encoder: Encoder) -> None:
     subject = three_views(host)
     together = branch_of(host, encoder.encode(subject)[0]).patch_embeds[:3]

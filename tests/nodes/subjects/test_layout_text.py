@@ -12,7 +12,7 @@ from placing import edges
 from subject_diffusion_pack.nodes.subjects.boxes import parse_box
 from subject_diffusion_pack.nodes.subjects.layout_constants import CONSTANTS
 from subject_diffusion_pack.nodes.subjects.layout_text import apply_layout, parse_layout
-from subject_diffusion_pack.nodes.subjects.subject import Subjects, make_subject, subject_name
+from subject_diffusion_pack.nodes.subjects.subject import Subject, Subjects, subject_name
 from subject_diffusion_pack.subject_diffusion_core.pictures import SUBJECT_THRESHOLD
 from subject_diffusion_pack.subject_diffusion_core.schema import NUM_SUBJECTS, STRENGTH
 
@@ -23,7 +23,14 @@ def subjects(*boxes: str) -> Subjects:
     """Subjects of strength 0.8 with the given boxes of their own."""
     names = [subject_name(index) for index in range(len(boxes))]
     return tuple(
-        make_subject(torch.rand(1, 8, 8, 3), None, "dog", parse_box(box, name), 0.8, name)
+        Subject(
+            name=name,
+            images=torch.rand(1, 8, 8, 3),
+            masks=None,
+            label="dog",
+            box=parse_box(box, name),
+            strength=0.8,
+        )
         for name, box in zip(names, boxes, strict=True)
     )
 

@@ -2,82 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 import torch
-from subject_diffusion_pack.nodes.subjects import subject
-from subject_diffusion_pack.nodes.subjects.boxes import box_around, parse_box
-from subject_diffusion_pack.nodes.subjects.subject import Subject, checked_region
+from subject_diffusion_pack.nodes.subjects.boxes import box_around
+from subject_diffusion_pack.nodes.subjects.subject import Subject, checked_label, checked_region
+from subject_diffusion_pack.nodes.subjects.view_masks import read_view_masks
 
 
-def make_subject(
-    mask: torch.Tensor | None = None, *, views: int = 1, channels: int = 3, label: str = "dog"
-) -> Subject:
-    image = torch.rand(views, 20, 30, channels)
-    box = parse_box("0,0,1,1", "Subject 1")
-    return subject.make_subject(image, mask, label, box, 1.0, "Subject 1")
+def take(
+    images: torch.Tensor,
+    masks: torch.Tensor | None,
+    marks: str = "subject",
+    said: list[str] | None = None,
+) -> torch.Tensor:
+    warn = [].append if said is None else said.append
+    taken = read_view_masks(images, masks, "Subject 1", marks, warn)
+    assert taken is not None
+    return taken
 
 
 def test_masks() -> None:
     mask = torch.zeros(1, 20, 30)
     mask[:, 5:10, 5:10] = 1
-    assert masks_of(make_subject(mask, views=3)).shape == (3, 20, 30)
-    assert masks_of(make_subject(mask)).shape == (1, 20, 30)
+    images = torch.rand(3, 20, 30, 3)
+    assert take(images, mask).shape == (3, 20, 30)
+    assert take(images[:1], mask).shape == (1, 20, 30)
     # Load Image's mask of a picture without transparency, and the same through Invert Mask
-    assert make_subject(torch.zeros(1, 64, 64)).masks is None
-    assert make_subject(torch.ones(1, 64, 64)).masks is None
+    for blank in (torch.zeros(1, 64, 64), torch.ones(1, 64, 64)):
+        assert read_view_masks(images, blank, "Subject 1", "subject", [].append) is None
     with pytest.raises(ValueError, match=r"expected 1 mask or one per view \(3\), got 2"):
-        make_subject(mask.expand(2, -1, -1), views=3)
+        take(images, mask.expand(2, -1, -1))
 
 
 def test_what_a_mask_marks() -> None:
     """Mask Editor marks what was painted; Load Image's mask of a cut-out marks what is cut away."""
-    painted = torch.zeros(1, 20, 30)
+    images, painted = torch.rand(1, 20, 30, 3), torch.zeros(1, 20, 30)
     painted[:, 5:10, 5:10] = 1
     said: list[str] = []
-
-    def take(mask: torch.Tensor, marks: str) -> torch.Tensor:
-        image = torch.rand(1, 20, 30, 3)
-        said.clear()
-        arguments = (image, mask, "dog", None, 1.0, "Subject 1", marks, said.append)
-        return masks_of(subject.make_subject(*arguments))
-
     for mask, marks in ((painted, "subject"), (1 - painted, "background")):
-        assert torch.equal(take(mask, marks), painted) and said == []
+        assert torch.equal(take(images, mask, marks, said), painted) and said == []
     for mask, name in ((painted, "subject"), (1 - painted, "background")):
-        assert torch.equal(take(mask, "guess"), painted)
+        said.clear()
+        assert torch.equal(take(images, mask, "guess", said), painted)
         assert len(said) == 1 and f"took it for that of the {name}" in said[0]
-    assert torch.equal(take(1 - painted, "subject"), 1 - painted)
+    said.clear()
+    assert torch.equal(take(images, 1 - painted, "subject", said), 1 - painted)
     assert "as that of a background does" in said[0]
     with pytest.raises(ValueError, match="mask_marks: expected subject, background, guess, got"):
-        take(painted, "hole")
+        take(images, painted, "hole")
 
 
 def test_alpha_is_a_mask() -> None:
-    image = torch.rand(2, 20, 30, 4)
-    image[..., 3] = 0
-    image[:, 5:10, 5:10, 3] = 1
-    made = subject.make_subject(image, None, "dog", None, 1.0, "Subject 1")
-    assert torch.equal(masks_of(made), image[..., 3])
+    images = torch.rand(2, 20, 30, 4)
+    images[..., 3] = 0
+    images[:, 5:10, 5:10, 3] = 1
+    assert torch.equal(take(images, None), images[..., 3])
     mask = torch.zeros(1, 20, 30)
     mask[:, :3] = 1
-    connected = subject.make_subject(image, mask, "dog", None, 1.0, "Subject 1")
-    assert torch.equal(masks_of(connected)[0], mask[0])
-    image[..., 3] = 1
-    assert subject.make_subject(image, None, "dog", None, 1.0, "Subject 1").masks is None
-    image[..., 3] = 0
+    assert torch.equal(take(images, mask)[0], mask[0])
+    images[..., 3] = 1
+    assert read_view_masks(images, None, "Subject 1", "subject", [].append) is None
+    images[..., 3] = 0
     with pytest.raises(ValueError, match=r"Subject 1's mask: .* got a mask that is empty"):
-        subject.make_subject(image, None, "dog", None, 1.0, "Subject 1")
-
-
-def test_an_animation_counts_with_its_first_views() -> None:
-    image, mask = torch.rand(63, 4, 5, 3), torch.ones(63, 4, 5)
-    said: list[str] = []
-    made = subject.make_subject(image, mask, "dog", None, 1.0, "Subject 1", "subject", said.append)
-    assert torch.equal(made.images, image[:8]) and masks_of(made).shape == (8, 4, 5)
-    assert "Subject 1's image: 63 pictures, of which the first 8 are used." in said[0]
+        take(images, None)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +78,7 @@ def test_an_animation_counts_with_its_first_views() -> None:
 )
 def test_labels_that_are_none(label: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
-        make_subject(label=label)
+        checked_label(label, "Subject 1")
     assert len(str(error.value)) < 300
 
 
@@ -106,18 +93,17 @@ def test_labels_that_are_none(label: str, sentence: str) -> None:
 )
 def test_numbers_that_would_drop_the_subject(settings: dict[str, float], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        replace(make_subject(), **settings)
+        make_subject(**settings)
 
 
-def masks_of(made: Subject) -> torch.Tensor:
-    assert made.masks is not None
-    return made.masks
+def make_subject(**settings: float) -> Subject:
+    fields = {"strength": 1.0, **settings}
+    images = torch.rand(1, 20, 30, 3)
+    return Subject(name="Subject 1", images=images, masks=None, label="dog", box=None, **fields)
 
 
-def test_alpha_channel_and_spaces() -> None:
-    made = make_subject(channels=4, label="  fire \n truck ")
-    assert made.images.shape == (1, 20, 30, 3)
-    assert made.label == "fire truck"
+def test_words_of_a_label() -> None:
+    assert checked_label("  fire \n truck ", "Subject 1") == "fire truck"
 
 
 @pytest.mark.parametrize(
@@ -130,8 +116,5 @@ def test_alpha_channel_and_spaces() -> None:
     ],
 )
 def test_bad_regions(region: torch.Tensor, sentence: str) -> None:
-    def take(given: torch.Tensor) -> Any:
-        return box_around(checked_region(given, "Subject 1"), "Subject 1", "region")
-
     with pytest.raises(ValueError, match=sentence):
-        take(region)
+        box_around(checked_region(region, "Subject 1"), "Subject 1", "region")
