@@ -3,13 +3,15 @@
 `python -m benchmarks.self_subject_attention count`: arithmetic at the full geometry of Stable
 Diffusion 1.5 (512 x 512) and XL (1024 x 1024), on tensors without content; seconds, and hardly any
 memory. `... time`: a Stable Diffusion 1.5 of random weights, through ComfyUI's sampling on the CPU;
-4.5 GB. COMFYUI_PATH names the ComfyUI.
+4.5 GB. It is processor time, so that little of it depends on what else runs; with
+OMP_NUM_THREADS=1 no thread waits for another. COMFYUI_PATH names the ComfyUI.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import statistics
 import sys
 import tempfile
 import time
@@ -29,15 +31,18 @@ FOREGROUND = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one case, in the unit of the plain step beside it."""
+    """Of one case, in the unit of the plain step beside it; several numbers: one a round."""
 
     case: str
-    plain: float
-    ours: float
+    plain: tuple[float, ...]
+    ours: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
-        return self.ours / self.plain
+        """The median of the rounds' own ratios."""
+        return statistics.median(
+            ours / plain for ours, plain in zip(self.ours, self.plain, strict=True)
+        )
 
 
 class Bench:
@@ -146,10 +151,11 @@ def counted(family: str, config: dict[str, Any], side: int) -> list[Cost]:
             "expected, three branches": reference + 2 * seeing_row + plain_row,
         }
         costs += [
-            Cost(case=f"{case}, {title}", plain=step, ours=cost) for case, cost in cases.items()
+            Cost(case=f"{case}, {title}", plain=(step,), ours=(cost,))
+            for case, cost in cases.items()
         ]
         batch = reference + 8 * seeing_row
-        costs.append(Cost(case=f"batch of 4, {title}", plain=8 * plain_row, ours=batch))
+        costs.append(Cost(case=f"batch of 4, {title}", plain=(8 * plain_row,), ours=(batch,)))
     return costs
 
 
@@ -177,7 +183,7 @@ class Timer(Bench):
                 parameter.normal_(0.0, 0.02)
 
     def seconds(self, batch: int, foreground: float | None) -> list[float]:
-        """Of a first and a second model call with CFG, at one noise level."""
+        """Of a first and a second model call with CFG, at one noise level, in processor time."""
         positive, negative, model = self.text(0), self.text(1), self.plain
         if foreground is not None:
             references = pack_module("dreamtuner.references")
@@ -192,9 +198,9 @@ class Timer(Bench):
 
         def sampler(model: Any, x: torch.Tensor, sigmas: torch.Tensor, **kwargs: Any) -> Any:
             for _ in range(2):
-                began = time.perf_counter()
+                began = time.process_time()
                 model(x, sigmas[0] * x.new_ones(x.shape[0]), **kwargs["extra_args"])
-                taken.append(time.perf_counter() - began)
+                taken.append(time.process_time() - began)
             return x
 
         noise = torch.randn(batch, 4, self.side, self.side)
@@ -204,22 +210,19 @@ class Timer(Bench):
 
 
 def timed(side: int, rounds: int, attention: str) -> list[Cost]:
-    """The least of `rounds` runs of each, plain and ours in turns."""
+    """In every round each case beside a plain run of its own batch."""
     timer = Timer(side, attention)
     timer.seconds(1, 1.0)  # whatever only a first call does
     costs = []
-    for title, batch, foreground in (
-        ("CFG, one shared reference, all keys", 1, 1.0),
-        (f"CFG, one shared reference, {FOREGROUND:.0%} foreground", 1, FOREGROUND),
-        ("batch of 4, all keys", 4, 1.0),
-        (f"batch of 4, {FOREGROUND:.0%} foreground", 4, FOREGROUND),
-    ):
+    for title, batch in (("CFG, one shared reference", 1), ("batch of 4", 4)):
         runs = [
-            (timer.seconds(batch, None), timer.seconds(batch, foreground)) for _ in range(rounds)
+            [timer.seconds(batch, foreground) for foreground in (None, 1.0, FOREGROUND)]
+            for _ in range(rounds)
         ]
-        for call, suffix in enumerate(("", ", keys known")):
-            plain, ours = (min(run[which][call] for run in runs) for which in (0, 1))
-            costs.append(Cost(case=title + suffix, plain=plain, ours=ours))
+        for which, share in ((1, "all keys"), (2, f"{FOREGROUND:.0%} foreground")):
+            for call, suffix in enumerate(("", ", keys known")):
+                plain, ours = (tuple(run[index][call] for run in runs) for index in (0, which))
+                costs.append(Cost(case=f"{title}, {share}{suffix}", plain=plain, ours=ours))
     return costs
 
 
@@ -227,8 +230,8 @@ def show(title: str, costs: Sequence[Cost], unit: str, scale: float) -> None:
     print(f"\n{title}")
     for cost in costs:
         print(
-            f"  {cost.ratio:5.2f} x plain  ({cost.plain * scale:8.2f} -> {cost.ours * scale:8.2f} "
-            f"{unit})  {cost.case}"
+            f"  {cost.ratio:5.2f} x plain  ({statistics.median(cost.plain) * scale:8.2f} -> "
+            f"{statistics.median(cost.ours) * scale:8.2f} {unit})  {cost.case}"
         )
 
 
@@ -236,7 +239,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("count", "time"))
     parser.add_argument("--size", type=int, default=512, help="of the pictures that are timed")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3, help="time: of which the median counts")
     parser.add_argument(
         "--attention",
         choices=("default", "pytorch", "split"),
