@@ -85,6 +85,9 @@ class Record:
         width, height: pixels of the picture as it is shown.
         caption, nouns: the text, and what in it may name a subject.
         entities: subjects with boxes; masks come later. () = looked for, none found.
+        annotated_as_stored: the boxes and masks lie on the stored pixels, before the camera's EXIF
+            orientation; the check turns them.
+        adjustments: what was done to the pixels to show them ("turned from orientation 6").
     """
 
     key: str
@@ -98,6 +101,8 @@ class Record:
     caption: str | None = None
     nouns: tuple[Noun, ...] | None = None
     entities: tuple[FoundEntity, ...] | None = None
+    annotated_as_stored: bool = False
+    adjustments: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """One line of JSON, the same for equal records."""
@@ -112,6 +117,7 @@ class Record:
             fields["nouns"] = tuple(Noun(**_spanned(noun)) for noun in fields["nouns"])
         if fields["entities"] is not None:
             fields["entities"] = tuple(_entity(entity) for entity in fields["entities"])
+        fields["adjustments"] = tuple(fields.get("adjustments", ()))
         return cls(**fields)
 
 
