@@ -1,0 +1,72 @@
+"""A person's own cut-outs as records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from annotated_scenes import (
+    SUBJECTS,
+)
+from converted_records import sorted_out
+from PIL import Image
+
+from training.curation.check import check
+from training.curation.convert.cutouts import convert_cutouts
+from training.curation.record import Record
+from training.curation.record_masks import pixels_of
+
+
+def test_cutouts_are_named_by_folder_or_file(tmp_path: Path) -> None:
+    (tmp_path / "rex").mkdir()
+    owl = Image.open(SUBJECTS / "owl.png").convert("RGBA")
+    for name in ("teddy_bear_01.png", "teddy_bear_02.webp", "rex/1.png", "rex/2.png"):
+        owl.save(tmp_path / name, lossless=True)
+    (tmp_path / "teddy_bear_01.txt").write_text("a brown teddy bear\n")
+    records, skipped = sorted_out(convert_cutouts(tmp_path))
+    assert skipped == []
+    alpha = np.asarray(owl.getchannel("A")) >= 128
+    for record in records:
+        (entity,) = record.entities or ()
+        assert entity.mask is not None and np.array_equal(pixels_of(entity.mask), alpha)
+        assert record.caption is not None and entity.span is not None
+        assert record.caption[slice(*entity.span)] == entity.label == entity.identity
+        assert isinstance(check(record), Record)
+    captions = [record.caption for record in records]
+    assert captions == ["a photo of a rex"] * 2 + ["a brown teddy bear", "a photo of a teddy bear"]
+    assert len({record.key for record in records}) == 4
+    (first, *_), _ = sorted_out(convert_cutouts(tmp_path, caption=""))
+    assert first.caption is None
+
+
+def test_what_is_no_cutout_is_listed(tmp_path: Path) -> None:
+    owl = Image.open(SUBJECTS / "owl.png").convert("RGBA")
+    owl.convert("RGB").save(tmp_path / "a.png")
+    Image.new("RGBA", (64, 64), (0, 0, 0, 255)).save(tmp_path / "b.png")
+    Image.new("RGBA", (64, 64)).save(tmp_path / "c.png")
+    owl.convert("RGB").save(tmp_path / "d.jpg")
+    (tmp_path / "e.png").write_bytes(b"")
+    (tmp_path / "f.txt").write_text("a text without a picture")
+    owl.save(tmp_path / "007.png")
+    owl.save(tmp_path / "owl.png")
+    owl.save(tmp_path / "owl.webp")
+    records, skipped = sorted_out(convert_cutouts(tmp_path))
+    assert len({record.key for record in records}) == 2
+    assert {each.where: each.reason for each in skipped} == {
+        "a.png": "no transparency", "b.png": "no transparency",
+        "c.png": "empty or tiny alpha channel",
+        "d.jpg": "no PNG, WebP or TIFF file", "e.png": "unreadable picture",
+        "f.txt": "no PNG, WebP or TIFF file", "007.png": "name without a label",
+    }  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"^--folder: expected cut-outs, got an empty .*\. Put PNG"
+    ):
+        list(convert_cutouts(_empty(tmp_path)))
+    with pytest.raises(FileNotFoundError, match=r"^--folder: expected a folder of cut-outs"):
+        list(convert_cutouts(tmp_path / "nothing"))
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
