@@ -106,5 +106,5 @@ def test_run_lengths_are_those_of_coco_s_tools() -> None:
         assert area_of(stored) == mask.sum()
     good = run_lengths(MASK).counts
     for broken in ("", "0", "zzzz", "\x00", "ooooooooooo0", good[:-1], good + "5", "ü"):
-        with pytest.raises(BadSample, match="^unreadable mask$"):
+        with pytest.raises(BadSample, match=r"^unreadable mask$"):
             pixels_of(RunLengths(height=60, width=80, counts=broken))

@@ -8,7 +8,8 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from .record import PictureSource
 
@@ -49,6 +50,7 @@ REASONS = {
     "damaged": "it begins as a picture and does not go on as one",
     "unsupported pixels": "numbers that are no brightness or colour of 8 or 16 bits",
     "annotations": "its boxes or masks do not fit it",
+    "listed twice": "another entry of the source has the same key",
 }
 
 
@@ -84,9 +86,8 @@ def _file(path: Path) -> bytes:
 
 
 def _member(source: PictureSource) -> bytes:
-    offset, size = member_places(source.path, Path(source.path).stat().st_mtime_ns).get(
-        source.member, (-1, 0)
-    )
+    places, _ = tar_members(source.path, Path(source.path).stat().st_mtime_ns)
+    offset, size = places.get(source.member, (-1, 0))
     if offset < 0:
         raise BadPicture("missing", f"{source.member} in {source.path}")
     _require_bytes(size)
@@ -99,18 +100,22 @@ def _member(source: PictureSource) -> bytes:
 
 
 @lru_cache(maxsize=4)
-def member_places(archive: str, changed_ns: int) -> dict[str, tuple[int, int]]:
-    """Offset and size of every file in a .tar file, in its order; ``changed_ns``: its time, so that
-    a new file is read anew. What lies beyond damage is left out."""
+def tar_members(archive: str, changed_ns: int) -> tuple[dict[str, tuple[int, int]], str]:
+    """Offset and size of every file in a .tar file, in its order; and what is wrong with it, ""
+    for nothing: the members before the damage are whole.
+
+    Args:
+        changed_ns: the file's time, so that a new one is read anew.
+    """
     places = {}
-    with tarfile.open(archive, "r:") as tar:
-        try:
+    try:
+        with tarfile.open(archive, "r:") as tar:
             for member in tar:
                 if member.isfile():
                     places[member.name] = (member.offset_data, member.size)
-        except tarfile.TarError:
-            pass  # the members before the damage are whole
-    return places
+    except (tarfile.TarError, EOFError) as error:
+        return places, f"{type(error).__name__}: {error}"
+    return places, ""
 
 
 def _require_bytes(size: int) -> None:
@@ -126,7 +131,7 @@ def open_picture(content: bytes) -> Image.Image:
             picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise BadPicture("too many pixels", str(error)) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         reason = "damaged" if content.startswith(BEGINNINGS) else "not a picture"
         raise BadPicture(reason, f"begins {content[:16].hex(' ')}") from error
     except Exception as error:  # a decoder's own faults on broken headers are of any kind
@@ -169,7 +174,7 @@ def is_transparent(picture: Image.Image) -> bool:
     """Whether a loaded picture has pixels that are not opaque."""
     if not picture.has_transparency_data:
         return False
-    return bool(picture.convert("RGBA").getextrema()[3][0] < 255)  # type: ignore[index]
+    return bool(np.asarray(picture.convert("RGBA").getchannel("A")).min() < 255)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

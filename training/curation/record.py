@@ -48,6 +48,10 @@ class Noun:
     span: tuple[int, int]
 
 
+NO_BOX = (0.0, 0.0, 0.0, 0.0)
+ALPHA = "alpha"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FoundEntity:
     """A subject that was found in a picture, or that came with it.
@@ -55,11 +59,14 @@ class FoundEntity:
     Attributes:
         label: what it is, in words of the caption where it has one.
         span: place of the label in the caption, (first, after last) character; None = not in it.
-        box_xyxy: x1 y1 x2 y2 in 0..1 of the picture as it is shown.
+        box_xyxy: x1 y1 x2 y2 in 0..1 of the picture as it is shown; NO_BOX = the mask's, which the
+            check puts in.
         score: the detector's, 0..1; 1 for boxes that came with the picture.
         mask: None until it is known.
         is_group, is_body_part: what OpenImages says of it (rule 7).
         identity: the same text = the same thing in another picture; "" = unknown.
+        mask_source: where the check reads the mask: a picture, white = subject, or ALPHA = the
+            picture's own alpha channel; "" = nowhere.
     """
 
     label: str
@@ -70,6 +77,7 @@ class FoundEntity:
     is_group: bool = False
     is_body_part: bool = False
     identity: str = ""
+    mask_source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +119,16 @@ class Record:
     @classmethod
     def from_json(cls, line: str) -> Record:
         """The record that :meth:`to_json` wrote."""
-        fields: dict[str, Any] = json.loads(line)
+        return cls.from_fields(json.loads(line))
+
+    @classmethod
+    def from_fields(cls, plain: Mapping[str, Any]) -> Record:
+        """The record of its fields as JSON has them."""
+        fields = dict(plain)
         fields["picture"] = PictureSource(**fields["picture"])
-        if fields["nouns"] is not None:
+        if fields.get("nouns") is not None:
             fields["nouns"] = tuple(Noun(**_spanned(noun)) for noun in fields["nouns"])
-        if fields["entities"] is not None:
+        if fields.get("entities") is not None:
             fields["entities"] = tuple(_entity(entity) for entity in fields["entities"])
         fields["adjustments"] = tuple(fields.get("adjustments", ()))
         return cls(**fields)
@@ -127,7 +140,7 @@ def _spanned(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entity(fields: dict[str, Any]) -> FoundEntity:
-    mask = fields["mask"]
+    mask = fields.get("mask")
     return FoundEntity(
         **{
             **_spanned(fields),
