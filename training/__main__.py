@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     """
     from .commands import (
         ablation,
+        data,
         dreambench,
         evaluate,
         export,
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     for module in (
-        tiny, recipes, precompute, pack, train, export, import_reference, evaluate, ablation,
+        tiny, recipes, data, precompute, pack, train, export, import_reference, evaluate, ablation,
         dreambench,
     ):  # fmt: skip
         name = module.__name__.rpartition(".")[2].replace("_", "-")
