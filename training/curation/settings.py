@@ -23,7 +23,8 @@ class ModelSettings:
         device: "cpu", "cuda", "cuda:1"; "" = CUDA where there is one.
         dtype: of its weights and activations, one of DTYPES.
         batch_size: pictures at once.
-        processes: on a cluster: copies of the model. gpus: what each takes of one, 0.25 = four share.
+        processes: on a cluster: copies of the model.
+        gpus: what each copy takes of a GPU, 0.25 = four share one.
     """
 
     model: str = ""

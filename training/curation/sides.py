@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def groups(hashes: np.ndarray, names: Sequence[Iterable[str]], near_bits: int) -
     parents = list(range(len(hashes)))
     first: dict[str | int, int] = {}
     for index, own in enumerate(names):
-        for name in (*own, int(hashes[index])):
+        shared: list[str | int] = [*own, int(hashes[index])]
+        for name in shared:
             _join(parents, first.setdefault(name, index), index)
     unique, places = np.unique(hashes, return_index=True)
     for left, right in near_pairs(unique, near_bits):
@@ -40,7 +42,7 @@ def near_pairs(hashes: np.ndarray, near_bits: int) -> Iterator[tuple[int, int]]:
     band are compared. A pair may come several times.
     """
     edges = np.linspace(0, HASH_BITS, near_bits + 2).astype(int)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
         order = np.argsort(band, kind="stable")
         starts = np.flatnonzero(np.diff(band[order], prepend=band[order[:1]] + np.uint64(1)))
@@ -64,7 +66,8 @@ def bit_counts(values: np.ndarray) -> np.ndarray:
     >>> bit_counts(np.array([0, 7, 2**64 - 1], np.uint64)).tolist()
     [0, 3, 64]
     """
-    return np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1).sum(1)
+    bits = np.unpackbits(values.view(np.uint8).reshape(-1, 8), axis=1)
+    return np.asarray(bits.sum(1))
 
 
 def is_held_out(key: str, share: float) -> bool:
