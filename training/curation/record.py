@@ -114,7 +114,11 @@ class Record:
 
     def to_json(self) -> str:
         """One line of JSON, the same for equal records."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return json.dumps(self.to_fields(), sort_keys=True, ensure_ascii=False)
+
+    def to_fields(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
