@@ -1,41 +1,110 @@
-"""``python -m training data``: raw pictures to training shards."""
+"""``python -m training data``: raw pictures to shards, the Subject-Diffusion Dataset pipeline."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
+from ..options import add_path
 from . import convert
 
 HELP = """\
-raw pictures to training shards
+turn raw pictures into shards: captions, boxes, masks, filters
 
-Captions, boxes, masks and filters for pictures of any number, in the way of the paper's
-Subject-Diffusion Dataset. docs/dataset.md walks through it.
+The Subject-Diffusion Dataset pipeline (the paper's section 3.1 and appendix B).
 
-Example: a list of COCO's pictures, in the form that `build` takes
-  python -m training data convert coco --annotations instances_train2017.json \\
-      --captions captions_train2017.json --pictures train2017 --out coco.jsonl
+Each action has its own --help: `python -m training data build --help`.
 """
-COMMANDS = (convert,)
+
+BUILD = """\
+Takes every picture through check, caption (BLIP-2), nouns (spaCy), boxes (Grounding DINO), masks
+(SAM) and the filters of appendix B.1. What came with a picture (caption, boxes, masks, alpha) is
+left as it is. Writes OUT/train/*.tar and OUT/held-out/*.tar, OUT/work/report.json (counts) and
+OUT/work/faults.jsonl (what could not be used, and why).
+
+--pictures  a folder of pictures (NAME.txt beside NAME.jpg is its caption, NAME.json a line of a
+            list), a list (.jsonl, docs/dataset.md), .tar files as img2dataset writes them, a
+            .parquet table with a column "path"
+
+Stop and start it as you like, change pictures, captions, masks or settings: the same command does
+what is new, and nothing twice.
+
+Example: pictures with captions and masks, of any size, to shards
+  python -m training data build --pictures photos --out shards --set thresholds.min_side=0
+"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """A command each, with the options of its module."""
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2]
-        summary, description, epilog = module.HELP.split("\n\n", 2)
-        command = commands.add_parser(
-            name,
+    """The actions, each with its own options."""
+    actions = parser.add_subparsers(required=True, metavar="action")
+    build = actions.add_parser(
+        "build",
+        help="pictures to shards",
+        description=BUILD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_path(build, "--pictures", "where the pictures are", required=True)
+    add_path(build, "--out", "folder of the dataset", required=True)
+    add_path(build, "--settings", "JSON file of settings; --set comes on top")
+    build.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+        help="change a setting (thresholds.min_side=512, caption.model=FOLDER); several times",
+    )  # fmt: skip
+    build.set_defaults(action=run_build)
+    retry = actions.add_parser("retry", help="try again what failed or was quarantined")
+    add_path(retry, "--out", "folder of the dataset", required=True)
+    retry.set_defaults(action=run_retry)
+    for action in (build, retry):
+        action.add_argument("--processes", type=int, default=1, help="that write shards at once")
+    for module in (convert,):
+        summary, description = module.HELP.split("\n\n", 1)
+        action = actions.add_parser(
+            module.__name__.rpartition(".")[2],
             help=summary,
             description=description,
-            epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_options(command)
-        command.set_defaults(run=module.run)
+        module.add_options(action)
+        action.set_defaults(action=module.run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Never reached: each command has set its own ``run``."""
-    raise AssertionError(arguments)
+    """Run the chosen action."""
+    arguments.action(arguments)
+
+
+def run_build(arguments: argparse.Namespace) -> None:
+    """Pictures to shards, and what came of them."""
+    from ...curation.build import Build
+    from ...curation.settings import CurationSettings, read_settings, with_settings
+
+    settings = CurationSettings()
+    if arguments.settings is not None:
+        settings = read_settings(arguments.settings)
+    build = Build(
+        pictures=arguments.pictures,
+        out=arguments.out,
+        settings=with_settings(settings, arguments.changes),
+        processes=arguments.processes,
+    )
+    say(build.run())
+
+
+def run_retry(arguments: argparse.Namespace) -> None:
+    """The last build again, with what failed or was quarantined."""
+    from ...curation.build import last_build, retry
+
+    say(retry(last_build(arguments.out, arguments.processes)))
+
+
+def say(report: dict[str, Any]) -> None:
+    """The report in lines."""
+    pictures = report["pictures"]
+    print(", ".join(f"{number} {kind}" for kind, number in pictures.items() if number))
+    for rule, found in report["rules"].items():
+        if found["pictures"] or found["subjects"]:
+            print(f"  {rule}: {found['pictures']} pictures, {found['subjects']} subjects")
+    for reason, found in report["reasons"].items():
+        print(f"  {reason}: {found['pictures']} pictures")
+    for side, found in report["sides"].items():
+        print(f"{side}: {found['samples']} samples in {len(found['shards'])} shards")

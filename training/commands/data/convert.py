@@ -63,7 +63,9 @@ def _convert_coco(
 ) -> Iterator[Record | Skipped]:
     from ...curation.convert.coco import convert_coco
 
-    return convert_coco(arguments.annotations, arguments.pictures, arguments.captions, dataset)
+    return convert_coco(
+        arguments.annotations, arguments.pictures.resolve(), arguments.captions, dataset
+    )
 
 
 def _convert_lvis(arguments: argparse.Namespace) -> Iterator[Record | Skipped]:
@@ -85,7 +87,7 @@ def _convert_open_images(arguments: argparse.Namespace) -> Iterator[Record | Ski
     return convert_open_images(
         arguments.boxes,
         arguments.classes,
-        arguments.pictures,
+        arguments.pictures.resolve(),
         arguments.masks,
         arguments.mask_pictures,
         arguments.images,
@@ -99,7 +101,7 @@ def _add_authors(parser: argparse.ArgumentParser) -> None:
 def _convert_authors(arguments: argparse.Namespace) -> Iterator[Record | Skipped]:
     from ...curation.convert.authors_tars import convert_authors_tars
 
-    return convert_authors_tars(arguments.tars)
+    return convert_authors_tars([path.resolve() for path in arguments.tars])
 
 
 def _add_cutouts(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +115,7 @@ def _add_cutouts(parser: argparse.ArgumentParser) -> None:
 def _convert_cutouts(arguments: argparse.Namespace) -> Iterator[Record | Skipped]:
     from ...curation.convert.cutouts import convert_cutouts
 
-    return convert_cutouts(arguments.folder, arguments.caption)
+    return convert_cutouts(arguments.folder.resolve(), arguments.caption)
 
 
 AddFiles = Callable[[argparse.ArgumentParser], None]
