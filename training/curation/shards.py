@@ -24,7 +24,7 @@ from ..runs import write_json
 from .record import Record
 from .samples import SCHEMA, sample_members, sample_text
 from .settings import CurationSettings
-from .sides import groups, is_held_out
+from .sides import groups, held_out_groups
 from .store import Store
 
 SIDES = ("train", "held-out")
@@ -40,7 +40,7 @@ class Assignment:
         sides: side -> keys, in the order of the shards.
         digests: key -> hash of what its sample is made from.
         duplicates: key -> key of the picture with the same bytes that is taken in its place.
-        near: pictures that are near-duplicates of another one, or show its subject.
+        near: pictures that are near-duplicates of an earlier one.
     """
 
     sides: dict[str, list[str]]
@@ -54,7 +54,7 @@ def assign(store: Store, settings: CurationSettings) -> Assignment:
     first: dict[str, str] = {}
     duplicates: dict[str, str] = {}
     keys: list[str] = []
-    digests, names, hashes = {}, [], []
+    digests, identities, hashes = {}, [], []
     for ending in store.endings("kept"):
         record = Record.from_fields(ending.fields)
         content, perceptual = record.content_hash, record.perceptual_hash
@@ -64,12 +64,13 @@ def assign(store: Store, settings: CurationSettings) -> Assignment:
             continue
         keys.append(record.key)
         digests[record.key] = hashlib.sha256(sample_text(record).encode()).digest()[:16]
-        names.append([e.identity for e in record.entities or () if e.identity])
+        identities.append([e.identity for e in record.entities or () if e.identity])
         hashes.append(int(perceptual, 16))
-    found = groups(np.array(hashes, np.uint64), names, settings.near_bits)
+    found = groups(np.array(hashes, np.uint64), settings.near_bits)
+    held_out = held_out_groups(keys, found, identities, settings.held_out)
     sides: dict[str, list[str]] = {side: [] for side in SIDES}
     for key, group in zip(keys, found, strict=True):
-        sides[SIDES[is_held_out(keys[group], settings.held_out)]].append(key)
+        sides[SIDES[group in held_out]].append(key)
     near = sum(keys[group] != key for key, group in zip(keys, found, strict=True))
     return Assignment(sides=sides, digests=digests, duplicates=duplicates, near=near)
 

@@ -1,9 +1,9 @@
-"""Which pictures are held out, so that near-duplicates and pictures of one thing stay together."""
+"""Which pictures are held out: near-duplicates stay together, held-out things stay unseen."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,25 +11,19 @@ import numpy as np
 HASH_BITS = 64
 
 
-def groups(hashes: np.ndarray, names: Sequence[Iterable[str]], near_bits: int) -> list[int]:
+def groups(hashes: np.ndarray, near_bits: int) -> list[int]:
     """The number of the group of each picture, the smallest index in it.
 
-    Pictures are in one group if a chain of them leads from one to the other, each sharing a name
-    with the next or being near it: their hashes differ in at most ``near_bits`` bits.
+    Pictures are in one group if a chain of them leads from one to the other, each near the next:
+    their hashes, (N,) uint64, differ in at most ``near_bits`` bits.
 
-    Args:
-        hashes: (N,) uint64. names: identities and content hashes of each picture.
-
-    >>> groups(np.array([0, 255, 3, 9], np.uint64), [["rex"], [], [], ["rex"]], near_bits=2)
+    >>> groups(np.array([0, 255, 3, 15], np.uint64), near_bits=2)
     [0, 1, 0, 0]
     """
     parents = list(range(len(hashes)))
-    first: dict[str | int, int] = {}
-    for index, own in enumerate(names):
-        shared: list[str | int] = [*own, int(hashes[index])]
-        for name in shared:
-            _join(parents, first.setdefault(name, index), index)
-    unique, places = np.unique(hashes, return_index=True)
+    unique, places, which = np.unique(hashes, return_index=True, return_inverse=True)
+    for index, place in enumerate(places[which]):
+        _join(parents, int(place), index)
     for left, right in near_pairs(unique, near_bits):
         _join(parents, int(places[left]), int(places[right]))
     return [_root(parents, index) for index in range(len(parents))]
@@ -70,9 +64,28 @@ def bit_counts(values: np.ndarray) -> np.ndarray:
     return np.asarray(bits.sum(1))
 
 
-def is_held_out(key: str, share: float) -> bool:
-    """Whether the group with this key is held out: by a hash, the same at every run."""
-    drawn = int.from_bytes(hashlib.sha256(f"side {key}".encode()).digest()[:8], "big")
+def held_out_groups(
+    keys: Sequence[str], found: Sequence[int], identities: Sequence[Sequence[str]], share: float
+) -> set[int]:
+    """The groups that are held out: those that show a held-out thing; of the others, where
+    nothing has an identity, a share of the groups.
+
+    Args:
+        keys, found, identities: of each picture: its key, its group, the things it shows.
+    """
+    shown: dict[int, set[str]] = {group: set() for group in found}
+    for group, names in zip(found, identities, strict=True):
+        shown[group].update(names)
+    return {
+        group
+        for group, names in shown.items()
+        if any(is_drawn(name, share) for name in names or {keys[group]})
+    }
+
+
+def is_drawn(name: str, share: float) -> bool:
+    """True for a share of all names: by a hash, the same at every run."""
+    drawn = int.from_bytes(hashlib.sha256(f"side {name}".encode()).digest()[:8], "big")
     return drawn < share * 2**64
 
 
