@@ -110,8 +110,9 @@ def test_lvis_has_no_file_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("drawn_on", ["stored", "shown"])
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_a_turned_picture_s_annotations_lie_on_what_is_shown(
-    tmp_path: Path, orientation: int, drawn_on: str
+    tmp_path: Path, orientation: int, drawn_on: str, kind: str
 ) -> None:
     """Whether the makers drew on the stored pixels or on the shown ones, told by the size."""
     if drawn_on == "shown" and orientation < 5:
@@ -121,7 +122,7 @@ def test_a_turned_picture_s_annotations_lie_on_what_is_shown(
     stored = make_scenes(1)[0]
     turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = orientation
-    stored.picture.save(tmp_path / f"{1:012d}.jpg", quality=95, exif=turned)
+    stored.picture.save(tmp_path / f"{1:012d}.jpg", kind, exif=turned)
     lists = coco_lists([stored])
     shown_masks = [
         np.asarray(Image.fromarray(s.mask).transpose(TURNS[orientation]))

@@ -15,15 +15,14 @@ from .record_masks import area_of, pixels_of, run_lengths
 Box = tuple[float, float, float, float]
 
 
-def fitted(record: Record, picture: Image.Image) -> Record:
+def fitted(record: Record, picture: Image.Image, turned: int) -> Record:
     """The record with every box and mask on what is shown; raises BadPicture.
 
     Args:
-        record: with its width and height. picture: as stored, loaded.
+        record: with its width and height. picture: loaded. turned: its orientation before that.
     """
     entities = record.entities
     if entities is not None:
-        turned = orientation(picture) or 1
         if record.annotated_as_stored and turned > 1:
             entities = tuple(_turned(entity, turned) for entity in entities)
         size = (record.height or 0, record.width or 0)
@@ -54,7 +53,7 @@ def _read_mask(
         if not picture.has_transparency_data:
             raise BadPicture("annotations", f"neither mask nor alpha channel for {entity.label!r}")
         mask = np.asarray(picture.convert("RGBA").getchannel("A")) >= 128
-        return _transposed(mask, turned)
+        return _transposed(mask, orientation(picture) or 1)
     stored = open_picture(read_bytes(PictureSource(path=entity.mask_source)))
     try:
         grey = stored.convert("L")

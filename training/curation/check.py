@@ -36,6 +36,7 @@ def check(record: Record) -> Record | Quarantined:
     try:
         content = read_bytes(record.picture)
         picture = open_picture(content)
+        turned = orientation(picture)
         shown = decode(picture)
         checked = replace(
             record,
@@ -43,9 +44,11 @@ def check(record: Record) -> Record | Quarantined:
             perceptual_hash=perceptual_hash(shown),
             width=shown.width,
             height=shown.height,
-            adjustments=tuple(adjustments(record.picture.member or record.picture.path, picture)),
+            adjustments=tuple(
+                adjustments(record.picture.member or record.picture.path, picture, turned)
+            ),
         )
-        return fitted(checked, picture)
+        return fitted(checked, picture, turned or 1)
     except BadPicture as bad:
         return Quarantined(
             key=record.key, picture=record.picture, reason=bad.reason, detail=bad.detail
@@ -59,10 +62,12 @@ def perceptual_hash(picture: Image.Image) -> str:
     return str(imagehash.phash(picture))
 
 
-def adjustments(name: str, picture: Image.Image) -> list[str]:
-    """What was done to a loaded picture on its way to upright RGB of 8 bits."""
+def adjustments(name: str, picture: Image.Image, turned: int | None) -> list[str]:
+    """What was done to a loaded picture on its way to upright RGB of 8 bits.
+
+    ``turned`` is its orientation before it was loaded, None where it is broken.
+    """
     found = []
-    turned = orientation(picture)
     if turned is None:
         found.append("broken orientation ignored")
     elif turned > 1:

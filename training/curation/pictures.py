@@ -141,7 +141,19 @@ def open_picture(content: bytes) -> Image.Image:
         raise BadPicture("too many pixels", f"{width} x {height}")
     if min(width, height) < MIN_SIDE:
         raise BadPicture("too small", f"{width} x {height}")
+    if picture.format == "PNG":
+        _require_checksums(content)
     return picture
+
+
+def _require_checksums(content: bytes) -> None:
+    """Those of a PNG's chunks, which decoding its pixels does not look at."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(io.BytesIO(content), formats=("PNG",)).verify()
+    except Exception as error:  # a decoder's own faults on broken files are of any kind
+        raise BadPicture("damaged", f"{type(error).__name__}: {error}") from error
 
 
 def orientation(picture: Image.Image) -> int | None:
@@ -157,11 +169,11 @@ def orientation(picture: Image.Image) -> int | None:
 
 def decode(picture: Image.Image) -> Image.Image:
     """RGB as it is shown: turned, transparent parts on white, 16 bits as 8; raises BadPicture."""
-    turn = TURNS.get(orientation(picture) or 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture.load()
+            turn = TURNS.get(orientation(picture) or 1)  # loading a TIFF turns it already
             colours = _to_rgb(picture)
     except BadPicture:
         raise

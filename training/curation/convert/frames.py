@@ -60,6 +60,9 @@ def _read(picture: Path) -> tuple[int, int, int] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(picture) as file:
-                return file.width, file.height, orientation(file) or 1
+                turned = orientation(file) or 1
+                if file.format == "TIFF" and turned in SWAPS_SIDES:  # Pillow states what is shown
+                    return file.height, file.width, turned
+                return file.width, file.height, turned
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
