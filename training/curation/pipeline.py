@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from .check import check
 from .filters import Decision, Thresholds, filter_entities, filter_masks, filter_resolution
+from .models import model_mark
 from .record import Record
-from .settings import CurationSettings
+from .settings import CurationSettings, ModelSettings
 from .stages import Fields, Outcome, Stage, Work
 
 Filter = Callable[[Record, Thresholds], Decision]
@@ -31,7 +33,12 @@ def stages_of(settings: CurationSettings) -> tuple[Stage, ...]:
     return (
         _check(),
         _filter("resolution", settings.thresholds),
+        _caption(settings),
+        _nouns(settings),
+        _boxes(settings),
         _filter("filters", settings.thresholds),
+        _numbers(settings),
+        _masks(settings),
         _filter("mask filter", settings.thresholds),
     )
 
@@ -39,6 +46,97 @@ def stages_of(settings: CurationSettings) -> tuple[Stage, ...]:
 def always(fields: Fields) -> bool:
     """For stages that every picture goes through."""
     return True
+
+
+def _caption(settings: CurationSettings) -> Stage:
+    def load() -> Work:
+        from .captions import Captioner
+
+        return Captioner(settings)
+
+    own = settings.caption
+    return Stage(
+        name="caption",
+        mark=json.dumps(["1", model_mark(own), settings.prompt, settings.max_caption]),
+        reads=("content_hash",),
+        writes=("caption", "captioned"),
+        applies=lambda fields: fields["caption"] is None,
+        load=load,
+        **resources(own),
+    )
+
+
+def _nouns(settings: CurationSettings) -> Stage:
+    def load() -> Work:
+        from .nouns import NounFinder
+
+        return NounFinder(settings)
+
+    return Stage(
+        name="nouns",
+        mark=json.dumps(["1", model_mark(settings.nouns)]),
+        reads=("caption",),
+        writes=("nouns",),
+        applies=lambda fields: fields["entities"] is None and fields["nouns"] is None,
+        load=load,
+        **resources(settings.nouns),
+    )
+
+
+def _boxes(settings: CurationSettings) -> Stage:
+    def load() -> Work:
+        from .boxes import Detector
+
+        return Detector(settings)
+
+    return Stage(
+        name="boxes",
+        mark=json.dumps(["1", model_mark(settings.boxes), settings.box_floor]),
+        reads=("content_hash", "nouns"),
+        writes=("entities",),
+        applies=lambda fields: fields["entities"] is None,
+        load=load,
+        **resources(settings.boxes),
+    )
+
+
+def _numbers(settings: CurationSettings) -> Stage:
+    def load() -> Work:
+        from .nouns import NumberWriter
+
+        return NumberWriter(settings)
+
+    return Stage(
+        name="numbers",
+        mark=json.dumps(["1", model_mark(settings.nouns)]),
+        reads=("caption", "nouns", "entities"),
+        writes=("caption", "nouns", "entities"),
+        applies=lambda fields: bool(fields["captioned"]),
+        load=load,
+        **resources(settings.nouns),
+    )
+
+
+def _masks(settings: CurationSettings) -> Stage:
+    def load() -> Work:
+        from .masks import Segmenter
+
+        return Segmenter(settings)
+
+    return Stage(
+        name="masks",
+        mark=json.dumps(["1", model_mark(settings.masks)]),
+        reads=("content_hash", "entities"),
+        writes=("entities",),
+        applies=lambda fields: any(entity["mask"] is None for entity in fields["entities"]),
+        load=load,
+        **resources(settings.masks),
+    )
+
+
+def resources(own: ModelSettings) -> dict[str, Any]:
+    """What a model's stage takes of the machine, by its settings."""
+    return {"batch_size": own.batch_size, "processes": own.processes, "gpus": own.gpus}
 
 
 def each(function: Callable[[Record], Outcome]) -> Work:

@@ -42,10 +42,11 @@ class RunLengths:
 @dataclass(frozen=True, kw_only=True)
 class Noun:
     """A noun of the caption that may name a subject; ``span`` is its first character and the one
-    after its last."""
+    after its last, ``lemma`` its dictionary form."""
 
     label: str
     span: tuple[int, int]
+    lemma: str = ""
 
 
 NO_BOX = (0.0, 0.0, 0.0, 0.0)
@@ -95,6 +96,7 @@ class Record:
         entities: subjects with boxes; masks come later. () = looked for, none found.
         annotated_as_stored: the boxes and masks lie on the stored pixels, before the camera's EXIF
             orientation; the check turns them.
+        captioned: the caption stage wrote the caption, so number words may be put into it.
         adjustments: what was done to the pixels to show them ("turned from orientation 6").
     """
 
@@ -111,6 +113,7 @@ class Record:
     entities: tuple[FoundEntity, ...] | None = None
     annotated_as_stored: bool = False
     adjustments: tuple[str, ...] = ()
+    captioned: bool = False
 
     def to_json(self) -> str:
         """One line of JSON, the same for equal records."""

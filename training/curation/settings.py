@@ -56,7 +56,7 @@ class CurationSettings:
         thresholds: of the filters.
         caption: BLIP-2. nouns: a spaCy pipeline. boxes: Grounding DINO. masks: SAM.
         prompt: what BLIP-2 goes on from; "" = a plain caption. max_caption: tokens of a caption.
-        text_threshold: Grounding DINO: from which a word belongs to a box.
+        box_floor: score below which Grounding DINO's boxes are not even recorded.
         near_bits: of 64: pictures whose perceptual hashes differ in at most so many are near.
         held_out: share of the pictures that are kept from training.
         samples_per_shard: at most so many.
@@ -71,7 +71,7 @@ class CurationSettings:
     masks: ModelSettings = field(default_factory=lambda: ModelSettings(batch_size=1))
     prompt: str = ""
     max_caption: int = 30
-    text_threshold: float = 0.25
+    box_floor: float = 0.1
     near_bits: int = 4
     held_out: float = 0.0
     samples_per_shard: int = 1000
