@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..options import add_path
-from . import convert
+from . import convert, inspect, stats
 
 HELP = """\
 turn raw pictures into shards: captions, boxes, masks, filters
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     retry.set_defaults(action=run_retry)
     for action in (build, retry):
         action.add_argument("--processes", type=int, default=1, help="that write shards at once")
-    for module in (convert,):
+    for module in (convert, inspect, stats):
         summary, description = module.HELP.split("\n\n", 1)
         action = actions.add_parser(
             module.__name__.rpartition(".")[2],
