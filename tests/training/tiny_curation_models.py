@@ -28,7 +28,7 @@ from transformers import (
 
 from subject_diffusion_core.sam_geometry import SamGeometry, build_sam_of
 
-WORDS = "a dog cat two on the lawn with red ball and".split()
+WORDS = ["a", "dog", "cat", "two", "on", "the", "lawn", "with", "red", "ball", "and"]
 QUERIES = 4  # of BLIP-2's Q-Former
 
 
