@@ -152,9 +152,10 @@ def filter_entities(record: Record, thresholds: Thresholds) -> Decision:
 
 
 def filter_masks(record: Record, thresholds: Thresholds) -> Decision:
-    """Rule 6: a picture goes if the mask of any subject fills too little of its box."""
+    """Rule 6: a picture goes if the mask of any subject fills too little of its box; an empty mask
+    is always too little."""
     assert record.entities is not None, "find the boxes first"
-    low = thresholds.min_mask_share
+    low = max(thresholds.min_mask_share, 1e-9)
     outside = _outside("mask_share", record.entities, mask_share, low, float("inf"))
     if outside:
         return Decision(record=None, dropped=tuple(outside))

@@ -35,6 +35,8 @@ def near_pairs(hashes: np.ndarray, near_bits: int) -> Iterator[tuple[int, int]]:
     Of near_bits + 1 bands of bits two near hashes share at least one, so only those that share a
     band are compared. A pair may come several times.
     """
+    if len(hashes) < 2:
+        return
     edges = np.linspace(0, HASH_BITS, near_bits + 2).astype(int)
     for low, high in pairwise(edges):
         band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)

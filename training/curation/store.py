@@ -19,7 +19,7 @@ from .stages import Fields, Job, Result
 VERSION = 1
 TABLES = """
 CREATE TABLE IF NOT EXISTS result (
-  key TEXT, stage TEXT, failed INTEGER, quarantined INTEGER, content TEXT,
+  key TEXT, stage TEXT, run INTEGER, failed INTEGER, quarantined INTEGER, content TEXT,
   PRIMARY KEY (key, stage)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ending (
   key TEXT PRIMARY KEY, run INTEGER, kind TEXT, stage TEXT, mixed TEXT, content TEXT
@@ -96,19 +96,27 @@ class Store:
     def write(self, jobs: Sequence[Job], left_out: Sequence[Ending] = ()) -> None:
         """Keep the fresh results of jobs and how they ended, all or nothing."""
         results = [
-            (job.fields["key"], stage, r.failed, bool(r.reason), json.dumps(asdict(r)))
+            (job.fields["key"], stage, self.run, r.failed, bool(r.reason), json.dumps(asdict(r)))
             for job in jobs
             for stage, r in job.fresh.items()
         ]
         endings = [self._row(ending) for ending in (*map(ending_of, jobs), *left_out)]
         with self.connection:
-            self.connection.executemany("REPLACE INTO result VALUES (?, ?, ?, ?, ?)", results)
+            self.connection.executemany("REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)", results)
             self.connection.executemany("REPLACE INTO ending VALUES (?, ?, ?, ?, ?, ?)", endings)
 
     def _row(self, ending: Ending) -> tuple[Any, ...]:
         mixed = hashlib.sha256(ending.key.encode()).hexdigest()[:16]
         content = json.dumps(asdict(ending))
         return (ending.key, self.run, ending.kind, ending.stage, mixed, content)
+
+    def made_now(self) -> dict[str, set[str]]:
+        """Stage -> keys whose result was made in this run, not known from an earlier one."""
+        found: dict[str, set[str]] = {}
+        rows = self.connection.execute("SELECT stage, key FROM result WHERE run = ?", [self.run])
+        for stage, key in rows:
+            found.setdefault(stage, set()).add(key)
+        return found
 
     def forget_removed(self) -> int:
         """Leave out what the source no longer has: its endings; the number of them."""

@@ -5,18 +5,20 @@ report.json, which `data stats` and `data inspect` read::
     {"version": 1, "settings": {...},
      "pictures": {"read": n, "kept": n, "dropped": n, "quarantined": n, "failed": n,
                   "duplicates": n, "near": n},
+     "made": {STAGE: n},
      "rules": {RULE: {"pictures": n, "subjects": n, "examples": [EXAMPLE, ...]}},
      "reasons": {REASON: {"pictures": n, "examples": [EXAMPLE, ...]}},
      "adjustments": {TEXT: n},
      "sides": {"train": {"samples": n, "subjects": n, "shards": [{"name", "samples", "bytes",
                "sha256"}, ...]}, "held-out": ...}}
 
-Rules are those of filters.PICTURE_RULES and ENTITY_RULES, all of them, also with nothing. A rule's
-"pictures" are those that it dropped, "subjects" those that broke it. "duplicates" are kept pictures
-whose bytes are another's, which stands for them in the shards; "near" such that stand on another's
-side for likeness. An EXAMPLE has key, picture (path, member), and, of a rule, value and entity (as
-record.FoundEntity, or null); of a reason, detail. faults.jsonl has every quarantined or failed
-picture: key, kind, stage, picture, reason, detail.
+"made" counts the results that this run made, not those known from earlier ones. Rules are those of
+filters.PICTURE_RULES and ENTITY_RULES, all of them, also with nothing. A rule's "pictures" are
+those that it dropped, "subjects" those that broke it. "duplicates" are kept pictures whose bytes
+are another's, which stands for them in the shards; "near" near-duplicates of an earlier picture,
+which stand on its side. An EXAMPLE has key, picture (path, member), and, of a rule, value and
+entity (as record.FoundEntity, or null); of a reason, detail. faults.jsonl has every quarantined or
+failed picture: key, kind, stage, picture, reason, detail.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ def write_report(
             "duplicates": len(assignment.duplicates),
             "near": assignment.near,
         },
+        "made": {stage: len(keys) for stage, keys in sorted(store.made_now().items())},
         "rules": rules,
         "reasons": _write_faults(folder / FAULTS, store),
         "adjustments": dict(adjustments),

@@ -101,6 +101,8 @@ def say(report: dict[str, Any]) -> None:
     """The report in lines."""
     pictures = report["pictures"]
     print(", ".join(f"{number} {kind}" for kind, number in pictures.items() if number))
+    made = ", ".join(f"{stage} {number}" for stage, number in report["made"].items())
+    print(f"made in this run: {made or 'nothing, all was known'}")
     for rule, found in report["rules"].items():
         if found["pictures"] or found["subjects"]:
             print(f"  {rule}: {found['pictures']} pictures, {found['subjects']} subjects")
