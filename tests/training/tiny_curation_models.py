@@ -70,7 +70,7 @@ def save_blip2(folder: Path, seed: int = 0) -> Path:
 
 
 def save_grounding_dino(folder: Path, seed: int = 0) -> Path:
-    """Grounding DINO with Swin and BERT, 32 wide, 12 queries."""
+    """Grounding DINO with Swin and BERT, 64 wide, 12 queries."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?"]
@@ -87,7 +87,7 @@ def save_grounding_dino(folder: Path, seed: int = 0) -> Path:
             vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1,
             num_attention_heads=2, intermediate_size=48, max_position_embeddings=64,
         ).to_dict(),
-        d_model=32, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=48, decoder_ffn_dim=48,
+        d_model=64, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=48, decoder_ffn_dim=48,
         encoder_attention_heads=2, decoder_attention_heads=2, num_queries=12, max_text_len=32,
         num_feature_levels=4, disable_custom_kernels=True,
     )  # fmt: skip

@@ -22,7 +22,8 @@ STAGE = "boxes"
 
 class Detector:
     """Grounding DINO of transformers. Of a box's words the one with the highest probability names
-    it, and that probability is its score; boxes below ``box_floor`` are not kept at all."""
+    it, and that probability is its score; boxes below ``box_floor`` are not kept at all. Only
+    pictures of one size go through it at once: padding would change what it finds."""
 
     def __init__(self, settings: CurationSettings) -> None:
         from transformers import AutoProcessor, GroundingDinoForObjectDetection
@@ -38,8 +39,13 @@ class Detector:
     @torch.no_grad()
     def __call__(self, records: Sequence[Record]) -> list[Record]:
         """The records with boxes of their nouns."""
-        asked = [record for record in records if record.nouns]
-        found = dict(zip([r.key for r in asked], self._detect(asked), strict=True)) if asked else {}
+        alike: dict[tuple[int | None, int | None], list[Record]] = {}
+        for record in records:
+            if record.nouns:
+                alike.setdefault((record.width, record.height), []).append(record)
+        found: dict[str, tuple[FoundEntity, ...]] = {}
+        for group in alike.values():
+            found |= zip([record.key for record in group], self._detect(group), strict=True)
         return [replace(record, entities=found.get(record.key, ())) for record in records]
 
     def _detect(self, records: Sequence[Record]) -> list[tuple[FoundEntity, ...]]:

@@ -16,6 +16,7 @@ from typing import Any
 from .record import FoundEntity, Noun, Record
 from .settings import CurationSettings
 
+NOUNS = ("NOUN", "PROPN")  # names only as parts of what they modify
 NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
@@ -52,13 +53,14 @@ def nouns_of(doc: Any) -> tuple[Noun, ...]:
     found: dict[str, Noun] = {}
     first = None  # of the words of a compound
     for token in doc:
+        following = doc[token.i + 1].pos_ if token.i + 1 < len(doc) else ""
+        if token.pos_ in NOUNS and token.dep_ == "compound" and following in NOUNS:
+            first = token if first is None else first
+            continue
         if token.pos_ != "NOUN":
             first = None
             continue
         first = token if first is None else first
-        following = doc[token.i + 1] if token.i + 1 < len(doc) else None
-        if token.dep_ == "compound" and following is not None and following.pos_ == "NOUN":
-            continue
         start, end = first.idx, token.idx + len(token)
         lemma = doc.text[start : token.idx].lower() + token.lemma_.lower()
         label = doc.text[start:end].lower()
