@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from .settings import ModelSettings
+
+if TYPE_CHECKING:  # the functions that need it import it: a build without networks loads none
+    import torch
 
 ENDS = 2**20  # bytes at both ends of a file that its mark looks at
 # What a folder of transformers must hold: of each line one file.
@@ -80,6 +81,8 @@ def _ends(file: Path) -> bytes:
 
 def device_of(settings: ModelSettings) -> torch.device:
     """The chosen device, else CUDA where there is one."""
+    import torch
+
     try:
         chosen = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return torch.empty(0, device=chosen).device
@@ -92,6 +95,8 @@ def device_of(settings: ModelSettings) -> torch.device:
 
 def dtype_of(settings: ModelSettings) -> torch.dtype:
     """The chosen type of numbers."""
+    import torch
+
     found: torch.dtype = getattr(torch, settings.dtype)
     return found
 
@@ -112,6 +117,8 @@ def lower_precision(
     device: torch.device, dtype: torch.dtype
 ) -> contextlib.AbstractContextManager[Any]:
     """A context in which matrix products are of the dtype; of float32 nothing changes."""
+    import torch
+
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -120,8 +120,15 @@ class Record:
         return json.dumps(self.to_fields(), sort_keys=True, ensure_ascii=False)
 
     def to_fields(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        return asdict(self)
+        """The fields as JSON has them, new from the picture to the masks."""
+        nouns, entities = self.nouns, self.entities
+        return {
+            **vars(self),
+            "picture": dict(vars(self.picture)),
+            "provenance": dict(self.provenance),
+            "nouns": None if nouns is None else tuple(dict(vars(noun)) for noun in nouns),
+            "entities": None if entities is None else tuple(map(entity_fields, entities)),
+        }
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -139,6 +146,12 @@ class Record:
             fields["entities"] = tuple(_entity(entity) for entity in fields["entities"])
         fields["adjustments"] = tuple(fields.get("adjustments", ()))
         return cls(**fields)
+
+
+def entity_fields(entity: FoundEntity) -> dict[str, Any]:
+    """A subject as JSON has it."""
+    mask = entity.mask
+    return {**vars(entity), "mask": None if mask is None else dict(vars(mask))}
 
 
 def _spanned(fields: dict[str, Any]) -> dict[str, Any]:
