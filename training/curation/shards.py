@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..dataset.bad_sample import BadSample
-from ..dataset.precompute import note_path, read_note
-from ..dataset.shard_file import write_shard
+from ..dataset.shard_file import note_path, read_note, write_shard
 from ..runs import write_json
 from .record import Record
 from .samples import SCHEMA, sample_members, sample_text
