@@ -50,11 +50,16 @@ class PoolWorker:
         self.loaded = Loaded()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of jobs as texts, in and out."""
+        """A batch of jobs as texts, in and out; "stop" tells of a model that cannot be loaded."""
+        stop = next(filter(None, batch["stop"]), "")
         jobs = [job_of(text) for text in batch["job"]]
-        for stage in self.stages:
-            advance(stage, partial(self.loaded.work, stage), jobs)
-        return {"job": [text_of(job) for job in jobs]}
+        try:
+            for stage in self.stages:
+                if not stop:
+                    advance(stage, partial(self.loaded.work, stage), jobs)
+        except ValueError as error:
+            stop = str(error)
+        return {"job": [text_of(job) for job in jobs], "stop": [stop] * len(jobs)}
 
 
 def text_of(job: Job) -> str:
@@ -98,8 +103,7 @@ class Cluster:
 
     @contextmanager
     def _connected(self, workers: int) -> Iterator[None]:
-        """The cluster; one of our own, with a processor for each worker, ends with the block. What
-        a person can mend (a model that cannot be loaded) is raised as it was in the worker."""
+        """The cluster; one of our own, with a processor for each worker, ends with the block."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
@@ -111,14 +115,12 @@ class Cluster:
             num_cpus=workers + 1 if own else None,
             runtime_env=None if own else code,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
         )
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         try:
             yield
-        except ray.exceptions.RayTaskError as error:
-            raise _mendable(error) or error from error
         finally:
             ray.shutdown()
 
@@ -132,7 +134,7 @@ class Cluster:
         if not jobs:
             return
         blocks = -(-len(jobs) // BLOCK)
-        rows = [{"job": text_of(job)} for job in jobs]
+        rows = [{"job": text_of(job), "stop": ""} for job in jobs]
         data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=blocks)
         for pool in pools:
             data = data.map_batches(
@@ -143,6 +145,8 @@ class Cluster:
                 num_gpus=pool[0].gpus or None,
             )
         for batch in data.iter_batches(batch_size=BLOCK):
+            if stop := next(filter(None, batch["stop"]), ""):
+                raise ValueError(stop)
             yield [job_of(text) for text in batch["job"]]
 
 
@@ -158,12 +162,3 @@ def _windows(found: Found, store: Store) -> Iterator[tuple[list[Job], list[Endin
             jobs += new
             left_out += others
         yield jobs, left_out
-
-
-def _mendable(error: BaseException | None) -> ValueError | None:
-    """The ValueError behind what Ray made of it."""
-    while error is not None:
-        if isinstance(error, ValueError):
-            return ValueError(*error.args[:1])
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
