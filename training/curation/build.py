@@ -7,7 +7,7 @@ report. Whatever is killed whenever: the same build again ends with the same sam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..runs import write_json
-from .engine import run_here
+from .engine import Say, run_here
 from .pipeline import stages_of
 from .reading import Found, read_source
 from .settings import CurationSettings, settings_of
@@ -27,7 +27,7 @@ from .store import Store
 from .tally import write_report
 
 WORK, BUILD = "work", "build.json"
-Engine = Callable[[Found, tuple[Stage, ...], Store, Callable[[int], object]], None]
+Engine = Callable[[Found, Sequence[Stage], Store, Say], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from functools import partial
 
 from .reading import Found
@@ -44,12 +44,18 @@ def run_here(found: Found, stages: Sequence[Stage], store: Store, done: Say) -> 
         done(len(batch))
 
 
-def jobs_of(batch: Iterable[Record | Quarantined], store: Store) -> tuple[list[Job], list[Ending]]:
-    """The jobs of a batch with what is known of them, and what is left out of it already."""
+def jobs_of(
+    batch: Iterable[Record | Quarantined], store: Store, taken: Set[str] = frozenset()
+) -> tuple[list[Job], list[Ending]]:
+    """The jobs of a batch with what is known of them, and what is left out of it already.
+
+    Args:
+        taken: keys of this run that are not in the store yet.
+    """
     records: dict[str, Record] = {}
     left_out: dict[str, Ending] = {}
     batch = list(batch)
-    seen = store.seen([each.key for each in batch])
+    seen = store.seen([each.key for each in batch]) | taken
     for each in batch:
         if isinstance(each, Record) and each.key not in records and each.key not in seen:
             records[each.key] = each

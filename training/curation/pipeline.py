@@ -79,7 +79,7 @@ def _nouns(settings: CurationSettings) -> Stage:
         writes=("nouns",),
         applies=lambda fields: fields["entities"] is None and fields["nouns"] is None,
         load=load,
-        **resources(settings.nouns),
+        batch_size=settings.nouns.batch_size,
     )
 
 
@@ -113,7 +113,7 @@ def _numbers(settings: CurationSettings) -> Stage:
         writes=("caption", "nouns", "entities"),
         applies=lambda fields: bool(fields["captioned"]),
         load=load,
-        **resources(settings.nouns),
+        batch_size=settings.nouns.batch_size,
     )
 
 
@@ -135,8 +135,13 @@ def _masks(settings: CurationSettings) -> Stage:
 
 
 def resources(own: ModelSettings) -> dict[str, Any]:
-    """What a model's stage takes of the machine, by its settings."""
-    return {"batch_size": own.batch_size, "processes": own.processes, "gpus": own.gpus}
+    """What a network's stage takes of the machine, by its settings."""
+    return {
+        "batch_size": own.batch_size,
+        "has_model": bool(own.model),
+        "processes": own.processes,
+        "gpus": own.gpus,
+    }
 
 
 def each(function: Callable[[Record], Outcome]) -> Work:

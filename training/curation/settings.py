@@ -23,7 +23,7 @@ class ModelSettings:
         device: "cpu", "cuda", "cuda:1"; "" = CUDA where there is one.
         dtype: of its weights and activations, one of DTYPES.
         batch_size: pictures at once.
-        processes: on a cluster: copies of the model.
+        processes: on a cluster: copies of the model (``readers`` says it for all other work).
         gpus: what each copy takes of a GPU, 0.25 = four share one.
     """
 
@@ -57,6 +57,7 @@ class CurationSettings:
         caption: BLIP-2. nouns: a spaCy pipeline. boxes: Grounding DINO. masks: SAM.
         prompt: what BLIP-2 goes on from; "" = a plain caption. max_caption: tokens of a caption.
         box_floor: score below which Grounding DINO's boxes are not even recorded.
+        readers: on a cluster: processes that open and check pictures.
         near_bits: of 64: pictures whose perceptual hashes differ in at most so many are near.
         held_out: share of the pictures that are kept from training.
         samples_per_shard: at most so many.
@@ -72,12 +73,13 @@ class CurationSettings:
     prompt: str = ""
     max_caption: int = 30
     box_floor: float = 0.1
+    readers: int = 2
     near_bits: int = 4
     held_out: float = 0.0
     samples_per_shard: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("samples_per_shard", "max_caption"):
+        for name in ("samples_per_shard", "max_caption", "readers"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"{name}: expected 1 or more, got {getattr(self, name)}. Raise it."

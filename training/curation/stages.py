@@ -41,7 +41,8 @@ class Stage:
         load: makes the work, once a process: models are loaded here, and may raise.
         batch_size: records at once.
         reads_files: its results hold while the picture's file has its size and time.
-        processes, gpus, cpus: on a cluster: actors, and what each takes.
+        has_model: it holds a network, so that a cluster gives it workers of its own: so many
+            ``processes``, each with a share of a GPU.
     """
 
     name: str
@@ -52,9 +53,9 @@ class Stage:
     load: Callable[[], Work]
     batch_size: int = 1
     reads_files: bool = False
+    has_model: bool = False
     processes: int = 1
     gpus: float = 0.0
-    cpus: float = 1.0
 
     def fingerprint(self, fields: Fields) -> str:
         """Of a record, as this stage sees it."""

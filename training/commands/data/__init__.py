@@ -50,6 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
         help="change a setting (thresholds.min_side=512, caption.model=FOLDER); several times",
     )  # fmt: skip
+    build.add_argument(
+        "--cluster", metavar="ADDRESS",
+        help="run on Ray: local, auto, or the address of a cluster that sees the same paths",
+    )  # fmt: skip
     build.set_defaults(action=run_build)
     retry = actions.add_parser("retry", help="try again what failed or was quarantined")
     add_path(retry, "--out", "folder of the dataset", required=True)
@@ -75,19 +79,26 @@ def run(arguments: argparse.Namespace) -> None:
 
 def run_build(arguments: argparse.Namespace) -> None:
     """Pictures to shards, and what came of them."""
-    from ...curation.build import Build
+    from ...curation.build import Build, Engine
+    from ...curation.engine import run_here
     from ...curation.settings import CurationSettings, read_settings, with_settings
 
     settings = CurationSettings()
     if arguments.settings is not None:
         settings = read_settings(arguments.settings)
+    settings = with_settings(settings, arguments.changes)
     build = Build(
         pictures=arguments.pictures,
         out=arguments.out,
-        settings=with_settings(settings, arguments.changes),
+        settings=settings,
         processes=arguments.processes,
     )
-    say(build.run())
+    engine: Engine = run_here
+    if arguments.cluster is not None:
+        from ...curation.cluster import Cluster
+
+        engine = Cluster(settings, arguments.cluster)
+    say(build.run(engine))
 
 
 def run_retry(arguments: argparse.Namespace) -> None:
