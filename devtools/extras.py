@@ -27,7 +27,8 @@ PURPOSES = {
         "training.toy.vision",
     ),
     "curation": (
-        "training.commands.data", "training.curation.build", "training.curation.captions",
+        "training.commands.data.convert", "training.commands.data.inspect",
+        "training.commands.data.stats", "training.curation.build", "training.curation.captions",
         "training.curation.boxes", "training.curation.masks", "training.curation.nouns",
     ),
     "eval": (

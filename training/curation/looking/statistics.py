@@ -52,9 +52,9 @@ class Statistics:
         self.caption_words[len(caption.split())] += 1
         self.boxes[len(entities)] += 1
         self.licences[str(metadata.get("licence", ""))] += 1
-        sides = [metadata.get("width"), metadata.get("height")]
-        if all(isinstance(side, int) for side in sides):
-            self.small_sides[min(sides) // 128 * 128] += 1
+        width, height = metadata.get("width"), metadata.get("height")
+        if isinstance(width, int) and isinstance(height, int):
+            self.small_sides[min(width, height) // 128 * 128] += 1
         for entity in entities:
             label = str(entity.get("label", "")).lower()
             self.labels[label] += 1
