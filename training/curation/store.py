@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Store:
     def write(self, jobs: Sequence[Job], left_out: Sequence[Ending] = ()) -> None:
         """Keep the fresh results of jobs and how they ended, all or nothing."""
         results = [
-            (job.fields["key"], stage, self.run, r.failed, bool(r.reason), json.dumps(asdict(r)))
+            (job.fields["key"], stage, self.run, r.failed, bool(r.reason), json.dumps(vars(r)))
             for job in jobs
             for stage, r in job.fresh.items()
         ]
@@ -107,7 +107,7 @@ class Store:
 
     def _row(self, ending: Ending) -> tuple[Any, ...]:
         mixed = hashlib.sha256(ending.key.encode()).hexdigest()[:16]
-        content = json.dumps(asdict(ending))
+        content = json.dumps(vars(ending))
         return (ending.key, self.run, ending.kind, ending.stage, mixed, content)
 
     def made_now(self) -> dict[str, set[str]]:
