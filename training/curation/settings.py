@@ -140,6 +140,8 @@ def read_settings(path: Path) -> CurationSettings:
 
 
 def _filled(defaults: Any, plain: Mapping[str, Any], place: str) -> Any:
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{place[:-1]}: expected an object, got {plain!r}. Correct it.")
     known = {each.name: getattr(defaults, each.name) for each in fields(defaults)}
     values = {}
     for name, value in plain.items():
