@@ -18,14 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .engine import BATCH, Loaded, Say, jobs_of
+from .engine import Loaded, Say, batch_of, jobs_of
 from .reading import Found
 from .settings import CurationSettings, settings_of
 from .stages import Fields, Job, Result, Stage, advance, batched
-from .store import Ending, Store
+from .store import Store
 
-WINDOW = 16_384  # pictures that are handed to Ray at once
-BLOCK = 32  # pictures that travel together
+WINDOW = 512  # rows that are handed to Ray at once, each of a batch of pictures
 PACKAGES = ("training", "subject_diffusion_core")
 LOCAL = "local"
 
@@ -50,26 +49,33 @@ class PoolWorker:
         self.loaded = Loaded()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of jobs as texts, in and out; "stop" tells of a model that cannot be loaded."""
-        stop = next(filter(None, batch["stop"]), "")
-        jobs = [job_of(text) for text in batch["job"]]
+        """Rows of jobs as text, in and out; "stop" tells of a model that cannot be loaded."""
+        rows = [self._row(*row) for row in zip(batch["jobs"], batch["stop"], strict=True)]
+        return {"jobs": [text for text, _ in rows], "stop": [stop for _, stop in rows]}
+
+    def _row(self, text: str, stop: str) -> tuple[str, str]:
+        if stop:
+            return text, stop
+        jobs = jobs_from(text)
         try:
             for stage in self.stages:
-                if not stop:
-                    advance(stage, partial(self.loaded.work, stage), jobs)
+                advance(stage, partial(self.loaded.work, stage), jobs)
         except ValueError as error:
-            stop = str(error)
-        return {"job": [text_of(job) for job in jobs], "stop": [stop] * len(jobs)}
+            return text, str(error)
+        return text_of(jobs), ""
 
 
-def text_of(job: Job) -> str:
-    """A job as JSON, to travel."""
-    return json.dumps(asdict(job))
+def text_of(jobs: Sequence[Job]) -> str:
+    """Jobs as JSON, to travel."""
+    return json.dumps([asdict(job) for job in jobs])
 
 
-def job_of(text: str) -> Job:
-    """The job of :func:`text_of`."""
-    plain = json.loads(text)
+def jobs_from(text: str) -> list[Job]:
+    """The jobs of :func:`text_of`."""
+    return [_job_from(plain) for plain in json.loads(text)]
+
+
+def _job_from(plain: dict[str, Any]) -> Job:
     end = plain["end"]
     return Job(
         fields=plain["fields"],
@@ -94,10 +100,16 @@ class Cluster:
         """Take all pictures of a source through the stages, as engine.run_here does."""
         pools = pools_of(stages)
         with self._connected(sum(map(self._workers, pools))):
-            for jobs, left_out in _windows(found, store):
-                store.write([], left_out)
-                done(len(left_out))
-                for finished in self._stream(pools, jobs):
+            for window in batched(batched(found, batch_of(stages)), WINDOW):
+                rows = []
+                keys: set[str] = set()
+                for batch in window:
+                    jobs, left_out = jobs_of(batch, store, keys)
+                    keys |= {job.fields["key"] for job in jobs}
+                    store.write([], left_out)
+                    done(len(left_out))
+                    rows += [{"jobs": text_of(jobs), "stop": ""}] if jobs else []
+                for finished in self._stream(pools, rows):
                     store.write(finished)
                     done(len(finished))
 
@@ -127,38 +139,25 @@ class Cluster:
     def _workers(self, pool: Sequence[Stage]) -> int:
         return pool[0].processes if pool[0].has_model else self.settings.readers
 
-    def _stream(self, pools: Sequence[Sequence[Stage]], jobs: Sequence[Job]) -> Iterator[list[Job]]:
-        """Finished jobs, batch by batch, in whatever order they finish."""
+    def _stream(
+        self, pools: Sequence[Sequence[Stage]], rows: list[dict[str, str]]
+    ) -> Iterator[list[Job]]:
+        """Finished jobs, row by row, in whatever order they finish. A row holds the same pictures
+        as a batch of engine.run_here, so that networks get the same batches."""
         import ray
 
-        if not jobs:
+        if not rows:
             return
-        blocks = -(-len(jobs) // BLOCK)
-        rows = [{"job": text_of(job), "stop": ""} for job in jobs]
-        data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=blocks)
+        data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
         for pool in pools:
             data = data.map_batches(
                 PoolWorker,
                 fn_constructor_args=(asdict(self.settings), [stage.name for stage in pool]),
-                batch_size=max(stage.batch_size for stage in pool),
+                batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=self._workers(pool)),
                 num_gpus=pool[0].gpus or None,
             )
-        for batch in data.iter_batches(batch_size=BLOCK):
-            if stop := next(filter(None, batch["stop"]), ""):
-                raise ValueError(stop)
-            yield [job_of(text) for text in batch["job"]]
-
-
-def _windows(found: Found, store: Store) -> Iterator[tuple[list[Job], list[Ending]]]:
-    """Jobs by the window, and what is left out of each."""
-    for window in batched(found, WINDOW):
-        jobs: list[Job] = []
-        left_out: list[Ending] = []
-        keys: set[str] = set()
-        for batch in batched(window, BATCH):
-            new, others = jobs_of(batch, store, keys)
-            keys |= {job.fields["key"] for job in new}
-            jobs += new
-            left_out += others
-        yield jobs, left_out
+        for row in data.iter_rows():
+            if row["stop"]:
+                raise ValueError(row["stop"])
+            yield jobs_from(row["jobs"])

@@ -10,7 +10,7 @@ from .record import Quarantined, Record
 from .stages import Job, Stage, Work, advance, batched
 from .store import Ending, Store
 
-BATCH = 64  # pictures between two writes into the store
+BATCH = 32  # pictures between two writes into the store
 
 Say = Callable[[int], object]
 
@@ -35,13 +35,17 @@ def run_here(found: Found, stages: Sequence[Stage], store: Store, done: Say) -> 
         done: is told of so many pictures more.
     """
     loaded = Loaded()
-    size = max(BATCH, *(stage.batch_size for stage in stages))
-    for batch in batched(found, size):
+    for batch in batched(found, batch_of(stages)):
         jobs, left_out = jobs_of(batch, store)
         for stage in stages:
             advance(stage, partial(loaded.work, stage), jobs)
         store.write(jobs, left_out)
         done(len(batch))
+
+
+def batch_of(stages: Sequence[Stage]) -> int:
+    """Pictures between two writes: enough for the largest batch of a network."""
+    return max(BATCH, *(stage.batch_size for stage in stages))
 
 
 def jobs_of(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .record import FoundEntity, Record
 from .record_masks import area_of
@@ -73,6 +74,10 @@ class Drop:
     rule: str
     entity: FoundEntity | None
     value: float
+
+    def to_fields(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return {**vars(self), "entity": None if self.entity is None else self.entity.to_fields()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,10 @@ class FoundEntity:
     identity: str = ""
     mask_source: str = ""
 
+    def to_fields(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return {**vars(self), "mask": None if self.mask is None else dict(vars(self.mask))}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -120,14 +124,13 @@ class Record:
         return json.dumps(self.to_fields(), sort_keys=True, ensure_ascii=False)
 
     def to_fields(self) -> dict[str, Any]:
-        """The fields as JSON has them, new from the picture to the masks."""
-        nouns, entities = self.nouns, self.entities
+        """The fields as JSON has them (``asdict`` would copy every number, ten times slower)."""
         return {
             **vars(self),
             "picture": dict(vars(self.picture)),
             "provenance": dict(self.provenance),
-            "nouns": None if nouns is None else tuple(dict(vars(noun)) for noun in nouns),
-            "entities": None if entities is None else tuple(map(entity_fields, entities)),
+            "nouns": None if self.nouns is None else [dict(vars(noun)) for noun in self.nouns],
+            "entities": None if self.entities is None else [e.to_fields() for e in self.entities],
         }
 
     @classmethod
@@ -146,12 +149,6 @@ class Record:
             fields["entities"] = tuple(_entity(entity) for entity in fields["entities"])
         fields["adjustments"] = tuple(fields.get("adjustments", ()))
         return cls(**fields)
-
-
-def entity_fields(entity: FoundEntity) -> dict[str, Any]:
-    """A subject as JSON has it."""
-    mask = entity.mask
-    return {**vars(entity), "mask": None if mask is None else dict(vars(mask))}
 
 
 def _spanned(fields: dict[str, Any]) -> dict[str, Any]:

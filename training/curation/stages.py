@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -184,7 +184,7 @@ def result_of(stage: Stage, fingerprint: str, outcome: Outcome | Exception) -> R
     drops: list[Fields] = []
     record: Record | None
     if isinstance(outcome, Decision):
-        record, drops = outcome.record, [asdict(drop) for drop in outcome.dropped]
+        record, drops = outcome.record, [drop.to_fields() for drop in outcome.dropped]
     else:
         record = outcome
     written = None
