@@ -19,9 +19,9 @@ from training.curation.record_masks import pixels_of
 
 
 def test_cutouts_are_named_by_folder_or_file(tmp_path: Path) -> None:
-    (tmp_path / "rex").mkdir()
+    (tmp_path / "rex 2").mkdir()
     owl = Image.open(SUBJECTS / "owl.png").convert("RGBA")
-    for name in ("teddy_bear_01.png", "teddy_bear_02.webp", "rex/1.png", "rex/2.png"):
+    for name in ("teddy_bear_01.png", "teddy_bear_02.webp", "rex 2/1.png", "rex 2/2.png"):
         owl.save(tmp_path / name, lossless=True)
     (tmp_path / "teddy_bear_01.txt").write_text("a brown teddy bear\n")
     records, skipped = sorted_out(convert_cutouts(tmp_path))
@@ -31,8 +31,10 @@ def test_cutouts_are_named_by_folder_or_file(tmp_path: Path) -> None:
         (entity,) = record.entities or ()
         assert entity.mask is not None and np.array_equal(pixels_of(entity.mask), alpha)
         assert record.caption is not None and entity.span is not None
-        assert record.caption[slice(*entity.span)] == entity.label == entity.identity
+        assert record.caption[slice(*entity.span)] == entity.label
         assert isinstance(check(record), Record)
+    identities = [entity.identity for record in records for entity in record.entities or ()]
+    assert identities == ["rex 2", "rex 2", "teddy bear", "teddy bear"]
     captions = [record.caption for record in records]
     assert captions == ["a photo of a rex"] * 2 + ["a brown teddy bear", "a photo of a teddy bear"]
     assert len({record.key for record in records}) == 4
