@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotated_scenes import (
-    SUBJECTS,
-)
+from annotated_scenes import SUBJECTS
 from converted_records import sorted_out
 from PIL import Image
 
+from training.__main__ import main
 from training.curation.check import check
 from training.curation.convert.cutouts import convert_cutouts
 from training.curation.record import Record
 from training.curation.record_masks import pixels_of
+from training.dataset.catalogue import open_catalogue
+from training.dataset.layout import decode_sample
 
 
 def test_cutouts_are_named_by_folder_or_file(tmp_path: Path) -> None:
@@ -72,3 +73,26 @@ def test_what_is_no_cutout_is_listed(tmp_path: Path) -> None:
 def _empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
+
+
+def test_the_command_s_list_builds_shards_that_training_reads(tmp_path: Path) -> None:
+    folder, out = tmp_path / "mine" / "owl", tmp_path / "set"
+    folder.mkdir(parents=True)
+    owl = Image.open(SUBJECTS / "owl.png").convert("RGBA")
+    for number in range(3):
+        canvas = Image.new("RGBA", (300, 300))
+        canvas.paste(owl.resize((200, 200 - 10 * number)), (20 * number, 40))
+        canvas.save(folder / f"{number}.png")
+    listed = tmp_path / "mine.jsonl"
+    main(["data", "convert", "cutouts", "--folder", str(tmp_path / "mine"), "--out", str(listed),
+          "--caption", "one {label} on white"])  # fmt: skip
+    main(["data", "build", "--pictures", str(listed), "--out", str(out),
+          "--set", "thresholds.min_side=256"])  # fmt: skip
+    catalogue = open_catalogue(out / "train", tmp_path / "index")
+    assert catalogue.counts == [3] and list(catalogue.views) == ["owl"]
+    for row in range(3):
+        sample = decode_sample(*catalogue.read(0, row))
+        assert sample.caption == "one owl on white"
+        (entity,) = sample.entities
+        assert (sample.pixels[~entity.mask] > 100).all(), "what was transparent is white"
+        assert entity.label == "owl" and 0.05 < entity.mask.mean() < 0.5
