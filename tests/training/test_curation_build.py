@@ -9,7 +9,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ from training_runs import WarmRunner
 
 from training.__main__ import main
 from training.curation.build import Build, last_build, locked, retry
+from training.curation.engine import run_here
 from training.curation.reading import read_source
-from training.curation.record import Record
+from training.curation.record import PictureSource, Record
 from training.curation.settings import CurationSettings, with_settings
+from training.curation.stages import Stage
+from training.curation.store import Store
 from training.dataset.catalogue import open_catalogue
 from training.dataset.layout import TrainingSample, decode_sample
 
@@ -283,3 +286,30 @@ def test_masks_of_any_kind_are_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample.entities[0].mask, mask > 0)
         assert sample.entities[0].box_xyxy == (20 / 60, 10 / 40, 50 / 60, 30 / 40)
     assert sorted(sample.caption for sample in samples.values()) == ["a dog", "the dog"]
+
+
+def fragile(records: Sequence[Record]) -> list[Record]:
+    """A stage's work that cannot do one picture: it fails for every batch that holds it."""
+    if any("picture of crab" in (record.caption or "") for record in records):
+        raise RuntimeError("out of memory")
+    return list(records)
+
+
+def test_one_picture_that_a_stage_cannot_do_fails_alone(tmp_path: Path) -> None:
+    stage = Stage(
+        name="fragile", mark="1", reads=("caption",), writes=("caption",), batch_size=4,
+        applies=lambda fields: True, load=lambda: fragile,
+    )  # fmt: skip
+    captions = ["a dog", "a picture of crab", "a cat", "an owl", "a futon"]
+    source = PictureSource(path="a.png")
+    found = [Record(key=str(i), picture=source, caption=c) for i, c in enumerate(captions)]
+    with Store(tmp_path / "store.sqlite") as store:
+        run_here(iter(found), [stage], store, lambda count: None)
+        assert (store.count("kept"), store.count("failed")) == (4, 1)
+        (failed,) = store.endings("failed")
+        assert (failed.key, failed.stage) == ("1", "fragile")
+        assert failed.detail == "RuntimeError: out of memory"
+    with Store(tmp_path / "store.sqlite") as store:
+        run_here(iter(found), [stage], store, lambda count: None)
+        assert store.made_now() == {}, "not tried again by itself"
+        assert store.forget_faults() == 1

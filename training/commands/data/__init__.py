@@ -16,6 +16,8 @@ The Subject-Diffusion Dataset pipeline (the paper's section 3.1 and appendix B).
 Each action has its own --help: `python -m training data build --help`.
 """
 
+EXTRAS = "cluster"  # curation, and Ray
+
 BUILD = """\
 Takes every picture through check, caption (BLIP-2), nouns (spaCy), boxes (Grounding DINO), masks
 (SAM) and the filters of appendix B.1. What came with a picture (caption, boxes, masks, alpha) is
