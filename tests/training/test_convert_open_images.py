@@ -164,6 +164,18 @@ def test_other_files_end_in_a_sentence(
         list(convert_open_images(**files))
 
 
+@pytest.mark.parametrize("name", ["boxes", "classes", "masks", "images"])
+def test_a_file_that_is_no_table_ends_in_a_sentence(tmp_path: Path, name: str) -> None:
+    files = open_images(tmp_path, make_scenes(1))
+    for content in (b"\x89PNG\r\n\x1a\n\0\0", b"", b"<html>404</html>", b"a\0\nb,c,d\n"):
+        files[name].write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^--{name}: expected"):
+            list(convert_open_images(**files))
+    files[name].unlink()
+    with pytest.raises(FileNotFoundError, match=rf"^--{name}: expected a CSV file, got .* nothing"):
+        list(convert_open_images(**files))
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = open_images(tmp_path, make_scenes(3))
     out = tmp_path / "list" / "openimages.jsonl"

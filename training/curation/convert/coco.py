@@ -21,16 +21,18 @@ from .frames import Frame, find_frame
 from .masks import fit_mask, read_segmentation
 
 Entry = Mapping[str, Any]
+Id = int | str
+LONGEST_SIDE = 100_000  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tables:
     """The file's lists by what they are looked up by."""
 
-    annotations: Mapping[int, list[Entry]]
-    labels: Mapping[int, str]
-    licences: Mapping[int, str]
-    captions: Mapping[int, list[str]]
+    annotations: Mapping[Id, list[Entry]]
+    labels: Mapping[Id, str]
+    licences: Mapping[Id, str]
+    captions: Mapping[Id, list[str]]
 
 
 def convert_coco(
@@ -47,11 +49,11 @@ def convert_coco(
     file = read_lists(annotations, "--annotations", ("images", "annotations", "categories"))
     tables = _Tables(
         annotations=_by_picture(file["annotations"]),
-        labels={e.get("id", -1): plain_label(str(e.get("name", ""))) for e in file["categories"]},
-        licences={e.get("id", -1): _licence(e) for e in file.get("licenses") or []},
+        labels={_id(e): plain_label(str(e.get("name", ""))) for e in file["categories"]},
+        licences=_licences(file.get("licenses")),
         captions=_captions(captions),
     )
-    known = {image.get("id") for image in file["images"]}
+    known = {_id(image) for image in file["images"]}
     for number in tables.annotations.keys() - known:
         yield Skipped(where=f"{annotations.name}: image {number}", reason="picture not listed")
     for image in file["images"]:
@@ -94,14 +96,20 @@ def plain_label(name: str) -> str:
     return name.split("_(")[0].replace("_", " ").strip()
 
 
-def _by_picture(entries: list[Entry]) -> dict[int, list[Entry]]:
-    found: dict[int, list[Entry]] = defaultdict(list)
+def _id(entry: Entry, name: str = "id") -> Id:
+    """A number or a text; -1 where it is neither."""
+    value = entry.get(name)
+    return value if isinstance(value, int | str) else -1
+
+
+def _by_picture(entries: list[Entry]) -> dict[Id, list[Entry]]:
+    found: dict[Id, list[Entry]] = defaultdict(list)
     for entry in entries:
-        found[entry.get("image_id", -1)].append(entry)
+        found[_id(entry, "image_id")].append(entry)
     return found
 
 
-def _captions(path: Path | None) -> dict[int, list[str]]:
+def _captions(path: Path | None) -> dict[Id, list[str]]:
     if path is None:
         return {}
     entries = _by_picture(read_lists(path, "--captions", ("annotations",))["annotations"])
@@ -113,8 +121,12 @@ def _captions(path: Path | None) -> dict[int, list[str]]:
     return {number: [str(e["caption"]) for e in group] for number, group in entries.items()}
 
 
-def _licence(entry: Entry) -> str:
-    return " ".join(str(entry[part]) for part in ("name", "url") if entry.get(part))
+def _licences(entries: object) -> dict[Id, str]:
+    listed = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    return {
+        _id(entry): " ".join(str(entry[part]) for part in ("name", "url") if entry.get(part))
+        for entry in listed
+    }
 
 
 def picture_path(image: Entry, pictures: Path) -> Path:
@@ -130,9 +142,11 @@ def _convert_image(
     image: Entry, tables: _Tables, pictures: Path, dataset: str
 ) -> Iterator[Record | Skipped]:
     try:
-        number, width, height = image["id"], int(image["width"]), int(image["height"])
+        number, width, height = _id(image), int(image["width"]), int(image["height"])
         path = picture_path(image, pictures)
-    except (KeyError, TypeError, ValueError):
+        if number == -1 or not (1 <= width <= LONGEST_SIDE and 1 <= height <= LONGEST_SIDE):
+            raise ValueError("no such size")
+    except (KeyError, TypeError, ValueError, OverflowError):
         yield Skipped(where=f"image {image.get('id')}", reason="image without id, size or name")
         return
     frame = find_frame(path, width, height)
@@ -150,7 +164,7 @@ def _convert_image(
         key=sample_key(dataset, path.stem),
         picture=PictureSource(path=str(path)),
         provenance=_provenance(image, dataset),
-        licence=tables.licences.get(image.get("license", 0), ""),
+        licence=tables.licences.get(_id(image, "license"), ""),
         caption=caption,
         entities=tuple(replace(e, span=label_span(e.label, caption)) for e in entities),
         annotated_as_stored=frame.as_stored,
@@ -164,10 +178,10 @@ def _provenance(image: Entry, dataset: str) -> dict[str, str]:
 
 
 def _convert_entity(
-    entry: Entry, labels: Mapping[int, str], width: int, height: int, frame: Frame
+    entry: Entry, labels: Mapping[Id, str], width: int, height: int, frame: Frame
 ) -> FoundEntity:
     """One annotation; ``width`` and ``height`` are those it was drawn on."""
-    label = labels.get(entry.get("category_id", -1))
+    label = labels.get(_id(entry, "category_id"))
     if not label:
         raise ValueError("unknown category")
     box = entry.get("bbox")

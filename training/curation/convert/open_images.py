@@ -94,21 +94,31 @@ def read_rows(path: Path, argument: str, columns: Iterable[str]) -> Iterator[Row
         raise FileNotFoundError(
             f"{argument}: expected a CSV file, got {path}, where nothing is. Correct the path."
         )
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        lacking = [name for name in columns if name not in (rows.fieldnames or ())]
-        if lacking:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from _whole_rows(csv.DictReader(file), path, argument, columns)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{argument}: expected a CSV file, got {path} ({error}). Fetch the file again."
+        ) from error
+
+
+def _whole_rows(
+    rows: csv.DictReader[str], path: Path, argument: str, columns: Iterable[str]
+) -> Iterator[Row]:
+    lacking = [name for name in columns if name not in (rows.fieldnames or ())]
+    if lacking:
+        raise ValueError(
+            f"{argument}: expected the columns {', '.join(columns)}, got {path} without "
+            f"{', '.join(lacking)}. Take the file as OpenImages publishes it."
+        )
+    for row in rows:
+        if None in row.values():
             raise ValueError(
-                f"{argument}: expected the columns {', '.join(columns)}, got {path} without "
-                f"{', '.join(lacking)}. Take the file as OpenImages publishes it."
+                f"{argument}: expected whole rows, got {path} with a short one in line "
+                f"{rows.line_num}. Fetch the file again."
             )
-        for row in rows:
-            if None in row.values():
-                raise ValueError(
-                    f"{argument}: expected whole rows, got {path} with a short one in line "
-                    f"{rows.line_num}. Fetch the file again."
-                )
-            yield row
+        yield row
 
 
 def read_classes(path: Path) -> dict[str, str]:
@@ -118,7 +128,10 @@ def read_classes(path: Path) -> dict[str, str]:
             f"--classes: expected a CSV file, got {path}, where nothing is. Correct the path."
         )
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+        try:
+            rows = [row for row in csv.reader(file) if row]
+        except (csv.Error, UnicodeDecodeError):
+            rows = []  # no table: told below
     labels = {row[0]: row[1].lower().strip() for row in rows if len(row) == 2}
     labels.pop("LabelName", None)
     if not labels or len(rows) - len(labels) > 1:
