@@ -15,6 +15,7 @@ from annotated_scenes import (
 from converted_records import assert_true, sorted_out
 from PIL import ExifTags, Image
 
+from training.__main__ import main
 from training.curation.check import check
 from training.curation.convert.open_images import BODY_PARTS, convert_open_images
 from training.curation.record import Record
@@ -161,3 +162,16 @@ def test_other_files_end_in_a_sentence(
         edit(files[name], 1, ",", ",a,")
     with pytest.raises(ValueError, match=message):
         list(convert_open_images(**files))
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = open_images(tmp_path, make_scenes(3))
+    out = tmp_path / "list" / "openimages.jsonl"
+    named = [f"--{name.replace('_', '-')}={path}" for name, path in files.items()]
+    main(["data", "convert", "open-images", *named, "--out", str(out)])
+    assert "3 pictures, 6 subjects, 6 masks" in capsys.readouterr().out
+    records = [Record.from_json(line) for line in out.read_text().splitlines()]
+    assert all(Path(record.picture.path).is_absolute() for record in records)
+    with pytest.raises(SystemExit, match="--masks: expected it together with --mask-pictures"):
+        main(["data", "convert", "open-images", *named[:4], "--out", str(tmp_path / "o.jsonl")])
+    assert not (tmp_path / "o.jsonl").exists()

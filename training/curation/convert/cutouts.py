@@ -1,7 +1,8 @@
 """A person's own cut-outs as records: pictures whose alpha channel shows where the subject is.
 
     cutouts/teddy bear/1.png      the folder says what it is; its pictures show one thing
-    cutouts/red_mug_03.png        the name without its number does
+    cutouts/teddy bear 2/1.png    another teddy bear: numbers at the end are no part of a label
+    cutouts/red_mug_03.png        without folders the name does; equal names show one thing
     cutouts/red_mug_03.txt        its caption, if there is one
 
 # Shapes: H, W picture.
@@ -62,18 +63,21 @@ def convert_cutouts(
         yield record
 
 
-def label_of(path: Path, folder: Path) -> str:
-    """What a cut-out shows: its folder's name, or its own without the number.
+def identity_of(path: Path, folder: Path) -> str:
+    """Which thing a cut-out shows: its folder's name, or its own without the number.
 
-    >>> label_of(Path("in/red_mug_03.png"), Path("in")), label_of(Path("in/rex/1.png"), Path("in"))
-    ('red mug', 'rex')
+    >>> identity_of(Path("in/red_mug_03.png"), Path("in"))
+    'red mug'
+    >>> identity_of(Path("in/red mug 2/1.png"), Path("in"))
+    'red mug 2'
     """
     inside = path.relative_to(folder).parent.name
     return (inside or NUMBER.sub("", path.stem)).replace("_", " ").replace("-", " ").strip()
 
 
 def _convert(path: Path, folder: Path, template: str) -> Record:
-    label = label_of(path, folder)
+    identity = identity_of(path, folder)
+    label = NUMBER.sub("", identity).strip()
     if not label:
         raise ValueError("name without a label")
     mask = _opaque(path)
@@ -86,7 +90,7 @@ def _convert(path: Path, folder: Path, template: str) -> Record:
         box_xyxy=box,
         span=label_span(label, caption),
         mask=run_lengths(mask),
-        identity=label,
+        identity=identity,
     )
     return Record(
         key=sample_key("cutout", path.relative_to(folder).with_suffix("").as_posix()),

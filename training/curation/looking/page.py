@@ -42,7 +42,7 @@ table { border-collapse: collapse }
 td, th { padding: .15em .8em .15em 0; text-align: left; vertical-align: top }
 td { overflow-wrap: anywhere }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
-.charts, .grid { display: flex; flex-wrap: wrap; gap: 1em }
+.charts, .grid { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start }
 .charts figure { flex: 1 1 380px; margin: 0 }
 .grid figure { margin: 0; width: 190px }
 .grid img { width: 100%; height: auto; display: block }
