@@ -147,6 +147,15 @@ def test_a_removed_picture_leaves_the_shards(photos: Path, tmp_path: Path) -> No
     assert len(samples_in(out / "train", tmp_path / "index")) == 4
 
 
+def test_a_source_without_pictures_removes_nothing(photos: Path, tmp_path: Path) -> None:
+    out, empty = tmp_path / "set", tmp_path / "empty"
+    empty.mkdir()
+    build_of(photos, out).run()
+    with pytest.raises(ValueError, match=r"^--pictures: expected pictures, got none in .*empty"):
+        build_of(empty, out).run()
+    assert len(samples_in(out / "train", tmp_path / "index")) == 12
+
+
 def test_faults_are_listed_and_retried(photos: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "set", photos.parent / "002.jpg"
     whole = picture.read_bytes()

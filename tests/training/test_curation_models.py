@@ -136,6 +136,15 @@ def test_no_nouns_no_boxes(settings: CurationSettings, records: list[Record]) ->
     assert found[0].entities == () and len(found[1].entities or ()) == 12
 
 
+def test_nouns_beyond_the_model_s_text_get_no_boxes(
+    settings: CurationSettings, records: list[Record]
+) -> None:
+    nouns = tuple(Noun(label=f"{'x' * 9}{i}", span=(i, i + 1)) for i in range(9))
+    (record,) = Detector(settings)([replace(records[0], nouns=nouns)])
+    labels = {entity.label for entity in record.entities or ()}
+    assert labels and labels <= {noun.label for noun in nouns[:3]}, "32 tokens hold three"
+
+
 def test_masks_are_those_of_segment_anything_s_predictor(
     settings: CurationSettings, records: list[Record]
 ) -> None:

@@ -65,20 +65,21 @@ class Detector:
         ]
 
     def _prompt(self, nouns: Sequence[Noun]) -> tuple[str, list[list[int]]]:
-        """ "dog. park bench." and the places of each noun's tokens in it. Nouns that no longer fit
-        the model's text are left out."""
-        text, ends = "", []
-        for noun in nouns:
-            ends.append((len(text), len(text) + len(noun.label)))
-            text += f"{noun.label}. "
-        encoded = self.processor.tokenizer(text.strip(), return_offsets_mapping=True)
-        most = self.model.config.max_text_len
-        offsets = encoded["offset_mapping"][: most - 1]
+        """ "dog. park bench." and the places of each noun's tokens in it; none of nouns that no
+        longer fit into the model's text."""
+        for count in range(len(nouns), 0, -1):
+            labels = [noun.label for noun in nouns[:count]]
+            text = ". ".join(labels) + "."
+            encoded = self.processor.tokenizer(text, return_offsets_mapping=True)
+            if len(encoded["input_ids"]) <= self.model.config.max_text_len:
+                break
+        starts = [sum(len(label) + 2 for label in labels[:i]) for i in range(count)]
         tokens = [
-            [place for place, (a, b) in enumerate(offsets) if start <= a < b <= end]
-            for start, end in ends
-        ]
-        return text.strip(), tokens
+            [place for place, (a, b) in enumerate(encoded["offset_mapping"])
+             if start <= a < b <= start + len(label)]
+            for start, label in zip(starts, labels, strict=True)
+        ]  # fmt: skip
+        return text, tokens + [[] for _ in nouns[count:]]
 
 
 def entities_of(

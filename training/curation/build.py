@@ -52,6 +52,11 @@ class Build:
             stages = stages_of(self.settings)
             with tqdm(desc="pictures", unit="") as bar:
                 engine(found, stages, store, bar.update)
+            if not store.read_now():
+                raise ValueError(
+                    f"--pictures: expected pictures, got none in {self.pictures}. {self.out} is as "
+                    "it was: correct the path."
+                )
             store.forget_removed()
             return self._write(store)
 

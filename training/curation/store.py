@@ -118,6 +118,11 @@ class Store:
             found.setdefault(stage, set()).add(key)
         return found
 
+    def read_now(self) -> bool:
+        """Whether this run has read anything."""
+        rows = self.connection.execute("SELECT 1 FROM ending WHERE run = ? LIMIT 1", [self.run])
+        return rows.fetchone() is not None
+
     def forget_removed(self) -> int:
         """Leave out what the source no longer has: its endings; the number of them."""
         with self.connection:
