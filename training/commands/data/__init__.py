@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..options import add_path
 from . import convert, inspect, stats
+
+if TYPE_CHECKING:
+    from ...curation.build import Engine
+    from ...curation.settings import CurationSettings
 
 HELP = """\
 turn raw pictures into shards: captions, boxes, masks, filters
@@ -52,16 +56,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
         help="change a setting (thresholds.min_side=512, caption.model=FOLDER); several times",
     )  # fmt: skip
-    build.add_argument(
-        "--cluster", metavar="ADDRESS",
-        help="run on Ray: local, auto, or the address of a cluster that sees the same paths",
-    )  # fmt: skip
     build.set_defaults(action=run_build)
     retry = actions.add_parser("retry", help="try again what failed or was quarantined")
     add_path(retry, "--out", "folder of the dataset", required=True)
     retry.set_defaults(action=run_retry)
     for action in (build, retry):
         action.add_argument("--processes", type=int, default=1, help="that write shards at once")
+        action.add_argument(
+            "--cluster", metavar="ADDRESS",
+            help="run on Ray: local, auto, or the address of a cluster that sees the same paths",
+        )  # fmt: skip
     for module in (convert, inspect, stats):
         summary, description = module.HELP.split("\n\n", 1)
         action = actions.add_parser(
@@ -81,8 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def run_build(arguments: argparse.Namespace) -> None:
     """Pictures to shards, and what came of them."""
-    from ...curation.build import Build, Engine
-    from ...curation.engine import run_here
+    from ...curation.build import Build
     from ...curation.settings import CurationSettings, read_settings, with_settings
 
     settings = CurationSettings()
@@ -95,19 +98,26 @@ def run_build(arguments: argparse.Namespace) -> None:
         settings=settings,
         processes=arguments.processes,
     )
-    engine: Engine = run_here
-    if arguments.cluster is not None:
-        from ...curation.cluster import Cluster
+    say(build.run(engine_of(arguments, settings)))
 
-        engine = Cluster(settings, arguments.cluster)
-    say(build.run(engine))
+
+def engine_of(arguments: argparse.Namespace, settings: CurationSettings) -> Engine:
+    """What takes the pictures through the stages: this process, or a cluster."""
+    from ...curation.engine import run_here
+
+    if arguments.cluster is None:
+        return run_here
+    from ...curation.cluster import Cluster
+
+    return Cluster(settings, arguments.cluster)
 
 
 def run_retry(arguments: argparse.Namespace) -> None:
     """The last build again, with what failed or was quarantined."""
     from ...curation.build import last_build, retry
 
-    say(retry(last_build(arguments.out, arguments.processes)))
+    build = last_build(arguments.out, arguments.processes)
+    say(retry(build, engine_of(arguments, build.settings)))
 
 
 def say(report: dict[str, Any]) -> None:
