@@ -22,7 +22,7 @@ from .processes import run_logged
 TORCH_REQUIREMENTS = ("torch==2.12.1", "torchvision==0.27.1", "torchaudio==2.11.0")
 # ComfyUI imports these without naming them: other packages used to bring them along.
 UNNAMED_HOST_REQUIREMENTS = ("requests",)
-TEST_EXTRAS = ("dev", "train", "eval", "data", "segment", "faces", "adam8bit")
+TEST_EXTRAS = ("dev", "train", "eval", "data", "cluster", "segment", "faces", "adam8bit")
 
 
 def read_extras(pyproject_text: str, names: Sequence[str]) -> list[str]:

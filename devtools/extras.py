@@ -26,6 +26,11 @@ PURPOSES = {
         "training.toy.data.build", "training.toy.references",
         "training.toy.vision",
     ),
+    "curation": (
+        "training.commands.data.convert", "training.commands.data.inspect",
+        "training.commands.data.stats", "training.curation.build", "training.curation.captions",
+        "training.curation.boxes", "training.curation.masks", "training.curation.nouns",
+    ),
     "eval": (
         "training.commands.evaluate", "training.commands.dreambench",
         "training.evaluation.tinybench", "training.evaluation.report",

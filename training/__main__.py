@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-INSTALL = "python -m pip install .[train,data,eval]"
+INSTALL = "python -m pip install .[{extras}]"
 # bitsandbytes warns of kernels that nothing here calls.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
@@ -20,6 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     """
     from .commands import (
         ablation,
+        data,
         dreambench,
         evaluate,
         export,
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     for module in (
-        tiny, recipes, precompute, pack, train, export, import_reference, evaluate, ablation,
+        tiny, recipes, data, precompute, pack, train, export, import_reference, evaluate, ablation,
         dreambench,
     ):  # fmt: skip
         name = module.__name__.rpartition(".")[2].replace("_", "-")
@@ -47,12 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_options(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, extras=getattr(module, "EXTRAS", "train,data,eval"))
     return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run one command; what a person can mend ends in a sentence."""
+    parsed = argparse.Namespace(extras="train,data,eval")
     try:
         from safetensors import SafetensorError
 
@@ -65,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.exit(
             f"error: expected the package {error.name} in {sys.executable}, got none. "
-            f"Install what training needs, in the repository's folder: {INSTALL}"
+            f"Install what this needs, in the repository's folder: "
+            f"{INSTALL.format(extras=parsed.extras)}"
         )
     except (ValueError, OSError, FloatingPointError, SafetensorError) as error:
         sys.exit(f"error: {error}")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 
@@ -53,12 +52,16 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Save a training state (tensors and plain values) atomically."""
+    import torch  # here, as processes that write shards only need the rest
+
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
     """The state saved at ``path``, or None where there is none yet."""
+    import torch
+
     if not path.exists():
         return None
     return dict(torch.load(path, map_location="cpu", weights_only=True))

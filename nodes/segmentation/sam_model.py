@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +15,13 @@ from ...subject_diffusion_core.errors import CheckpointError
 from ...subject_diffusion_core.files.header import is_pickled, read_header
 from ...subject_diffusion_core.files.pickled_file import read_pickled
 from ...subject_diffusion_core.files.safetensors_file import read_tensors
+from ...subject_diffusion_core.sam_geometry import (
+    SamGeometry,
+    StateDict,
+    build_sam_of,
+    read_sam_geometry,
+)
 from ..host.patchers import wrap_in_patcher
-from .sam_geometry import DECODER_HEADS, SamGeometry, StateDict, read_sam_geometry
-
-# Mean and standard deviation of the colours, 0..255, that all published models were trained with.
-PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class Segmenter:
@@ -92,44 +93,7 @@ def load_segmenter(path: str) -> Segmenter:
 
 def build_sam(geometry: SamGeometry) -> nn.Module:
     """The package's own classes at the size of the checkpoint, untrained."""
-    modeling = import_segment_anything().modeling
-    grid, image_size, width = geometry.grid, geometry.image_size, geometry.embed_dim
-    sam: nn.Module = modeling.Sam(
-        image_encoder=modeling.ImageEncoderViT(
-            img_size=image_size,
-            patch_size=geometry.patch_size,
-            embed_dim=geometry.width,
-            depth=geometry.depth,
-            num_heads=geometry.num_heads,
-            mlp_ratio=geometry.mlp_ratio,
-            out_chans=width,
-            norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=geometry.window_size,
-            global_attn_indexes=geometry.global_blocks,
-        ),
-        prompt_encoder=modeling.PromptEncoder(
-            embed_dim=width,
-            image_embedding_size=(grid, grid),
-            input_image_size=(image_size, image_size),
-            mask_in_chans=geometry.mask_channels,
-        ),
-        mask_decoder=modeling.MaskDecoder(
-            transformer_dim=width,
-            transformer=modeling.TwoWayTransformer(
-                depth=geometry.decoder_depth,
-                embedding_dim=width,
-                num_heads=DECODER_HEADS,
-                mlp_dim=geometry.decoder_mlp_dim,
-            ),
-            num_multimask_outputs=geometry.num_masks,
-            iou_head_depth=geometry.iou_depth,
-            iou_head_hidden_dim=geometry.iou_hidden_dim,
-        ),
-        pixel_mean=list(PIXEL_MEAN),
-        pixel_std=list(PIXEL_STD),
-    )
-    return sam
+    return build_sam_of(import_segment_anything().modeling, geometry)
 
 
 def import_segment_anything() -> ModuleType:

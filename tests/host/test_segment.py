@@ -125,7 +125,7 @@ def test_published_sizes_are_recognised(host: Host, name: str, title: str) -> No
     with torch.device("meta"):
         published = sam_model_registry[name]()
         state = published.state_dict()
-        geometry = host.sam_geometry.read_sam_geometry(state, "file.pth")
+        geometry = host.core("sam_geometry").read_sam_geometry(state, "file.pth")
         ours = host.sam_model.build_sam(geometry)
     assert geometry.name == title
     shapes = {key: tensor.shape for key, tensor in ours.state_dict().items()}

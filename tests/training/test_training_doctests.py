@@ -8,6 +8,9 @@ import importlib
 import pytest
 
 MODULES = (
+    "training.curation.convert.coco",
+    "training.curation.convert.conversion",
+    "training.curation.convert.cutouts",
     "training.dataset.batches",
     "training.dataset.packing",
     "training.dataset.framing",

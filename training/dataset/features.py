@@ -11,14 +11,14 @@ import json
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from .bad_sample import BadSample
 
-DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 _LENGTH, _LONGEST_HEADER = 8, 100_000
 
 
@@ -54,13 +54,16 @@ class Features:
     def tensor(self, name: str, *index: int) -> Tensor:
         """The part of a tensor at leading indices, as float32; BadSample where it is not there, cut
         short, or not finite."""
+        import torch  # here, as what writes shards and shows them needs no tensors
+
         shape = self.shape(name)
         if len(shape) < len(index) or any(i >= n for i, n in zip(index, shape, strict=False)):
             raise BadSample(f"{name} missing")
         rest = shape[len(index) :]
         try:
             entry = self._header[name]
-            dtype, start = DTYPES[entry["dtype"]], self._header[""] + int(entry["data_offsets"][0])
+            dtype: torch.dtype = getattr(torch, DTYPES[entry["dtype"]])
+            start = self._header[""] + int(entry["data_offsets"][0])
         except (KeyError, TypeError, ValueError) as error:
             raise BadSample("unreadable features") from error
         place = 0

@@ -1,8 +1,9 @@
 """The layout of a training sample in a webdataset shard, and reading one.
 
     KEY.jpg | KEY.png | KEY.webp   the picture
-    KEY.json                       caption, entities (label, box, mask, identity), features
-    KEY.mask0.png ...              one mask per entity, as large as the picture, white = subject
+    KEY.json                       caption, entities (label, box, mask or rle, identity), features
+    KEY.mask0.png ...              one mask per entity, as large as the picture, white = subject;
+                                   none for an entity with rle: COCO's run lengths, in the JSON
     KEY.features.safetensors       optional: latents, patch_embeds, image_embeds, computed before
 
 Boxes are x1 y1 x2 y2 in 0..1 of the picture. An identity is any text; two entities with the same
@@ -25,9 +26,11 @@ from PIL import Image
 from .bad_sample import BadSample
 from .features import Features
 from .members import Members
+from .run_lengths import decode_mask
 
 PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 FEATURES = "features.safetensors"
+SCHEMAS = (1, 2)  # of KEY.json; 2: as the dataset pipeline writes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +85,7 @@ def decode_entity(raw: Mapping[str, bytes], entry: Any, shape: tuple[int, int] |
     x1, y1, x2, y2 = (float(v) for v in box)
     if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
         raise BadSample("box outside the picture")
-    if entry.get("mask") not in raw:
-        raise BadSample("mask missing")
-    mask = decode_picture(raw[entry["mask"]], "L") >= 128
+    mask = _decode_mask(raw, entry)
     if shape is not None and mask.shape != shape:
         raise BadSample("mask of another size")
     return Entity(
@@ -95,6 +96,20 @@ def decode_entity(raw: Mapping[str, bytes], entry: Any, shape: tuple[int, int] |
         cutout=_of_type(entry, "cutout", int, -1),
         flipped=bool(entry.get("flipped", False)),
     )
+
+
+def _decode_mask(raw: Mapping[str, bytes], entry: Any) -> np.ndarray:
+    """From the entry's run lengths, or from the mask picture that it names."""
+    rle = entry.get("rle")
+    if rle is None:
+        if entry.get("mask") not in raw:
+            raise BadSample("mask missing")
+        return decode_picture(raw[entry["mask"]], "L") >= 128
+    try:
+        height, width = rle["size"]
+        return decode_mask((int(height), int(width)), str(rle["counts"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadSample("unreadable mask") from error
 
 
 def _of_type(entry: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
@@ -115,6 +130,8 @@ def decode_metadata(raw: Mapping[str, bytes]) -> dict[str, Any]:
         raise BadSample("metadata incomplete") from error
     if not isinstance(caption, str) or not isinstance(entries, list):
         raise BadSample("metadata incomplete")
+    if metadata.get("schema", 1) not in SCHEMAS:
+        raise BadSample("schema of a newer version")
     if not entries:
         raise BadSample("no subjects")
     return dict(metadata)

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from .framing import frame
 from .layout import FEATURES, Entity, decode_picture
 from .pictures_list import ListedPicture, load_picture
 from .references import Augmentation, cut_out, reference_picture
-from .shard_file import described, encode_picture, write_shard
+from .shard_file import described, encode_picture, note_path, read_note, write_shard
 
 JPEG_QUALITY = 95
 SHARD_VERSION = 1
@@ -116,19 +115,6 @@ def write_shards(
             path.unlink()
             note_path(path).unlink(missing_ok=True)
     return samples, all_skipped
-
-
-def note_path(shard: Path) -> Path:
-    """The file beside a shard that says what it was made from."""
-    return shard.with_suffix(".made.json")
-
-
-def read_note(shard: Path) -> dict[str, Any]:
-    """What :func:`note_path` says; {} where it says nothing."""
-    try:
-        return dict(json.loads(note_path(shard).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def shard_fingerprint(part: list[ListedPicture], maker: FeatureMaker, marks: dict[str, str]) -> str:

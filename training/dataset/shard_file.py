@@ -29,6 +29,19 @@ def write_shard(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
             os.fsync(file.fileno())
 
 
+def note_path(shard: Path) -> Path:
+    """The file beside a shard that says what it was made from."""
+    return shard.with_suffix(".made.json")
+
+
+def read_note(shard: Path) -> dict[str, Any]:
+    """What :func:`note_path` says; {} where it says nothing."""
+    try:
+        return dict(json.loads(note_path(shard).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
 def described(
     key: str, caption: str, entities: Iterable[Entity], **more: Any
 ) -> Iterator[tuple[str, bytes]]:

@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 
-from ...subject_diffusion_core.errors import CheckpointError
+from .errors import CheckpointError
 
 StateDict = Mapping[str, torch.Tensor]
 POSITIONS = "image_encoder.pos_embed"
 NAMES = {768: "ViT-B", 1024: "ViT-L", 1280: "ViT-H"}
 # The decoder's attention has 8 heads in every published model; no tensor shows their number.
 DECODER_HEADS = 8
+
+# Mean and standard deviation of the colours, 0..255, that all published models were trained with.
+PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,47 @@ class SamGeometry:
     def name(self) -> str:
         """What people call this size."""
         return NAMES.get(self.width, f"ViT of width {self.width}")
+
+
+def build_sam_of(modeling: Any, geometry: SamGeometry) -> nn.Module:
+    """segment-anything's own classes (its module ``modeling``) at these sizes, untrained."""
+    grid, image_size, width = geometry.grid, geometry.image_size, geometry.embed_dim
+    sam: nn.Module = modeling.Sam(
+        image_encoder=modeling.ImageEncoderViT(
+            img_size=image_size,
+            patch_size=geometry.patch_size,
+            embed_dim=geometry.width,
+            depth=geometry.depth,
+            num_heads=geometry.num_heads,
+            mlp_ratio=geometry.mlp_ratio,
+            out_chans=width,
+            norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=geometry.window_size,
+            global_attn_indexes=geometry.global_blocks,
+        ),
+        prompt_encoder=modeling.PromptEncoder(
+            embed_dim=width,
+            image_embedding_size=(grid, grid),
+            input_image_size=(image_size, image_size),
+            mask_in_chans=geometry.mask_channels,
+        ),
+        mask_decoder=modeling.MaskDecoder(
+            transformer_dim=width,
+            transformer=modeling.TwoWayTransformer(
+                depth=geometry.decoder_depth,
+                embedding_dim=width,
+                num_heads=DECODER_HEADS,
+                mlp_dim=geometry.decoder_mlp_dim,
+            ),
+            num_multimask_outputs=geometry.num_masks,
+            iou_head_depth=geometry.iou_depth,
+            iou_head_hidden_dim=geometry.iou_hidden_dim,
+        ),
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
+    )
+    return sam
 
 
 def read_sam_geometry(state: StateDict, source: str) -> SamGeometry:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from segment_anything import sam_model_registry
-from subject_diffusion_pack.nodes.segmentation.sam_geometry import read_sam_geometry
+
+from subject_diffusion_core.sam_geometry import read_sam_geometry
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Annotated pictures of others as records: COCO, LVIS, OpenImages, the authors' tars, cut-outs."""
