@@ -59,7 +59,14 @@ class Function:
 
     node: FunctionNode
     place: Place  # within it
-    is_bound: bool  # the first parameter is not among a call's arguments
+    owner: str = ""  # its class
+    is_bound: bool = False  # the first parameter is not among a call's arguments
+
+    @property
+    def called_as(self) -> tuple[str, ...]:
+        """The names in the calls that may mean it."""
+        is_maker = self.node.name == "__init__"
+        return (self.owner, "__init__") if is_maker else (self.node.name,)
 
     def argument(self, call: ast.Call, name: str) -> ast.expr | None:
         """What a call gives for a parameter; its default, if there is one and it gives none."""
@@ -97,6 +104,7 @@ class SourceIndex:
         default_factory=lambda: defaultdict(list)
     )
     raises: list[tuple[ast.Raise, Place]] = field(default_factory=list)
+    _fields: dict[str, list[str]] = field(default_factory=dict)  # of classes
 
     @classmethod
     def of_folders(cls, root: Path, folders: Sequence[str]) -> SourceIndex:
@@ -112,7 +120,8 @@ class SourceIndex:
         for path, text in texts.items():
             module = Module(path, ast.parse(text))
             index.modules[path.removesuffix(".py")] = module
-            index._add(module.tree, Place(module), is_class=False)
+            index._add(module.tree, Place(module))
+        index._add_fields()
         return index
 
     def constant(self, module: Module, name: str) -> tuple[ast.expr, Place] | None:
@@ -136,17 +145,21 @@ class SourceIndex:
             return every
         own = [each for each in every if each.place.module is module]
         path, name = module.imports.get(call.func.id, ("", ""))
-        there = [each for each in self.functions.get(name, []) if self.modules.get(path) is each.place.module]
+        there = [
+            each
+            for each in self.functions.get(name, [])
+            if self.modules.get(path) is each.place.module
+        ]
         return own or there or every
 
-    def _add(self, node: ast.AST, place: Place, is_class: bool) -> None:
+    def _add(self, node: ast.AST, place: Place, owner: str = "") -> None:
         for child in ast.iter_child_nodes(node):
             inside = place
             if isinstance(child, FunctionNode):
                 inside = Place(place.module, (*place.functions, child))
                 static = any("staticmethod" in ast.unparse(d) for d in child.decorator_list)
                 self.functions[child.name].append(
-                    Function(child, inside, is_bound=is_class and not static)
+                    Function(child, inside, owner, is_bound=bool(owner) and not static)
                 )
                 if any("property" in ast.unparse(d) for d in child.decorator_list):
                     for value in returned(child):
@@ -161,9 +174,22 @@ class SourceIndex:
             for target, value in assignments(child):
                 if isinstance(target, ast.Attribute):
                     self.attributes[target.attr].append((value, place))
-                elif isinstance(target, ast.Name) and is_class:
+                elif isinstance(target, ast.Name) and owner:
                     self.attributes[target.id].append((value, place))
-            self._add(child, inside, isinstance(child, ast.ClassDef))
+            if isinstance(child, ast.ClassDef):
+                self._fields[child.name] = [
+                    each.target.id
+                    for each in child.body
+                    if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+                ]
+            self._add(child, inside, child.name if isinstance(child, ast.ClassDef) else "")
+
+    def _add_fields(self) -> None:
+        """What calls give for the fields of a dataclass by their order."""
+        for name, fields in self._fields.items():
+            for call, place in self.calls.get(name, []):
+                for attribute, value in zip(fields, call.args, strict=False):
+                    self.attributes[attribute].append((value, place))
 
 
 def called_name(call: ast.Call) -> str:

@@ -1,114 +1,40 @@
-"""Every sentence that the pack can raise or show on a node, read out of its sources.
+"""What a text in Python sources may say: its fixed parts, and gaps where something is put in.
 
-A sentence is a template: its fixed text, with `{0}`, `{1}`, ... where something is put in. What is
-put in may be text of the pack again (a phrase), which is then found in the same way.
+What is put in may be text of the sources again (a phrase), which is read in the same way.
 """
 
 from __future__ import annotations
 
 import ast
 import itertools
-import re
 import string
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
-from .source_index import FunctionNode, Place, SourceIndex, assignments, called_name, returned, within
+from .sentence_forms import (
+    OPEN,
+    Form,
+    Gap,
+    Read,
+    Sentences,
+    has_words,
+    is_bare,
+    merged,
+    template,
+)
+from .source_index import (
+    FunctionNode,
+    Place,
+    SourceIndex,
+    assignments,
+    called_name,
+    returned,
+    within,
+)
 
-FOLDERS = ("nodes", "subject_diffusion_core")
-SHOWING = ("show_warnings", "show_text")  # take a list of sentences
-WARNING = ("warn",)  # takes one
-ANSWERING = ("validate_inputs",)  # its text is shown by ComfyUI
 UNCHANGED = ("printable", "str")  # give back the text they get
 SAME_ITEMS = ("list", "sorted", "tuple", "set", "fromkeys")  # what else they do to a list
 APPLIED = ("removesuffix", "removeprefix", "lower", "capitalize", "strip")
-WORDS = ("nothing", "none")  # that stand for a text on their own
 MOST_INLINE = 4  # alternatives of a part that are written out as sentences of their own
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Where something is put in: an expression; "" where more may come than what is found."""
-
-    source: str
-
-
-OPEN = Gap("")
-Form = tuple[str | Gap, ...]
-Read = Callable[[ast.expr, Place], list[Form]]
-
-
-@dataclass
-class Sentences:
-    """What was found: templates, each with one place where it is, and what is not known."""
-
-    sentences: dict[str, str] = field(default_factory=dict)
-    phrases: dict[str, str] = field(default_factory=dict)
-    unresolved: dict[str, str] = field(default_factory=dict)  # "path: expression" -> place
-
-    def templates(self) -> dict[str, str]:
-        return self.phrases | self.sentences
-
-
-def has_words(text: str) -> bool:
-    """Whether there is something to translate: a word alone may be an input's name or a choice.
-
-    >>> [has_words(text) for text in ("no mask", "{0}'s {1}", "mask_kind", ", ", "{0} x {1}")]
-    [True, True, False, False, False]
-    """
-    if text != text.strip():
-        return False  # no text on its own
-    return text in WORDS or "'s " in text or re.search(r"[A-Za-z]{2,}.*\s|\s.*[A-Za-z]{2,}", text) is not None
-
-
-def template(form: Form) -> str:
-    """A form as the catalogue's key.
-
-    >>> template(("a ", Gap("x"), " of ", Gap("y")))
-    'a {0} of {1}'
-    """
-    numbers = itertools.count()
-    return "".join(part if isinstance(part, str) else f"{{{next(numbers)}}}" for part in form)
-
-
-def is_bare(form: Form) -> bool:
-    return len(form) == 1 and isinstance(form[0], Gap)
-
-
-def merged(form: Iterable[str | Gap]) -> Form:
-    """Texts beside each other as one, and gaps."""
-    parts: list[str | Gap] = []
-    for part in form:
-        last = parts[-1] if parts else None
-        if isinstance(part, str) and isinstance(last, str):
-            parts[-1] = last + part
-        elif isinstance(part, Gap) and isinstance(last, Gap):
-            parts[-1] = Gap(f"{last.source} {part.source}")
-        elif part != "":
-            parts.append(part)
-    return tuple(parts)
-
-
-def find_sentences(index: SourceIndex) -> Sentences:
-    """All that `raise`, `show_warnings`, `show_text` and `warn` may say."""
-    reader = Reader(index)
-    for node, place in index.raises:
-        if node.exc is not None and not isinstance(node.exc, ast.Name):
-            if not (isinstance(node.exc, ast.Call) and called_name(node.exc) == "AssertionError"):
-                reader.take(reader.forms(node.exc, place), node.exc, place)
-    for name, read in [(n, reader.items) for n in SHOWING] + [(n, reader.forms) for n in WARNING]:
-        for call, place in index.calls.get(name, []):
-            reader.take(read(call.args[0], place), call.args[0], place)
-    for name in ANSWERING:
-        for function in index.functions.get(name, []):
-            for value in returned(function.node):
-                reader.take(reader.forms(value, function.place), value, function.place)
-    return reader.found
-
-
-def find_in_folders(root: Path) -> Sentences:
-    return find_sentences(SourceIndex.of_folders(root, FOLDERS))
 
 
 class Reader:
@@ -152,9 +78,7 @@ class Reader:
         is_short = len(found) <= MOST_INLINE and (is_plain or () in found)
         if not any(map(is_bare, found)) and (len(found) == 1 or is_short):
             return found
-        for form in found:
-            if not is_bare(form) and has_words(template(form)):
-                self.found.phrases.setdefault(template(form), place.of(node))
+        self.found.note_phrases(found, place.of(node))
         return [(Gap(ast.unparse(node)),)]
 
     def _together(self, parts: list[list[Form]]) -> list[Form]:
@@ -165,15 +89,14 @@ class Reader:
         return [(node.value,)] if isinstance(node.value, str) else [(OPEN,)]
 
     def _read_JoinedStr(self, node: ast.JoinedStr, place: Place) -> list[Form]:
-        parts = [
-            self.forms(value, place)
-            if isinstance(value, ast.Constant)
-            else [(Gap(ast.unparse(value)),)]
-            if not isinstance(value, ast.FormattedValue) or value.conversion == ord("r")
-            else self._part(value.value, place)
-            for value in node.values
-        ]
-        return self._together(parts)
+        return self._together([self._piece(value, place) for value in node.values])
+
+    def _piece(self, node: ast.expr, place: Place) -> list[Form]:
+        """Of an f-string; what is shown in quotes, `!r`, is nobody's sentence."""
+        if not isinstance(node, ast.FormattedValue):
+            return self.forms(node, place)
+        is_quoted = node.conversion == ord("r")
+        return [(Gap(ast.unparse(node)),)] if is_quoted else self._part(node.value, place)
 
     def _read_BinOp(self, node: ast.BinOp, place: Place) -> list[Form]:
         if not isinstance(node.op, ast.Add):
@@ -219,7 +142,9 @@ class Reader:
             if name in APPLIED:
                 words = [a.value for a in node.args if isinstance(a, ast.Constant)]
                 return [
-                    (getattr(form[0], name)(*words),) if len(form) == 1 and isinstance(form[0], str) else form
+                    (getattr(form[0], name)(*words),)
+                    if len(form) == 1 and isinstance(form[0], str)
+                    else form
                     for form in self.forms(node.func.value, place)
                 ]
         return self._of_call(node, place, self.forms)
@@ -257,9 +182,7 @@ class Reader:
                 separator = self.forms(node.func.value, place)[0][0]
                 if all(len(form) == 1 and isinstance(form[0], str) for form in items):
                     return [(str(separator).join(str(form[0]) for form in items),)]
-        for form in self.items(value, place):
-            if not is_bare(form) and has_words(template(form)):
-                self.found.phrases.setdefault(template(form), place.of(node))
+        self.found.note_phrases(self.items(value, place), place.of(node))
         return [(Gap(ast.unparse(node)),)]
 
     # lists
@@ -289,7 +212,11 @@ class Reader:
         return [(Gap(ast.unparse(node)),)]
 
     def _item(self, node: ast.expr, place: Place) -> list[Form]:
-        return self.items(node.value, place) if isinstance(node, ast.Starred) else self.forms(node, place)
+        return (
+            self.items(node.value, place)
+            if isinstance(node, ast.Starred)
+            else self.forms(node, place)
+        )
 
     def _appended(self, node: ast.Name, place: Place) -> list[Form]:
         found: list[Form] = []
@@ -327,8 +254,10 @@ class Reader:
         for node in within(function):
             for target, value in assignments(node):
                 if isinstance(target, ast.Name) and target.id == name:
-                    is_loop = isinstance(value, ast.Starred)
-                    found.append(self.items(value.value, place) if is_loop else read(value, place))
+                    if isinstance(value, ast.Starred):  # of a loop
+                        found.append(self.items(value.value, place))
+                    else:
+                        found.append(read(value, place))
                 elif isinstance(value, ast.Starred) and name in _names(target):
                     columns = self._column(name, target, value, place)
                     is_values = ast.unparse(value.value).endswith(".items()")
@@ -353,10 +282,17 @@ class Reader:
         if isinstance(rows.value, ast.Name):
             for node in (node for function in place.functions for node in within(function)):
                 lists += [v for t, v in assignments(node) if ast.unparse(t) == rows.value.id]
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == f"{rows.value.id}.append":
+                if (
+                    isinstance(node, ast.Call)
+                    and ast.unparse(node.func) == f"{rows.value.id}.append"
+                ):
                     lists.append(ast.Tuple(node.args))
-        found = [row for each in lists if isinstance(each, ast.Tuple | ast.List) for row in each.elts]
-        same = [row for row in found if isinstance(row, ast.Tuple) and isinstance(target, ast.Tuple)]
+        found = [
+            row for each in lists if isinstance(each, ast.Tuple | ast.List) for row in each.elts
+        ]
+        same = [
+            row for row in found if isinstance(row, ast.Tuple) and isinstance(target, ast.Tuple)
+        ]
         return [
             (item, place)
             for row in same
@@ -369,7 +305,8 @@ class Reader:
         found: list[Form] = [(OPEN,)]
         for each in self.index.functions[function.name]:
             if each.node is function:
-                for call, place in self.index.calls.get(function.name, []):
+                calls = [call for name in each.called_as for call in self.index.calls.get(name, [])]
+                for call, place in calls:
                     value = each.argument(call, node.id)
                     if value is not None:
                         found += [form for form in read(value, place) if not is_bare(form)]
