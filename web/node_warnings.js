@@ -1,11 +1,15 @@
-// Sentences of the server on the node that they are about, and on the subgraphs around it. They
-// stay until the node runs again: so none outlives its cause.
+// Sentences of the server, and what an error says, on the node that they are about and on the
+// subgraphs around it, in the page's language. They stay until the node runs again: so none outlives
+// its cause.
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { element } from "./layout/elements.js";
+import { translatorOf } from "./sentences.js";
+import { language, servedTexts } from "./served_texts.js";
 
 const EVENT = "subject_diffusion.sentences"; // as in nodes/host/node_warnings.py
+const OURS = "SubjectDiffusion"; // how our nodes' kinds begin
 const WIDGET = "subject_diffusion_sentences";
 const WIDGET_TYPE = "SUBJECT_DIFFUSION_SENTENCES";
 const LINE = 17; // height of a line in pixels, as in node_warnings.css
@@ -84,12 +88,35 @@ function showOnAll(executionId, sentences) {
   for (const node of nodesOf(executionId)) show(node, String(executionId), sentences);
 }
 
+let last = Promise.resolve();
+
+/** After what came before: the first texts of a language take a while. */
+function inOrder(work) {
+  last = last
+    .then(() => translatorOf(language(), servedTexts))
+    .then(work)
+    .catch((error) => console.error(error));
+}
+
+/** Of our nodes; of others, what one of our patches says while they run. */
+function showError({ node_id, node_type, exception_message }, tell) {
+  const sentence = String(exception_message).trim();
+  const told = tell(sentence);
+  if (node_type?.startsWith(OURS) || told !== sentence) showOnAll(node_id, [told]);
+}
+
 app.registerExtension({
   name: "SubjectDiffusion.NodeWarnings",
   setup() {
     const href = new URL("./node_warnings.css", import.meta.url);
     document.head.append(element("link", { rel: "stylesheet", href }));
-    api.addEventListener(EVENT, ({ detail }) => showOnAll(detail.node, detail.sentences));
-    api.addEventListener("executing", ({ detail }) => detail && showOnAll(detail, []));
+    inOrder(() => {}); // so that the texts are there
+    api.addEventListener(EVENT, ({ detail }) =>
+      inOrder((tell) => showOnAll(detail.node, detail.sentences.map(tell))),
+    );
+    api.addEventListener("executing", ({ detail }) => detail && inOrder(() => showOnAll(detail, [])));
+    api.addEventListener("execution_error", ({ detail }) =>
+      inOrder((tell) => showError(detail, tell)),
+    );
   },
 });

@@ -1,0 +1,107 @@
+"""What nodes say while they run, on the node and in the page's language: warnings and errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from front_end import MERGE_TEXTS, MODES, FrontEnd
+
+from devtools.server import ComfyServer
+
+ROOT = Path(__file__).resolve().parents[2]
+ENCODE, SUBJECT, SAMPLER = "SubjectDiffusionEncode", "SubjectDiffusionSubject", "KSampler"
+NOT_NAMED = "主体 1：提示词里没有它的标签 'crab'；写上它图片会更好。"
+NO_LABEL = "主体 1 没有标签：应为一个或几个词，例如 'dog'，得到的是空文本。请在 `label` 里写出图片的内容。"
+ENGLISH_NO_LABEL = (
+    "Subject 1 has no label: expected one or a few words such as 'dog', got an empty text. "
+    "Write in `label` what the picture shows."
+)
+TOLD = """kind => {
+    const node = window.app.graph.nodes.find(each => each.type === kind)
+    const widget = node.widgets?.find(({ name }) => name === 'subject_diffusion_sentences')
+    return widget?.element.textContent ?? null
+}"""
+
+
+@pytest.fixture
+def chinese(open_front_end: FrontEnd, server: ComfyServer) -> Iterator[FrontEnd]:
+    """A page of its own in Chinese; the server, which keeps the setting, forgets it afterwards."""
+    settings = server.base / "user" / "default" / "comfy.settings.json"
+    before = settings.read_bytes()
+    settings.write_text(
+        json.dumps(json.loads(before) | {"Comfy.Locale": "zh"}, indent=4), encoding="utf-8"
+    )
+    front_end = open_front_end.another()
+    front_end.open(MODES[open_front_end.mode])
+    front_end.page.evaluate(MERGE_TEXTS)
+    yield front_end
+    front_end.close()
+    settings.write_bytes(before)
+
+
+def load_example(front_end: FrontEnd) -> None:
+    path = ROOT / "example_workflows" / "one_subject.json"
+    front_end.load(json.loads(path.read_text(encoding="utf-8")))
+
+
+def set_value(front_end: FrontEnd, kind: str, name: str, value: str) -> None:
+    front_end.page.evaluate(
+        """([kind, name, value]) => {
+            const node = window.app.graph.nodes.find(each => each.type === kind)
+            node.widgets.find(each => each.name === name).value = value
+        }""",
+        [kind, name, value],
+    )
+
+
+def told(front_end: FrontEnd, kind: str) -> Any:
+    return front_end.page.evaluate(TOLD, kind)
+
+
+def wait_until_told(front_end: FrontEnd, kind: str, sentence: str | None) -> None:
+    front_end.page.wait_for_function(
+        f"([kind, sentence]) => ({TOLD})(kind) === sentence", arg=[kind, sentence]
+    )
+
+
+def close_dialog(front_end: FrontEnd) -> None:
+    front_end.page.keyboard.press("Escape")
+
+
+def test_a_warning_in_chinese(chinese: FrontEnd) -> None:
+    load_example(chinese)
+    set_value(chinese, ENCODE, "prompt", "a picture")
+    chinese.run()
+    wait_until_told(chinese, ENCODE, NOT_NAMED)
+    chinese.screenshot("warning in Chinese")
+
+
+def test_an_error_in_chinese_stays_until_the_node_runs(chinese: FrontEnd) -> None:
+    """ComfyUI's own dialog keeps the English sentence, which searches find."""
+    load_example(chinese)
+    set_value(chinese, SUBJECT, "label", " ")
+    with pytest.raises(AssertionError, match="Subject 1 has no label"):
+        chinese.run()
+    wait_until_told(chinese, SUBJECT, NO_LABEL)
+    chinese.photograph("error in Chinese, with the dialog")
+    close_dialog(chinese)
+    chinese.screenshot("error in Chinese")
+    set_value(chinese, SUBJECT, "label", "crab")
+    chinese.run()
+    wait_until_told(chinese, SUBJECT, None)
+
+
+def test_an_error_in_english(open_front_end: FrontEnd) -> None:
+    """The same without a catalogue; errors of other nodes stay where ComfyUI shows them."""
+    front_end = open_front_end.another()
+    front_end.open(MODES[open_front_end.mode])
+    load_example(front_end)
+    set_value(front_end, SUBJECT, "label", " ")
+    with pytest.raises(AssertionError, match="Subject 1 has no label"):
+        front_end.run()
+    wait_until_told(front_end, SUBJECT, ENGLISH_NO_LABEL)
+    front_end.close()
