@@ -307,9 +307,9 @@ class Reader:
             if each.node is function:
                 calls = [call for name in each.called_as for call in self.index.calls.get(name, [])]
                 for call, place in calls:
-                    value = each.argument(call, node.id)
+                    value = each.argument(call, place, node.id)
                     if value is not None:
-                        found += [form for form in read(value, place) if not is_bare(form)]
+                        found += [form for form in read(*value) if not is_bare(form)]
         return found if len(found) > 1 else [(Gap(node.id),)]
 
     def _of_call(self, node: ast.Call, place: Place, read: Read) -> list[Form]:

@@ -68,19 +68,21 @@ class Function:
         is_maker = self.node.name == "__init__"
         return (self.owner, "__init__") if is_maker else (self.node.name,)
 
-    def argument(self, call: ast.Call, name: str) -> ast.expr | None:
-        """What a call gives for a parameter; its default, if there is one and it gives none."""
+    def argument(self, call: ast.Call, place: Place, name: str) -> tuple[ast.expr, Place] | None:
+        """What a call, which stands in `place`, gives for a parameter; its default, if there is
+        one and it gives none."""
         for keyword in call.keywords:
             if keyword.arg == name:
-                return keyword.value
+                return keyword.value, place
         parameters = [*self.node.args.posonlyargs, *self.node.args.args]
         names = [each.arg for each in parameters]
         if name in names:
             number = names.index(name) - self.is_bound
             given = call.args[: number + 1]
             if len(given) > number and not any(isinstance(each, ast.Starred) for each in given):
-                return given[number]
-        return self._defaults.get(name)
+                return given[number], place
+        default = self._defaults.get(name)
+        return None if default is None else (default, Place(self.place.module))
 
     @property
     def _defaults(self) -> dict[str, ast.expr]:

@@ -8,6 +8,8 @@ const DEEPEST = 5; // sentences within sentences
 
 const unescaped = (text) => text.replace(ESCAPED, "$1");
 
+const wordsIn = (text) => text.match(/[A-Za-z]{2,}/g)?.length ?? 0;
+
 /** A template that sentences can be compared with. */
 function compiled([english, text]) {
   const parts = english.split(GAP).filter((_, index) => index % 2 === 0);
@@ -38,16 +40,17 @@ export function makeTranslator(catalogue, names = {}) {
     return template.text.replace(GAP, (_, number) => told[number]);
   }
 
+  /** Of all templates that fit, the one that leaves the least English. */
   function translate(sentence, depth) {
     if (Object.hasOwn(names, sentence)) return names[sentence];
-    if (depth > DEEPEST) return sentence;
-    for (const template of templates) {
+    let best = sentence;
+    for (const template of depth > DEEPEST ? [] : templates) {
       if (!sentence.includes(template.longest)) continue;
       const found = template.pattern.exec(sentence);
       const told = found && fill(template, found.slice(1), depth + 1);
-      if (told !== null) return told;
+      if (told !== null && (best === sentence || wordsIn(told) < wordsIn(best))) best = told;
     }
-    return sentence;
+    return best;
   }
 
   return (sentence) => translate(sentence, 0);

@@ -13,9 +13,17 @@ from front_end import MERGE_TEXTS, MODES, FrontEnd
 from devtools.server import ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
-ENCODE, SUBJECT, SAMPLER = "SubjectDiffusionEncode", "SubjectDiffusionSubject", "KSampler"
-NOT_NAMED = "主体 1：提示词里没有它的标签 'crab'；写上它图片会更好。"
-NO_LABEL = "主体 1 没有标签：应为一个或几个词，例如 'dog'，得到的是空文本。请在 `label` 里写出图片的内容。"
+ENCODE, SUBJECT = "SubjectDiffusionEncode", "SubjectDiffusionSubject"
+CHINESE = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))
+TEXTS = CHINESE["subjectDiffusionSentences"]
+SUBJECT_1 = TEXTS["Subject {0}"].format(1)
+NOT_NAMED = TEXTS[
+    "{0}: its label '{1}' is not in the prompt; name it there for a better picture."
+].format(SUBJECT_1, "crab")
+NO_LABEL = TEXTS[
+    "{0} has no label: expected one or a few words such as 'dog', got an empty text. "
+    "Write in `label` what the picture shows."
+].format(SUBJECT_1)
 ENGLISH_NO_LABEL = (
     "Subject 1 has no label: expected one or a few words such as 'dog', got an empty text. "
     "Write in `label` what the picture shows."
@@ -68,8 +76,11 @@ def wait_until_told(front_end: FrontEnd, kind: str, sentence: str | None) -> Non
     )
 
 
-def close_dialog(front_end: FrontEnd) -> None:
-    front_end.page.keyboard.press("Escape")
+def see(front_end: FrontEnd, sentence: str, name: str) -> None:
+    """The sentence is on the screen, which is photographed."""
+    front_end.fit_view()
+    front_end.page.locator(".sdl-sentences", has_text=sentence).wait_for()
+    front_end.screenshot(name)
 
 
 def test_a_warning_in_chinese(chinese: FrontEnd) -> None:
@@ -77,7 +88,7 @@ def test_a_warning_in_chinese(chinese: FrontEnd) -> None:
     set_value(chinese, ENCODE, "prompt", "a picture")
     chinese.run()
     wait_until_told(chinese, ENCODE, NOT_NAMED)
-    chinese.screenshot("warning in Chinese")
+    see(chinese, NOT_NAMED, "warning in Chinese")
 
 
 def test_an_error_in_chinese_stays_until_the_node_runs(chinese: FrontEnd) -> None:
@@ -88,8 +99,8 @@ def test_an_error_in_chinese_stays_until_the_node_runs(chinese: FrontEnd) -> Non
         chinese.run()
     wait_until_told(chinese, SUBJECT, NO_LABEL)
     chinese.photograph("error in Chinese, with the dialog")
-    close_dialog(chinese)
-    chinese.screenshot("error in Chinese")
+    chinese.page.keyboard.press("Escape")
+    see(chinese, NO_LABEL, "error in Chinese")
     set_value(chinese, SUBJECT, "label", "crab")
     chinese.run()
     wait_until_told(chinese, SUBJECT, None)

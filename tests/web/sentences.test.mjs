@@ -34,6 +34,15 @@ test("the template with the longest fixed text counts", () => {
   assert.equal(tell("x: expected a box."), "一般");
 });
 
+test("of two templates that fit, the one that leaves less English counts", () => {
+  const tell = makeTranslator({
+    "{0}: expected {1}. Correct the configuration.": "{0}：应为{1}。请改正配置。",
+    "{0}: expected a number from {1} to {2}. {3}.": "{0}：应为 {1} 到 {2} 的数。{3}。",
+    "Correct the configuration": "请改正配置",
+  });
+  assert.equal(tell("x: expected a number from 1 to 2. Correct the configuration."), "x：应为 1 到 2 的数。请改正配置。");
+});
+
 test("phrases in gaps are translated, names in quotation marks are not", () => {
   const tell = makeTranslator({
     "{0} needs {1}.": "{0} 需要{1}。",
