@@ -56,9 +56,7 @@ def find_sentences(index: SourceIndex) -> Sentences:
 
 
 def _is_own_mistake(node: ast.expr) -> bool:
-    """AssertionError, which no user meets, and an error that is raised once more."""
-    if isinstance(node, ast.Name):
-        return True
+    """No user meets an AssertionError."""
     return isinstance(node, ast.Call) and called_name(node) == "AssertionError"
 
 

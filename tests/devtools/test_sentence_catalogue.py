@@ -156,8 +156,14 @@ def test_what_cannot_be_found_out_is_listed() -> None:
     assert found.sentences == {}
 
 
+def test_an_error_that_was_made_before() -> None:
+    source = 'def f(x):\n    error = ValueError(f"{x} is missing.")\n    raise error'
+    assert sentences_in(source) == ["{0} is missing."]
+    assert list(found_in("raise error").unresolved) == ["nodes/own.py: error"]
+
+
 def test_our_own_mistakes_and_errors_that_pass_through_are_no_sentences() -> None:
-    assert sentences_in('raise AssertionError("it does not end")\nraise\nraise error') == []
+    assert sentences_in('raise AssertionError("it does not end")\nraise') == []
 
 
 def test_every_sentence_of_the_pack_has_its_chinese_and_none_is_left_over() -> None:
