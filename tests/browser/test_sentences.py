@@ -76,6 +76,22 @@ def wait_until_told(front_end: FrontEnd, kind: str, sentence: str | None) -> Non
     )
 
 
+def note_changes(front_end: FrontEnd, text: str) -> None:
+    """Wait until the front end's own draft, from which it reloads, has the text."""
+    front_end.page.evaluate(
+        """() => {
+            const tracker = window.app.extensionManager.workflow.activeWorkflow.changeTracker
+            if (tracker.captureCanvasState) tracker.captureCanvasState()
+            else tracker.checkState()
+        }"""
+    )
+    front_end.page.wait_for_function(
+        """text => [...Object.values(localStorage), ...Object.values(sessionStorage)]
+            .some(value => value.includes(text))""",
+        arg=text,
+    )
+
+
 def see(front_end: FrontEnd, sentence: str, name: str) -> None:
     """The sentence is on the screen, which is photographed."""
     front_end.fit_view()
@@ -104,6 +120,28 @@ def test_an_error_in_chinese_stays_until_the_node_runs(chinese: FrontEnd) -> Non
     set_value(chinese, SUBJECT, "label", "crab")
     chinese.run()
     wait_until_told(chinese, SUBJECT, None)
+
+
+def test_what_a_node_said_is_there_again_after_a_reload(chinese: FrontEnd) -> None:
+    """It goes when the node runs, and is not shown on a node that is set otherwise by then."""
+    load_example(chinese)
+    set_value(chinese, ENCODE, "prompt", "a hill at dawn")
+    note_changes(chinese, "a hill at dawn")
+    chinese.run()
+    wait_until_told(chinese, ENCODE, NOT_NAMED)
+    chinese.reload()
+    wait_until_told(chinese, ENCODE, NOT_NAMED)
+    see(chinese, NOT_NAMED, "warning in Chinese, after a reload")
+    set_value(chinese, ENCODE, "prompt", "a hill at noon")
+    chinese.load(chinese.save())
+    assert told(chinese, ENCODE) is None
+    chinese.run()
+    wait_until_told(chinese, ENCODE, NOT_NAMED)
+    chinese.load(chinese.save())
+    wait_until_told(chinese, ENCODE, NOT_NAMED)
+    set_value(chinese, ENCODE, "prompt", "a crab on a hill at dawn")
+    chinese.run()
+    wait_until_told(chinese, ENCODE, None)
 
 
 def test_an_error_in_english(open_front_end: FrontEnd) -> None:
