@@ -40,7 +40,7 @@ def find_sentences(index: SourceIndex) -> Sentences:
     """All that `raise`, `show_warnings`, `show_text` and `warn` may say."""
     reader = Reader(index)
     for node, place in index.raises:
-        if node.exc is not None and not _is_own_mistake(node.exc):
+        if node.exc is not None and not _says_nothing(node.exc):
             reader.take(reader.forms(node.exc, place), node.exc, place)
     for name in SHOWING:
         for call, place in index.calls.get(name, []):
@@ -51,12 +51,16 @@ def find_sentences(index: SourceIndex) -> Sentences:
     for name in ANSWERING:
         for function in index.functions.get(name, []):
             for value in returned(function.node):
+                if isinstance(value, ast.Constant) and not isinstance(value.value, str):
+                    continue  # all is well
                 reader.take(reader.forms(value, function.place), value, function.place)
     return reader.found
 
 
-def _is_own_mistake(node: ast.expr) -> bool:
-    """No user meets an AssertionError."""
+def _says_nothing(node: ast.expr) -> bool:
+    """An error without a text, and an AssertionError, which no user meets."""
+    if isinstance(node, ast.Name):
+        return node.id[0].isupper()
     return isinstance(node, ast.Call) and called_name(node) == "AssertionError"
 
 

@@ -50,7 +50,7 @@ class Reader:
         for form in forms:
             if not is_bare(form) and has_words(template(form)):
                 self.found.sentences.setdefault(template(form), place.of(node))
-            elif is_bare(form) and form != (OPEN,):
+            elif is_bare(form) and (form != (OPEN,) or len(forms) == 1):
                 entry = f"{place.module.path}: {ast.unparse(node)}"
                 self.found.unresolved.setdefault(entry, place.of(node))
 

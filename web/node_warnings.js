@@ -103,7 +103,18 @@ function report(executionId, sentences, tell) {
   const node = nodesOf(executionId).at(-1);
   if (!node) return;
   kept.add(rootGraph().id, String(executionId), stateOf(node), sentences);
-  showOnAll(executionId, sentences.map(tell));
+  const told = sentences.map(tell);
+  showOnAll(executionId, told);
+  requestAnimationFrame(() =>
+    requestAnimationFrame(() => nodesOf(executionId).forEach((each) => tellUnseen(each, told))),
+  );
+}
+
+/** Nodes 2.0 of some front ends draws no widget that comes after a value was changed by hand. */
+function tellUnseen(node, told) {
+  const widget = node.widgets?.find(({ name }) => name === WIDGET);
+  const isDrawn = window.LiteGraph?.vueNodesMode && node.graph === app.canvas.graph;
+  if (isDrawn && widget && !widget.element.isConnected) tellAside(node, told);
 }
 
 /** Of our nodes; of others, what one of our patches says while they run. */

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from front_end import MERGE_TEXTS, MODES, FrontEnd
+from front_end import MERGE_TEXTS, MODES, WARNING_ALERT, FrontEnd
 
 from devtools.server import ComfyServer
 
@@ -93,9 +93,11 @@ def note_changes(front_end: FrontEnd, text: str) -> None:
 
 
 def see(front_end: FrontEnd, sentence: str, name: str) -> None:
-    """The sentence is on the screen, which is photographed."""
+    """The sentence can be read on the node; in Nodes 2.0 of 1.32, after a value was changed, in a
+    message of the page."""
     front_end.fit_view()
-    front_end.page.locator(".sdl-sentences", has_text=sentence).wait_for()
+    places = f".sdl-sentences, {WARNING_ALERT}"
+    front_end.page.locator(places, has_text=sentence).first.wait_for()
     front_end.screenshot(name)
 
 
