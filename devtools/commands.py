@@ -145,8 +145,7 @@ def examples(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def docs(options: argparse.Namespace, progress: Progress) -> int:
-    """The pictures of the help pages, the English locale file and the list of all sentences, made
-    anew."""
+    """The pictures of the help pages and the texts of the nodes, made anew."""
     workshop = Workshop(progress)
     with workshop.server() as server:
         pictures = HelpPictures(root=ROOT, python=workshop.python, progress=progress)
