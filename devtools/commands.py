@@ -145,7 +145,7 @@ def examples(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def docs(options: argparse.Namespace, progress: Progress) -> int:
-    """The pictures of the help pages and the English locale file, made anew."""
+    """The pictures of the help pages and the texts of the nodes, made anew."""
     workshop = Workshop(progress)
     with workshop.server() as server:
         pictures = HelpPictures(root=ROOT, python=workshop.python, progress=progress)
@@ -249,7 +249,7 @@ def build_parser() -> argparse.ArgumentParser:
     example_pictures.add_argument("names", nargs="*", metavar="NAME", help="only these")
     example_pictures.set_defaults(run=examples)
     help_pages = commands.add_parser(
-        "docs", help="make the pictures of the help pages and the English texts anew"
+        "docs", help="make the pictures of the help pages and the texts of the nodes anew"
     )
     help_pages.add_argument("only", nargs="*", metavar="NODE_ID", help="only these pictures")
     help_pages.set_defaults(run=docs)

@@ -16,6 +16,7 @@ from .browser import find_browser
 from .console import DevError, Progress, last_lines
 from .jobs import GenerationSettings, Job, SubjectSpec
 from .locale_texts import write_chinese_pages, write_english
+from .sentence_catalogue import write_templates
 from .server import LOOPBACK, ComfyServer
 from .workflows import SAVE_NODE, generation_graph, node
 
@@ -287,6 +288,8 @@ class HelpPictures:
             texts = write_english(client.node_infos(), self._root)
             self._progress.say(str(texts))
             self._progress.say(f"{len(write_chinese_pages(self._root))} help pages in Chinese")
+            missing = len(write_templates(self._root))
+            self._progress.say(f"{missing} sentences without their Chinese in locales/zh/main.json")
             for picture in (self._root / "assets").rglob("*.png"):
                 (server.base / "input" / picture.name).write_bytes(picture.read_bytes())
             pictures = HelpGraphs(client.upload_image, self._root).pictures()

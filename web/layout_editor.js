@@ -6,6 +6,7 @@ import { LayoutEditor } from "./layout/editor.js";
 import { element } from "./layout/elements.js";
 import { Pictures } from "./layout/pictures.js";
 import { speak } from "./layout/texts.js";
+import { language, servedTexts } from "./served_texts.js";
 
 const LAYOUT = "SubjectDiffusionLayout";
 const NAMES = [LAYOUT, "SubjectDiffusionSubject"];
@@ -26,9 +27,7 @@ let isRewired = false;
 
 /** The page's language may be changed at any time. */
 async function followLanguage() {
-  const language = app.extensionManager.setting.get("Comfy.Locale") ?? "en";
-  const isNew = await speak(language, async () => (await api.fetchApi("/i18n")).json());
-  if (isNew) for (const editor of editors) editor.build();
+  if (await speak(language(), servedTexts)) for (const editor of editors) editor.build();
 }
 
 /** Where the server would put subjects; throws an error where it does not say. */

@@ -176,7 +176,7 @@ def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
             "It is not opened, as it could run code: convert it or import it with the importer."
         )
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    kind = next((f", {kind}" for start, kind in _KINDS.items() if text.startswith(start)), "")
+    kind = next((f", {what}" for start, what in _KINDS.items() if text.startswith(start)), "")
     raise CheckpointError(
         f"{path}: expected a .safetensors file, got something else ({size} bytes){kind}. "
         "Choose another file or download it again."

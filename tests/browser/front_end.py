@@ -47,6 +47,8 @@ EARLY_SETTING = re.compile(
 )
 # Its minimap says so when a subgraph is opened or left, whatever is in it.
 SUBGRAPH_OPENED = "Attempted to cleanup event listeners for graph that was never set up"
+# How the page shows a warning that stands on no node.
+WARNING_ALERT = ".p-toast-message-warn"
 # Addresses of the pack's scripts, its routes and its help pages.
 PACK_FILES = "subject-diffusion"
 # Several frames in a row in which nothing moves.
@@ -300,8 +302,9 @@ class FrontEnd:
         self._absent_files.add(file_name)
 
     def take_errors(self) -> list[str]:
-        """Console errors and alerts since the last call, without those known to be harmless."""
-        alerts = self.page.locator(".p-toast-message").all_inner_texts()
+        """Console errors and alerts since the last call, without those known to be harmless and
+        without warnings, which may be the pack's."""
+        alerts = self.page.locator(f".p-toast-message:not({WARNING_ALERT})").all_inner_texts()
         errors, self._errors = self._errors + [f"alert: {text[:500]}" for text in alerts], []
         return errors
 
