@@ -32,9 +32,7 @@ HOSTS = (
     Row(
         name="A5",
         what="Load Image decodes animations as many pictures",
-        tests=(
-            "tests/nodes/subjects/test_subject.py::test_an_animation_counts_with_its_first_views",
-        ),
+        tests=("tests/host/test_views.py::test_an_animation_counts_with_its_first_views",),
     ),
     Row(
         name="A6",

@@ -35,7 +35,7 @@ PICTURES = (
         name="C3",
         what="an animation as one subject",
         tests=(
-            f"{_SUBJECT}::test_an_animation_counts_with_its_first_views",
+            "tests/host/test_views.py::test_an_animation_counts_with_its_first_views",
             f"{_LINKED}::test_an_animation_is_told_on_the_node",
         ),
     ),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 from own_pictures import write_pictures
 from PIL import Image
 from training_runs import WarmRunner
@@ -260,6 +261,14 @@ def test_kills_leave_no_trace(runner: WarmRunner, tmp_path: Path) -> None:
     assert reports[0] == reports[1]
 
 
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
 def test_the_command_trains_on(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     arguments = ["--pictures", str(photos), "--out", str(out)]
