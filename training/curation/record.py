@@ -7,6 +7,7 @@ through a process. It is plain JSON between stages.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,3 +176,20 @@ class Quarantined:
     picture: PictureSource
     reason: str
     detail: str = ""
+
+
+def label_span(label: str, caption: str | None) -> tuple[int, int] | None:
+    """Where a caption names a label, (first, after last) character; also as the start of a plural.
+
+    >>> label_span("dog", "Two dogs and a hot dog")
+    (19, 22)
+    >>> label_span("dog", "Two dogs")
+    (4, 7)
+    """
+    if not caption or not label:
+        return None
+    for ending in (r"(?!\w)", r"(?=e?s(?!\w))"):
+        found = re.search(rf"(?<!\w){re.escape(label)}{ending}", caption, re.IGNORECASE)
+        if found is not None:
+            return found.span()
+    return None

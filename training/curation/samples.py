@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from typing import Any
 
 from ..dataset.bad_sample import BadSample
 from ..dataset.layout import decode_sample
 from .pictures import BadPicture, decode, open_picture, read_bytes
-from .record import FoundEntity, Record
+from .record import FoundEntity, Record, label_span
 
 SCHEMA = 2
 JPEG_QUALITY = 95
@@ -42,7 +41,7 @@ def _entry(entity: FoundEntity, caption: str) -> dict[str, Any]:
     mask = entity.mask
     assert mask is not None, "make the masks first"
     x1, y1, x2, y2 = entity.box_xyxy
-    span = entity.span or place_in(caption, entity.label)
+    span = entity.span or label_span(entity.label, caption)
     return {
         "label": entity.label,
         "span": None if span is None else list(span),
@@ -52,16 +51,6 @@ def _entry(entity: FoundEntity, caption: str) -> dict[str, Any]:
         "rle": {"size": [mask.height, mask.width], "counts": mask.counts},
         "identity": entity.identity,
     }
-
-
-def place_in(caption: str, label: str) -> tuple[int, int] | None:
-    """First character of the label in the caption and the one after its last; None = not in it.
-
-    >>> place_in("A Dog's day", "dog")
-    (2, 5)
-    """
-    found = re.search(rf"(?<!\w){re.escape(label)}(?!\w)", caption, re.IGNORECASE)
-    return None if found is None else found.span()
 
 
 def sample_members(record: Record) -> dict[str, bytes]:

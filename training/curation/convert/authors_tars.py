@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..record import FoundEntity, PictureSource, Record, RunLengths
+from ..record import FoundEntity, PictureSource, Record, RunLengths, label_span
 from ..record_masks import run_lengths
-from .conversion import Skipped, clipped_box, label_span, sample_key
+from .conversion import Skipped, clipped_box, sample_key
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 

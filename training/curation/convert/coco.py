@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..record import FoundEntity, PictureSource, Record
-from .conversion import Skipped, best_caption, clipped_box, label_span, sample_key
+from ..record import FoundEntity, PictureSource, Record, label_span
+from .conversion import Skipped, best_caption, clipped_box, sample_key
 from .frames import Frame, find_frame
 from .masks import fit_mask, read_segmentation
 

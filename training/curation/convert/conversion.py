@@ -1,4 +1,4 @@
-"""What all converters share: what they yield, keys, a label's place in a caption."""
+"""What all converters share: what they yield, keys, the caption that fits best."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from ..record import label_span
 
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -30,23 +32,6 @@ def sample_key(dataset: str, name: str) -> str:
     if safe != name:
         safe += "-" + hashlib.sha256(name.encode()).hexdigest()[:6]
     return f"{dataset}-{safe}"
-
-
-def label_span(label: str, caption: str | None) -> tuple[int, int] | None:
-    """Where a caption names a label, (first, after last) character; also as the start of a plural.
-
-    >>> label_span("dog", "Two dogs and a hot dog")
-    (19, 22)
-    >>> label_span("dog", "Two dogs")
-    (4, 7)
-    """
-    if not caption or not label:
-        return None
-    for ending in (r"(?!\w)", r"(?=e?s(?!\w))"):
-        found = re.search(rf"(?<!\w){re.escape(label)}{ending}", caption, re.IGNORECASE)
-        if found is not None:
-            return found.span()
-    return None
 
 
 def best_caption(captions: Iterable[str], labels: Iterable[str]) -> str | None:

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...dataset.framing import mask_box
-from ..record import FoundEntity, PictureSource, Record
+from ..record import FoundEntity, PictureSource, Record, label_span
 from ..record_masks import run_lengths
-from .conversion import Skipped, label_span, sample_key
+from .conversion import Skipped, sample_key
 
 SUFFIXES = (".png", ".webp", ".tif", ".tiff")
 NUMBER = re.compile(r"[ _-]*\(?\d+\)?$")
