@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from test_data_shards import write_tar
 
 from training.curation.check import check
 from training.curation.reading import key_of, read_source
@@ -23,15 +23,6 @@ def picture_bytes(shade: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.full((20, 30, 3), shade, np.uint8)).save(buffer, "JPEG")
     return buffer.getvalue()
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
 
 
 def kept(source: Path) -> list[Record]:
