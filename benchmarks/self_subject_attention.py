@@ -209,12 +209,13 @@ class Timer(Bench):
         return taken
 
 
-def timed(side: int, rounds: int, attention: str) -> list[Cost]:
+def timed(side: int, rounds: int, attention: str, batches: Sequence[int]) -> list[Cost]:
     """In every round each case beside a plain run of its own batch."""
     timer = Timer(side, attention)
     timer.seconds(1, 1.0)  # whatever only a first call does
     costs = []
-    for title, batch in (("CFG, one shared reference", 1), ("batch of 4", 4)):
+    for batch in batches:
+        title = "CFG, one shared reference" if batch == 1 else f"batch of {batch}"
         runs = [
             [timer.seconds(batch, foreground) for foreground in (None, 1.0, FOREGROUND)]
             for _ in range(rounds)
@@ -241,6 +242,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--size", type=int, default=512, help="of the pictures that are timed")
     parser.add_argument("--rounds", type=int, default=3, help="time: of which the median counts")
     parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 4], help="time: pictures of a step"
+    )
+    parser.add_argument(
         "--attention",
         choices=("default", "pytorch", "split"),
         default="default",
@@ -254,7 +258,7 @@ def main(arguments: Sequence[str]) -> None:
     ):
         if options.what == "time":
             size = f"{options.size} x {options.size}, {torch.get_num_threads()} threads"
-            costs = timed(options.size // 8, options.rounds, options.attention)
+            costs = timed(options.size // 8, options.rounds, options.attention, options.batch)
             title = f"Stable Diffusion 1.5, {size}, {options.attention} attention"
             show(title, costs, "s", 1.0)
         else:

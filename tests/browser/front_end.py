@@ -65,6 +65,15 @@ STANDS_STILL = """async () => {
         last = now
     }
 }"""
+# Enough where nobody looks at the picture.
+FEW_STEPS = 2
+SET_STEPS = """steps => {
+    const set = ({ nodes }) => nodes.forEach(({ widgets, subgraph }) => {
+        for (const widget of widgets ?? []) if (widget.name === 'steps') widget.value = steps
+        if (subgraph) set(subgraph)
+    })
+    set(window.app.graph)
+}"""
 PACK_IS_THERE = (
     "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
 )
@@ -125,13 +134,8 @@ class FrontEnd:
 
     def another(self, pixel_density: float = 1) -> FrontEnd:
         """A page of its own in the same browser, not open yet."""
-        return FrontEnd(
-            self._browser,
-            self._url,
-            self._screenshots,
-            pixel_density,
-            self._only_errors_of_the_pack,
-        )
+        common = (self._browser, self._url, self._screenshots)
+        return FrontEnd(*common, pixel_density, self._only_errors_of_the_pack)
 
     def open(self, vue_nodes: bool) -> None:
         """Load the page in one of the front end's two modes and wait for the pack's nodes."""
@@ -177,7 +181,7 @@ class FrontEnd:
         )
 
     def stand_still(self) -> None:
-        """Wait until the view, and the layout editor in it, have stopped moving."""
+        """Wait until the view, and the layout editor in it, no longer move."""
         self.page.evaluate(STANDS_STILL)
 
     def save(self) -> dict[str, Any]:
@@ -213,8 +217,13 @@ class FrontEnd:
         graph = self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
         return dict(graph)
 
-    def run(self) -> None:
-        """Press Run and wait for the end; an error of the server is an AssertionError."""
+    def run(self, steps: int | None = FEW_STEPS) -> None:
+        """Press Run and wait for the end; an error of the server is an AssertionError.
+
+        `steps`: of the sampling, written into the nodes; None: as they stand there.
+        """
+        if steps is not None:
+            self.set_steps(steps)
         self.page.evaluate(
             """() => {
                 window.runEnd = null
@@ -230,6 +239,10 @@ class FrontEnd:
         end = self.page.evaluate("window.runEnd")
         if end["kind"] != "execution_success":
             raise AssertionError(end["detail"]["exception_message"])
+
+    def set_steps(self, steps: int = FEW_STEPS) -> None:
+        """Into all nodes, also those of subgraphs."""
+        self.page.evaluate(SET_STEPS, steps)
 
     def images_of(self, node_id: int) -> list[bytes]:
         """The images that a node shows, once the page has got them: those of drawn nodes."""

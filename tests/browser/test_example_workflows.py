@@ -88,7 +88,7 @@ def test_an_example_runs_from_the_page(front_end: FrontEnd) -> None:
     workflow = read_json(EXAMPLES, "one_subject")
     (save,) = (node["id"] for node in workflow["nodes"] if node["type"] == "SaveImage")
     front_end.load(workflow)
-    front_end.run()
+    front_end.run(steps=None)
     (content,) = front_end.images_of(save)
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     assert pixels.shape == (128, 128, 3)
