@@ -162,8 +162,9 @@ class Checks:
 
     @property
     def at_once(self) -> int:
-        """How many processes: one a core, as far as memory goes."""
-        return max(1, min(self._cores, len(SUITES), int(self._memory // MEMORY_BESIDE)))
+        """How many processes: one more than cores, as tests also wait for servers and pages, as far
+        as memory goes."""
+        return max(1, min(self._cores + 1, len(SUITES), int(self._memory // MEMORY_BESIDE)))
 
     def _environment(self) -> Mapping[str, str]:
         """What the processes get; each may use its share of the cores."""

@@ -168,7 +168,7 @@ def test_a_module_that_is_skipped_was_collected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "memory", "at_once", "threads"),
-    [(1, 24.0, 1, 1), (2, 20.0, 2, 1), (2, 6.0, 1, 2), (16, 64.0, 4, 4), (4, 0.0, 1, 4)],
+    [(1, 24.0, 2, 1), (2, 20.0, 3, 1), (2, 6.0, 1, 2), (16, 64.0, 4, 4), (4, 0.0, 1, 4)],
 )
 def test_processes_share_cores_and_memory(
     tmp_path: Path,

@@ -216,7 +216,7 @@ def prepare_step(recipe: TrainingRecipe) -> tuple[nn.Module, Objective, MicroBat
 
 
 def count_memory(recipe: TrainingRecipe) -> StepMemory:
-    """Memory of a step, in half a minute. Raises what :func:`prepare_step` does."""
+    """Memory of a step, in a quarter of a minute. Raises what :func:`prepare_step` does."""
     with nothing_computed():
         model, objective, batch = prepare_step(recipe)
         weights, peak = peak_of_step(model, objective, batch, recipe)
@@ -246,16 +246,18 @@ def peak_of_step(
 ) -> tuple[int, int]:
     """Bytes of the model, and the most there are during forward and backward passes of a step.
 
-    Where a step has several micro-batches, all but the first find gradients already there: two
-    stand for any number of them.
+    Where a step has several micro-batches, all but the first find gradients already there, and
+    hold the most: one of them stands for all.
     """
     meter = AllocationMeter()
     for tensor in [*model.parameters(), *model.buffers()]:
         meter.note(tensor)
     weights = meter.live
     with meter, cuda_autocast_rules():
-        for _ in range(min(2, recipe.accumulation(recipe.num_processes))):
-            backpropagate(objective, batch, recipe)
+        if recipe.accumulation(recipe.num_processes) > 1:
+            for _, parameter in trainable(model):
+                parameter.grad = torch.zeros_like(parameter)
+        backpropagate(objective, batch, recipe)
     return weights, meter.peak
 
 
