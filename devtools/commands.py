@@ -18,11 +18,12 @@ from .demo import demo_jobs, pick_two, read_subjects, run_demo
 from .environment import TEST_EXTRAS, Environment, RequirementGroup, read_extras
 from .examples import ExamplePictures
 from .generation import FailedJob, Generator
+from .generation_options import add_generate_parser, settings_of
 from .help_pictures import HelpPictures
 from .host import Host, find_or_fetch, require_python
 from .host_tests import parse_run
 from .host_tests import run_all as run_in_hosts
-from .jobs import GenerationSettings, Job, fresh_seed, job_from_line, jobs_of_command, parse_size
+from .jobs import GenerationSettings, Job, fresh_seed, job_from_line, jobs_of_command
 from .server import ComfyServer, prepare_base, put_sample_pictures, temporary_base
 from .tuning_options import add_tune_parser
 
@@ -117,7 +118,7 @@ def serve(options: argparse.Namespace, progress: Progress) -> int:
 
 def generate(options: argparse.Namespace, progress: Progress) -> int:
     """Images from the command line or from a file of jobs, all in one server."""
-    settings = settings_of(options)
+    settings = settings_of(options, progress)
     jobs, failed = read_jobs(options, settings)
     for failure in failed:
         progress.say(f"error: {failure.name}: {failure.reason}")
@@ -175,18 +176,6 @@ def test_host(options: argparse.Namespace, progress: Progress) -> int:
     return 1 if outcome.failed else 0
 
 
-def settings_of(options: argparse.Namespace) -> GenerationSettings:
-    width, height = parse_size(options.size)
-    return GenerationSettings(
-        steps=options.steps,
-        width=width,
-        height=height,
-        text_guidance_scale=options.text_guidance,
-        image_guidance_scale=options.image_guidance,
-        adapter=options.adapter,
-    )
-
-
 def read_jobs(
     options: argparse.Namespace, settings: GenerationSettings
 ) -> tuple[list[Job], list[FailedJob]]:
@@ -238,7 +227,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     add_demo_parser(commands)
-    add_generate_parser(commands)
+    add_generate_parser(commands, generate)
     add_tune_parser(commands, Workshop)
     serve_parser = commands.add_parser("serve", help="run ComfyUI with the pack, for the browser")
     serve_parser.add_argument("--port", type=int, help="default: a free one")
@@ -277,55 +266,6 @@ def add_demo_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--count", type=int, default=1, help="seeds to try (default 1)")
     parser.add_argument("--out", help="folder for the images (default: .dev/demo/seed<SEED>)")
     parser.set_defaults(run=demo)
-
-
-def add_generate_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    defaults = GenerationSettings()
-    parser = commands.add_parser("generate", help="images from the command line, without a browser")
-    parser.add_argument("--prompt", help="what the image shows")
-    parser.add_argument(
-        "--subject",
-        action="append",
-        default=[],
-        metavar="image=FILE,label=WORD,box=x1,y1,x2,y2[,mask=FILE][,strength=S]",
-        help="once per subject; the box in 0..1 of the image; a PNG's alpha is its mask, "
-        "a mask file is white where the subject is",
-    )
-    parser.add_argument(
-        "--jobs",
-        metavar="FILE.jsonl",
-        help='many images in one server, a line each: {"prompt", "subjects": [{"image", "label", '
-        '"box", "mask"?, "strength"?}], "seed"?, "steps"?, "out"?, "method"?, '
-        '"text_guidance"?, "image_guidance"?, "sampler"?, "scheduler"?}; method: '
-        "subject_diffusion or base",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        help="folder for the images (with --jobs: what each out is relative to)",
-    )
-    parser.add_argument(
-        "--count", type=int, default=1, help="images, with seeds SEED, SEED+1, ... (default 1)"
-    )
-    parser.add_argument("--seed", type=int, help="default: a fresh one")
-    parser.add_argument("--steps", type=int, default=defaults.steps, help="default %(default)s")
-    parser.add_argument("--size", default="128x128", metavar="WxH", help="default %(default)s")
-    parser.add_argument(
-        "--text-guidance",
-        type=float,
-        default=defaults.text_guidance_scale,
-        help="default %(default)s",
-    )
-    parser.add_argument(
-        "--image-guidance",
-        type=float,
-        default=defaults.image_guidance_scale,
-        help="default %(default)s",
-    )
-    parser.add_argument(
-        "--adapter", metavar="FILE|none", help="an adapter file, or the base model alone"
-    )
-    parser.set_defaults(run=generate)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,5 +1,5 @@
 """Makes the pictures beside the example workflows: every golden graph, run in the real server; of
-those for a base model that is not here, only the board of their layout."""
+those that lack a user's files, what stands for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 
 from .api_client import ComfyClient, Graph, PromptError
 from .console import DevError, Progress, last_lines
+from .example_stand_ins import stand_in
 from .server import LOOPBACK, ComfyServer, put_sample_pictures
-
-BASE_LOADER = "CheckpointLoaderSimple"
 
 
 class ExamplePictures:
@@ -25,8 +24,8 @@ class ExamplePictures:
         self._progress = progress
 
     def make_all(self, server: ComfyServer, names: Sequence[str] = ()) -> list[Path]:
-        """The pictures that were made, of these examples or of all; a graph that lacks a user's
-        other files is only named."""
+        """The pictures that were made, of these examples or of all; a graph that cannot run, and
+        for which nothing stands, is only named."""
         known = {path.stem: path for path in (self._root / "tests" / "golden").glob("*.json")}
         if unknown := sorted(set(names) - set(known)):
             raise DevError(
@@ -41,10 +40,11 @@ class ExamplePictures:
                 try:
                     self._make(client, graph, picture)
                 except PromptError as error:
-                    if not any(node["class_type"] == BASE_LOADER for node in graph.values()):
+                    other = stand_in(graph)
+                    if other is None:
                         self._progress.say(f"{golden.stem}: its picture stays as it is: {error}")
                         continue
-                    self._make(client, board_graph(graph), picture)
+                    self._make(client, other, picture)
                 made.append(picture)
         return made
 
@@ -65,16 +65,3 @@ class ExamplePictures:
         drawn = subprocess.run(command, capture_output=True, text=True)
         if drawn.returncode != 0:
             raise DevError(f"{picture} could not be drawn:\n{last_lines(drawn.stderr, 5)}")
-
-
-def board_graph(graph: Graph) -> Graph:
-    """What leads to the preview of the graph's Layout, which is saved."""
-    (layout,) = (n for n, node in graph.items() if node["class_type"] == "SubjectDiffusionLayout")
-    wanted, waiting = {}, [layout]
-    while waiting:
-        name = waiting.pop()
-        wanted[name] = graph[name]
-        links = [value for value in graph[name]["inputs"].values() if isinstance(value, list)]
-        waiting += [str(source) for source, _ in links]
-    inputs = {"images": [layout, 1], "filename_prefix": "board"}
-    return {**wanted, "board": {"class_type": "SaveImage", "inputs": inputs}}

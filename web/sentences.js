@@ -6,7 +6,7 @@ const GAP = /\{(\d+)\}/g;
 const ESCAPED = /\{'([{}@$|])'\}/g; // signs of the page's message format
 const DEEPEST = 5; // sentences within sentences
 
-const unescaped = (text) => text.replace(ESCAPED, "$1");
+export const unescaped = (text) => text.replace(ESCAPED, "$1");
 
 const wordsIn = (text) => text.match(/[A-Za-z]{2,}/g)?.length ?? 0;
 

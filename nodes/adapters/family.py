@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ...subject_diffusion_core.files.header import FileHeader
+from ...subject_diffusion_core.files.measured_guidance import MeasuredGuidance
 from ..host.comfy_types import Clip, ClipVision, Conditioning, Hook, Model, Patcher, Patches
 from ..subjects.subject import Embeds, Subject, Subjects
 from .texts import TextEncoder
@@ -77,6 +78,7 @@ class LoadedAdapter(ABC):
         pictures: what it needs of an image encoder.
         needs_boxes: whether every subject must have a box; without one it acts everywhere.
         changes_weights: whether `attach` puts differences on the UNet's weights.
+        measured_guidance: at which it was measured, None if its file does not say.
     """
 
     name: str
@@ -85,6 +87,7 @@ class LoadedAdapter(ABC):
     pictures: PictureReader
     needs_boxes: bool = True
     changes_weights: bool = False
+    measured_guidance: MeasuredGuidance | None = None
 
     @property
     @abstractmethod

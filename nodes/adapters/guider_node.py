@@ -15,11 +15,12 @@ from ...subject_diffusion_core.guidance import three_branch_guidance
 from ..host.advanced_inputs import advanced
 from ..host.comfy_types import Conditioning, Control, Executor, Model, Options
 from ..host.equal_branches import say_the_same
-from ..host.node_warnings import show_warnings
+from ..host.node_warnings import show_text, show_warnings
 from ..host.plain_guidance import Entries, plain_guidance
-from .family import ATTACHMENT_KEY, require_adapter
+from .family import ATTACHMENT_KEY, LoadedAdapter, require_adapter
 
 NODE_NAME = "Subject-Diffusion Guider"
+TEXT_SCALE, IMAGE_SCALE = 3.0, 1.5  # the paper's
 
 
 # What patches are told of negative, image-only and positive, the order in which they are computed:
@@ -172,7 +173,7 @@ class SubjectDiffusionGuider(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="negative of Subject-Diffusion Encode."),
                 io.Float.Input(
                     "text_guidance_scale",
-                    default=3.0,
+                    default=TEXT_SCALE,
                     min=0.0,
                     max=30.0,
                     step=0.1,
@@ -180,7 +181,7 @@ class SubjectDiffusionGuider(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "image_guidance_scale",
-                    default=1.5,
+                    default=IMAGE_SCALE,
                     min=0.0,
                     max=30.0,
                     step=0.1,
@@ -224,8 +225,9 @@ class SubjectDiffusionGuider(io.ComfyNode):
         start_percent: float = 0.0,
         end_percent: float = 1.0,
     ) -> io.NodeOutput:
-        require_adapter(model, "MODEL", NODE_NAME)
+        applied = require_adapter(model, "MODEL", NODE_NAME)
         _warn_of_empty_range(start_percent, end_percent)
+        _tell_measured(applied.loaded, text_guidance_scale, image_guidance_scale)
         guider = ThreeBranchGuider(model)
         guider.set_branches(positive, image_only, negative)
         guider.set_scales(text_guidance_scale, image_guidance_scale)
@@ -239,5 +241,22 @@ def _warn_of_empty_range(start_percent: float, end_percent: float) -> None:
             [
                 f"start_percent {start_percent:g} is not before end_percent {end_percent:g}: there "
                 "is no guidance, and the scales have no effect. Set start_percent below it."
+            ]
+        )
+
+
+def _tell_measured(adapter: LoadedAdapter, text_scale: float, image_scale: float) -> None:
+    """What the adapter's file says of guidance, to who has left the scales as they were."""
+    measured = adapter.measured_guidance
+    if measured is None or (text_scale, image_scale) != (TEXT_SCALE, IMAGE_SCALE):
+        return
+    text, image = measured.text_guidance_scale, measured.image_guidance_scale
+    if (text, image) != (TEXT_SCALE, IMAGE_SCALE):
+        show_text(
+            [
+                f"The adapter '{adapter.name}' was measured with text guidance {text:g} and image "
+                f"guidance {image:g}; {text_scale:g} and {image_scale:g} are this node's defaults. "
+                f"To draw as it was measured, set text_guidance_scale to {text:g} and "
+                f"image_guidance_scale to {image:g}."
             ]
         )

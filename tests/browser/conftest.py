@@ -21,7 +21,7 @@ if COMFYUI is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from front_end import MODES, FrontEnd, launched_chromium
+    from front_end import MERGE_TEXTS, MODES, FrontEnd, launched_chromium
     from live_server import running_server
 
     from devtools.browser import find_browser
@@ -91,3 +91,19 @@ def front_end(open_front_end: FrontEnd) -> Iterator[FrontEnd]:
     """The page; whatever the test does, its console must stay free of errors."""
     yield open_front_end
     assert open_front_end.take_errors() == []
+
+
+@pytest.fixture
+def chinese(open_front_end: FrontEnd, server: ComfyServer) -> Iterator[FrontEnd]:
+    """A page of its own in Chinese; the server, which keeps the setting, forgets it afterwards."""
+    settings = server.base / "user" / "default" / "comfy.settings.json"
+    before = settings.read_bytes()
+    settings.write_text(
+        json.dumps(json.loads(before) | {"Comfy.Locale": "zh"}, indent=4), encoding="utf-8"
+    )
+    front_end = open_front_end.another()
+    front_end.open(MODES[open_front_end.mode])
+    front_end.page.evaluate(MERGE_TEXTS)
+    yield front_end
+    front_end.close()
+    settings.write_bytes(before)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from front_end import MERGE_TEXTS, MODES, WARNING_ALERT, FrontEnd
-
-from devtools.server import ComfyServer
+from front_end import MODES, WARNING_ALERT, FrontEnd
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCODE, SUBJECT = "SubjectDiffusionEncode", "SubjectDiffusionSubject"
@@ -33,22 +30,6 @@ TOLD = """kind => {
     const widget = node.widgets?.find(({ name }) => name === 'subject_diffusion_sentences')
     return widget?.element.textContent ?? null
 }"""
-
-
-@pytest.fixture
-def chinese(open_front_end: FrontEnd, server: ComfyServer) -> Iterator[FrontEnd]:
-    """A page of its own in Chinese; the server, which keeps the setting, forgets it afterwards."""
-    settings = server.base / "user" / "default" / "comfy.settings.json"
-    before = settings.read_bytes()
-    settings.write_text(
-        json.dumps(json.loads(before) | {"Comfy.Locale": "zh"}, indent=4), encoding="utf-8"
-    )
-    front_end = open_front_end.another()
-    front_end.open(MODES[open_front_end.mode])
-    front_end.page.evaluate(MERGE_TEXTS)
-    yield front_end
-    front_end.close()
-    settings.write_bytes(before)
 
 
 def load_example(front_end: FrontEnd) -> None:

@@ -20,7 +20,7 @@ from devtools.sentence_forms import Sentences
 from devtools.source_index import SourceIndex
 
 ROOT = Path(__file__).resolve().parents[2]
-SAME_IN_CHINESE = {"IP-Adapter {0}"}
+SAME_IN_CHINESE = {"IP-Adapter {0}", "Stable Diffusion 1.5", "Stable Diffusion 2"}
 
 
 def found_in(source: str, **others: str) -> Sentences:

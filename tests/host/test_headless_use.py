@@ -80,21 +80,25 @@ def test_the_script_says_what_went_wrong(server: ComfyServer, tmp_path: Path) ->
 
 
 def test_pictures_of_the_examples(server: ComfyServer, tmp_path: Path) -> None:
-    """One that runs gets a picture, one for another base its board; one that lacks other files of
-    a user keeps the picture it has."""
-    for name in ("assets/subjects", "tests/golden", "example_workflows"):
+    """One that runs gets a picture, one for another base its board, one that lacks other files what
+    comes without them; one that fails keeps the picture it has."""
+    for name in ("assets/subjects", "assets/photos", "tests/golden", "example_workflows"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("crab", "guitar"):
-        shutil.copy(ROOT / "assets" / "subjects" / f"{name}.png", tmp_path / "assets" / "subjects")
-    for name in ("one_subject", "lora_and_controlnet", "sd15_ip_adapter"):
+    for name in ("subjects/crab", "subjects/guitar", "photos/crab_on_a_lawn"):
+        shutil.copy(ROOT / "assets" / f"{name}.png", tmp_path / "assets" / f"{name}.png")
+    names = ("one_subject", "lora_and_controlnet", "sam_cut_out", "sd15_ip_adapter",
+             "dreamtuner_sd15", "two_subjects")  # fmt: skip
+    for name in names:
         graph = json.loads((ROOT / "tests" / "golden" / f"{name}.json").read_text("utf-8"))
         for node in graph.values():
             if "steps" in node["inputs"]:
                 node["inputs"]["steps"] = 1
+            if name == "two_subjects" and "label" in node["inputs"]:
+                node["inputs"]["label"] = ""
         text = json.dumps(graph)
         (tmp_path / "tests" / "golden" / f"{name}.json").write_text(text, encoding="utf-8")
     pictures = ExamplePictures(root=tmp_path, python=Path(sys.executable), progress=Progress())
     made = pictures.make_all(server)
-    assert [path.name for path in made] == ["one_subject.jpg", "sd15_ip_adapter.jpg"]
-    assert [Image.open(path).size for path in made] == [(512, 512)] * 2
+    assert [path.name for path in made] == [f"{name}.jpg" for name in sorted(names[:5])]
+    assert [Image.open(path).size for path in made] == [(512, 512)] * 5
     assert sorted((tmp_path / "example_workflows").iterdir()) == made

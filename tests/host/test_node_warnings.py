@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 import torch
-from graphs import good_graph, make_pictures, node
+from graphs import good_graph, guider_node, make_pictures, node
 from host_models import Host
 
 from devtools.server import LOOPBACK, ComfyServer
@@ -87,6 +87,7 @@ async def run_and_listen(server: ComfyServer, graph: dict[str, Any]) -> dict[str
 def test_the_page_gets_them_on_the_right_nodes(server: ComfyServer, tmp_path: Path) -> None:
     make_pictures(server.base / "input")
     graph = good_graph()
+    graph["guider"] = guider_node(4.0, 5.0)  # what its adapter was measured with
     assert asyncio.run(run_and_listen(server, graph)) == {}
     graph["encode"]["inputs"]["prompt"] = "a dog in a forest"
     graph["subject1"]["inputs"]["box"] = "0,0,0.1,0.1"

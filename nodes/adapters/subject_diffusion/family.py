@@ -11,6 +11,7 @@ import torch
 from ....subject_diffusion_core import checkpoint
 from ....subject_diffusion_core.files.adapter_config import METHOD
 from ....subject_diffusion_core.files.header import FileHeader
+from ....subject_diffusion_core.files.measured_guidance import measured_guidance
 from ...host.comfy_types import Clip, Model, Patcher, Patches
 from ...host.patchers import ModulePatchers
 from ...host.run_attachment import attach_run
@@ -37,6 +38,7 @@ from .unet_patches import (
 )
 
 _FUSER = ".fuser."
+BASES = {"sd2": "Stable Diffusion 2", "sd15": "Stable Diffusion 1.5", "tiny": "the small model"}
 
 
 class SubjectDiffusionAdapter(LoadedAdapter):
@@ -52,6 +54,8 @@ class SubjectDiffusionAdapter(LoadedAdapter):
         self.adapter = adapter
         self.config = adapter.config
         self.num_subjects = self.config.num_subjects
+        self.measured_guidance = measured_guidance(self.config.provenance)
+        self.summary = self._summary()
         self.pictures = PatchReader(name, self.config)
         self._projector = adapter.build_projector()
         self._patchers = ModulePatchers(partial(AdapterModules, adapter))
@@ -63,6 +67,16 @@ class SubjectDiffusionAdapter(LoadedAdapter):
 
     def block_names(self, model: Model) -> Sequence[str]:
         return [block.name for block in self.config.adapter_blocks]
+
+    def _summary(self) -> str:
+        base = BASES[self.config.base_family]
+        measured = self.measured_guidance
+        if measured is None:
+            return f"Subject-Diffusion for {base}"
+        return (
+            f"Subject-Diffusion for {base}; measured with text guidance "
+            f"{measured.text_guidance_scale:g} and image guidance {measured.image_guidance_scale:g}"
+        )
 
     # base
     def require_base(self, model: Model) -> None:
