@@ -40,11 +40,11 @@ def second_editor(open_second_page: FrontEnd) -> Iterator[LayoutPage]:
 
 def test_the_page_is_reloaded(editor: LayoutPage) -> None:
     editor.load("two_subjects")
-    editor.drag((0.26, 0.56), (0.36, 0.42), held="Control")
+    editor.drag((0.26, 0.56), (0.37, 0.43), held="Control")  # where no other test's box is
     editor.wait_until_noted()
     editor.wait_until_stored()
     text, shown, exported = editor.text(), editor.shown(), editor.front_end.export()
-    assert near(shown[0], [0.14, 0.2, 0.58, 0.64])
+    assert near(shown[0], [0.15, 0.21, 0.59, 0.65])
     editor.front_end.reload()
     editor.look()
     assert (editor.text(), editor.shown(), editor.labels()) == (text, shown, ["crab", "guitar"])
