@@ -1,6 +1,6 @@
 """HiFi Tuner's table 2 on the small model, and how much the tuning is held at the empty text.
 
-    python -m benchmarks.tuned_subjects sweep --work .dev/tiny --out FOLDER --count 6
+    python -m benchmarks.tuned_subjects sweep --work .dev/tiny --out FOLDER --count 12
     python -m benchmarks.tuned_subjects report --work .dev/tiny --out FOLDER --count 40 --guided 20
 
 `sweep` tunes embeddings of training subjects at every w_s and says which is nearest to them.
@@ -39,7 +39,7 @@ from ..comfyui import ROOT
 from ..structure.in_process import InProcessHost, in_process_host
 from .bench import Bench
 from .report import Scores, resolved, table
-from .rows import REGULARIZATIONS, SCALES, Sizes, report_rows, sweep_rows
+from .rows import REGULARIZATIONS, REGULARIZED, SCALES, Row, Sizes, report_rows, sweep_rows
 
 
 def best_regularization(scores: Mapping[str, Scores]) -> float:
@@ -61,16 +61,21 @@ def chosen_regularization(options: argparse.Namespace) -> float:
     return float(json.loads(path.read_text(encoding="utf-8")))
 
 
-def heading(options: argparse.Namespace, bench: Bench, sizes: Sizes) -> str:
+def heading(options: argparse.Namespace, bench: Bench, sizes: Sizes, rows: Sequence[Row]) -> str:
     """What the table shows, in a paragraph."""
+    tunings = [row.tuning for row in rows if row.name == REGULARIZED]
+    held = "".join(
+        f" w_s {each.regularization:g} from {REGULARIZED} on." for each in tunings if each
+    )
     side = "training" if options.action == "sweep" else "held-out"
     return (
         f"{len(bench.subjects)} {side} subjects x {options.seeds} prompts and seeds, one picture "
         f"of 128 x 128 each; {sizes.steps} steps of euler with ddim_uniform, cfg "
         f"{SCALES.text_only_guidance_scale:g} (adapter: text {SCALES.text_guidance_scale:g}, image "
         f"{SCALES.image_guidance_scale:g}). Tuned for {sizes.tuning_steps} updates, "
-        f"{sizes.steps_per_set} for each set, weights for {sizes.weight_steps}. Mean, and in "
-        "parentheses the difference to the row that it is compared with, with its 95 % bootstrap "
+        f"{sizes.steps_per_set} for each set, at a learning rate of {sizes.learning_rate:g}; "
+        f"weights for {sizes.weight_steps}.{held} Mean, and in parentheses the difference to the "
+        "row that it is compared with, with its 95 % bootstrap "
         f"interval, paired by subject. top-1 among {len(bench.gallery.identities)} subjects. "
         f"Weights {bench.weights[:12]}."
     )
@@ -82,6 +87,7 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> str:
         steps=options.steps,
         tuning_steps=options.tuning_steps,
         steps_per_set=options.steps_per_set,
+        learning_rate=options.learning_rate,
         weight_steps=options.weight_steps,
     )
     is_sweep = options.action == "sweep"
@@ -91,7 +97,7 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> str:
     bench = Bench(host, options.work, out, split, options.count, options.seeds, guided, sizes)
 
     def write(scores: Mapping[str, Scores]) -> None:
-        lines = [heading(options, bench, sizes), "", *table(rows, scores), ""]
+        lines = [heading(options, bench, sizes, rows), "", *table(rows, scores), ""]
         write_text(
             out / f"{options.action}.md", "\n".join([*lines, *resolved(rows, scores)]) + "\n"
         )
@@ -119,6 +125,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=sizes.steps, help="of sampling, and sets")
     parser.add_argument("--tuning-steps", type=int, default=sizes.tuning_steps)
     parser.add_argument("--steps-per-set", type=int, default=sizes.steps_per_set)
+    parser.add_argument("--learning-rate", type=float, default=sizes.learning_rate)
     parser.add_argument("--weight-steps", type=int, default=sizes.weight_steps)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -17,6 +17,7 @@ from .subjects import TunedSubject
 
 Scores = Mapping[str, np.ndarray]
 REAL = "training picture"
+FEWEST_SUBJECTS = 6  # by chance, fewer differ all in one direction more than once in 20 times
 SHEET_SUBJECTS, CAPTION_HEIGHT = 6, 28
 
 
@@ -57,10 +58,14 @@ def _signed(interval: Interval) -> str:
 
 
 def resolved(rows: Sequence[Row], scores: Mapping[str, Scores]) -> list[str]:
-    """A line a row: on which measures its interval leaves out 0, and on which not."""
+    """A line a row: on which measures its interval leaves out 0, and on which not. Of fewer than
+    `FEWEST_SUBJECTS` nothing is said."""
     lines = []
     for row in rows:
         if row.name not in scores or row.control is None:
+            continue
+        if len(scores[row.name][MEASURES[0]]) < FEWEST_SUBJECTS:
+            lines.append(f"- {row.name}: too few subjects to tell.")
             continue
         told: dict[bool, list[str]] = {True: [], False: []}
         for measure in MEASURES:

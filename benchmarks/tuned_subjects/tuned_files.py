@@ -48,8 +48,9 @@ class TunedFiles:
         return [] if row.tuning is None else [self._embedding(subject, row.tuning)]
 
     def _embedding(self, subject: TunedSubject, tuning: Tuning) -> str:
-        settings = [asdict(tuning), self._sizes.steps, self._sizes.tuning_steps]
-        settings.append(self._sizes.steps_per_set if tuning.is_stepwise else 0)
+        settings = [asdict(tuning), self._sizes.tuning_steps, self._sizes.learning_rate]
+        if tuning.is_stepwise:
+            settings += [self._sizes.steps, self._sizes.steps_per_set]
         target = output_folder() / EMBEDDINGS
         return self._kept(
             subject,

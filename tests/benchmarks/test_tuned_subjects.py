@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,6 +37,8 @@ from benchmarks.tuned_subjects.scores import (
     without_box,
 )
 from benchmarks.tuned_subjects.subjects import TunedSubject, all_queries, draw_subjects
+from training.evaluation.gallery import Gallery, view_vectors
+from training.evaluation.scoring import Judge
 from training.evaluation.text_match import LinearHead
 from training.toy.data.library import Library
 
@@ -184,36 +185,45 @@ def test_the_leak_is_measured_against_other_scenes():
 
 
 class MeanColour:
-    """An encoder whose features tell colours apart."""
+    """Stands for the metric encoder: features that tell colours apart."""
 
     def encode(self, crops: np.ndarray) -> np.ndarray:
-        features = np.stack([crops.mean(axis=(1, 2))[:, 0], np.full(len(crops), 60.0)], axis=1)
+        colours = crops.mean(axis=(1, 2))
+        features = np.concatenate((colours, np.full((len(crops), 1), 60.0)), axis=1)
         return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
+def make_judge(library: Library) -> Judge:
+    """A gallery of all cut-outs, on white."""
+    encoder, rows = MeanColour(), np.arange(len(library.records))
+    identities = [record["identity"] for record in library.records]
+    names, identity_of = np.unique(identities, return_inverse=True)
+    gallery = Gallery(
+        features=encoder.encode(library.cutouts[:, 32:96, 32:96, :3]),
+        rows=rows,
+        views=view_vectors(library, rows),
+        identities=names.tolist(),
+        identity_of=identity_of,
+    )
+    return Judge(gallery=gallery, library=library, encoder=encoder)
+
+
 def test_scores_stand_subject_by_subject():
-    """The training picture leaks, another photograph's colour does not; the scene's head is asked
-    for the prompt's scene."""
+    """The training picture shows the subject and leaks, another photograph does neither; the
+    scene's head is asked for the prompt's scene."""
     library = make_library()
     subjects = draw_subjects(library, "heldout", 2, 2)
-    judge = SimpleNamespace(
-        encoder=MeanColour(),
-        library=library,
-        crop_features=lambda pictures, queries: pictures,
-        score=lambda features, queries: SimpleNamespace(
-            cosine=np.arange(4.0)[:, None], found=lambda within: np.array([1.0, 0.0, 0.0, 0.0])
-        ),
-    )
-    head = LinearHead(weight=np.zeros((2, 2)), bias=np.array([1.0, 0.0]), classes=["forest", "sea"])
+    head = LinearHead(weight=np.zeros((2, 4)), bias=np.array([1.0, 0.0]), classes=["forest", "sea"])
     pictures = []
     for subject in subjects:
         pictures.append(subject.picture[..., :3])
         other = 1 - subject.background_row
         pictures.append(np.asarray(library.backgrounds[other]))
-    scores = Scorer(judge=judge, scene_head=head).score(np.stack(pictures), subjects)
+    scorer = Scorer(judge=make_judge(library), scene_head=head)
+    scores = scorer.score(np.stack(pictures), subjects)
     assert set(scores) == set(MEASURES)
-    assert scores["cosine"].tolist() == [[0, 1], [2, 3]]
-    assert scores["top-1"].tolist() == [[1, 0], [0, 0]]
+    assert all(values.shape == (2, 2) for values in scores.values())
+    assert (scores["cosine"][:, 0] > scores["cosine"][:, 1] + 0.1).all()
     assert (scores["scene"] == 1.0).all()
     assert (scores["leak"][:, 0] > 0).all() and (scores["leak"][:, 1] < 0).all()
 
@@ -235,8 +245,14 @@ def test_the_table_pairs_subjects():
     assert "0.600 (+0.200 [+0.200, +0.200])" in lines[3] and f"| {TEXT} |" in lines[3]
     assert "0.200 (+0.200 [" in lines[3]
     assert MASK not in "".join(lines)
+
+
+def test_what_an_interval_tells_takes_six_subjects():
+    scores = {TEXT: constant([[0.1]] * 6), PLAIN: constant([[0.3]] * 6, leaks=0.2)}
     (line,) = resolved(ROWS, scores)
     assert line == f"- {PLAIN}: differs from {TEXT} in cosine, leak; not resolved: top-1, scene."
+    few = {name: {key: own[:5] for key, own in row.items()} for name, row in scores.items()}
+    assert resolved(ROWS, few) == [f"- {PLAIN}: too few subjects to tell."]
 
 
 def test_guided_rows_are_compared_with_the_same_subjects():
