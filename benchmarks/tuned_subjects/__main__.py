@@ -3,7 +3,8 @@
     python -m benchmarks.tuned_subjects sweep --work .dev/tiny --out FOLDER --count 12
     python -m benchmarks.tuned_subjects report --work .dev/tiny --out FOLDER --count 40 --guided 20
 
-`sweep` tunes embeddings of training subjects at every w_s and says which is nearest to them.
+`sweep` tunes embeddings of training subjects at every w_s; the best is the one with the greatest
+sum of cosine and scene (below).
 `report` takes held-out subjects: a plain embedding, with the subject's mask, regularised by the
 positive w_s that the sweep found best (or `--regularization`), with a set of vectors for each step,
 with reference guidance (the first `--guided` subjects); fine-tuned weights, a LoRA of ComfyUI's own
@@ -15,7 +16,7 @@ cosine, top-1: of the asked box to the right subject seen from elsewhere.
 scene: share of pictures that show the prompt's scene.
 leak: the training photograph. The box is painted grey in the generated picture and in the training
 picture alike; the metric encoder's cosine between them, less its mean to photographs of other
-scenes painted alike. 0: as from text alone.
+scenes painted alike. Text alone knows of no photograph: what its row says is chance.
 
 Tables (ACTION/ACTION.md) and a sheet of pictures are written after every row; the same command goes
 on where it stopped. The folder of `--work` holds the pictures that `python -m training tiny` or
@@ -43,9 +44,13 @@ from .rows import REGULARIZATIONS, REGULARIZED, SCALES, Row, Sizes, report_rows,
 
 
 def best_regularization(scores: Mapping[str, Scores]) -> float:
-    """The positive w_s whose pictures are nearest to their subjects."""
-    cosines = {w: scores[f"w_s {w:g}"]["cosine"].mean() for w in REGULARIZATIONS if w > 0}
-    return max(cosines, key=lambda w: cosines[w])
+    """The positive w_s with the greatest sum of identity (cosine) and prompt (scene): one alone
+    would choose to learn all or nothing."""
+    sums = {}
+    for value in REGULARIZATIONS:
+        own = scores[f"w_s {value:g}"]
+        sums[value] = float(own["cosine"].mean() + own["scene"].mean())
+    return max((value for value in sums if value > 0), key=lambda value: sums[value])
 
 
 def chosen_regularization(options: argparse.Namespace) -> float:

@@ -23,7 +23,7 @@ from ..made_picture import made_picture
 from ..small_gallery import gallery_of
 from ..structure.in_process import InProcessHost
 from .report import REAL, Scores, sheet
-from .rows import SCALES, Row, Sizes, picture_graph
+from .rows import LORA_LEARNING_RATE, LORA_RANK, SCALES, Row, Sizes, picture_graph
 from .scores import Scorer
 from .subjects import TunedSubject, all_queries, draw_subjects, open_library
 from .tuned_files import TunedFiles
@@ -102,7 +102,13 @@ class Bench:
 
     def _fingerprint(self, row: Row) -> str:
         """Names what a row's pictures depend on, besides how many subjects there are."""
-        first = [asdict(query) for query in self.subjects[0].queries]
-        own = {key: value for key, value in asdict(row).items() if key not in ("name", "control")}
-        parts = [own, asdict(self._sizes), asdict(SCALES), first, self.weights]
+        subject = self.subjects[0]
+        picture = self._files.picture_of(subject)
+        graphs = [
+            picture_graph(row, query, picture, ["file"], self._sizes) for query in subject.queries
+        ]
+        tuned = [LORA_RANK, LORA_LEARNING_RATE] if row.has_weights else []
+        if row.tuning is not None:
+            tuned.append(asdict(row.tuning))
+        parts = [graphs, tuned, asdict(self._sizes), self.weights]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -91,13 +91,13 @@ def report_rows(regularization: float) -> list[Row]:
 
 
 def sweep_rows() -> list[Row]:
-    """A row a w_s, each compared with none."""
-    rows = []
-    for value in REGULARIZATIONS:
-        control = None if value == 0 else f"w_s {REGULARIZATIONS[0]:g}"
-        tuning = Tuning(regularization=value)
-        rows.append(Row(name=f"w_s {value:g}", tuning=tuning, control=control))
-    return rows
+    """A row a w_s, each compared with none, which is compared with text alone."""
+    names = [f"w_s {value:g}" for value in REGULARIZATIONS]
+    controls = [TEXT, *names[:1] * (len(names) - 1)]
+    return [Row(name=TEXT)] + [
+        Row(name=name, tuning=Tuning(regularization=value), control=control)
+        for name, value, control in zip(names, REGULARIZATIONS, controls, strict=True)
+    ]
 
 
 def picture_graph(
@@ -164,7 +164,8 @@ def _adapter_graph(query: Query, picture: Path, steps: int) -> Graph:
 
 
 def _guided_sampler() -> dict[str, Any]:
-    """Its place is the subject's box; the picture is not turned."""
+    """The mask says where the subject stands, as Segment would where the model draws it: at the
+    asked place, in its own shape. The picture is not turned."""
     return node(
         "SubjectDiffusionReferenceGuidedSampler",
         clip=CLIP,
@@ -180,6 +181,7 @@ def _guided_sampler() -> dict[str, Any]:
         algorithm="moments",
         max_angle=0.0,
         inversion_iterations=1,
+        mask=["mask_1", 0],
     )
 
 

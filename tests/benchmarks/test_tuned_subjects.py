@@ -63,6 +63,10 @@ def test_graphs_are_whole(row):
     sampler = graph["sampler"]["class_type"]
     assert (sampler == "SubjectDiffusionReferenceGuidedSampler") is row.is_guided
     assert graph["sigmas"]["inputs"]["scheduler"] == "ddim_uniform"
+    if row.is_guided:
+        # to the subject's own shape: a box would enlarge what is thinner than it
+        assert graph["mask_1"]["class_type"] == "InvertMask"
+        assert graph["sampler"]["inputs"]["mask"] == ["mask_1", 0]
     if row.has_weights:
         assert graph["guider"]["inputs"]["model"] == graph["sigmas"]["inputs"]["model"]
         assert graph["guider"]["inputs"]["model"] == ["lora", 0]
@@ -74,8 +78,9 @@ def test_graphs_are_whole(row):
 def test_each_row_adds_one_thing_to_its_control():
     """Table 2, from top to bottom; a control comes before the rows compared with it."""
     by_name = {row.name: row for row in ROWS}
-    for place, row in enumerate(ROWS):
-        assert row.control is None or row.control in [other.name for other in ROWS[:place]]
+    for rows in (ROWS, sweep_rows()):
+        for place, row in enumerate(rows):
+            assert row.control is None or row.control in [other.name for other in rows[:place]]
     plain, mask, held = (by_name[name].tuning for name in (PLAIN, MASK, REGULARIZED))
     assert (plain.use_mask, mask.use_mask) == (False, True)
     assert (plain.regularization, mask.regularization, held.regularization) == (0, 0, 0.1)
@@ -264,6 +269,8 @@ def test_the_sweep_chooses_a_positive_weight(tmp_path):
     cosines = dict(zip(REGULARIZATIONS, (0.9, 0.3, 0.5, 0.4), strict=True))
     scores = {f"w_s {w:g}": constant([[value]]) for w, value in cosines.items()}
     assert best_regularization(scores) == REGULARIZATIONS[2]
+    scores["w_s 0.1"]["scene"] = np.array([[0.5]])
+    assert best_regularization(scores) == 0.1
     with pytest.raises(SystemExit, match="Run sweep with the same --out first"):
         chosen_regularization(Namespace(regularization=None, out=tmp_path))
     (tmp_path / "sweep").mkdir()
