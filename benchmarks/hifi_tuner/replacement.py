@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from training.evaluation.queries import Query
 from training.runs import atomic_path, save_array
 from training.toy.data.library import Library
 
+from ..made_picture import input_folder, made_picture
 from ..structure.in_process import InProcessHost
 
 
@@ -106,19 +106,11 @@ def _replace(
     host: InProcessHost, library: Library, query: Query, other: Query, steps: int, setting: Setting
 ) -> np.ndarray:
     """The picture (H, H, 3) uint8 of `query` with the subject of `other`."""
-    folder_paths: Any = importlib.import_module("folder_paths")
-    inputs = Path(folder_paths.get_input_directory())
-    output = Path(folder_paths.get_output_directory())
+    inputs = input_folder()
     Image.fromarray(real_composite(library, query)).save(inputs / "old_picture.png")
     cutout = np.asarray(library.cutouts[other.subjects[0].reference_row])
     Image.fromarray(cutout, "RGBA").save(inputs / "new_subject.png")
-    before = set(output.glob("*.png"))
-    host.run(replacement_graph(query, other, steps, setting))
-    (made,) = set(output.glob("*.png")) - before
-    with Image.open(made) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    made.unlink()
-    return pixels
+    return made_picture(host, replacement_graph(query, other, steps, setting))
 
 
 def replacement_graph(query: Query, other: Query, steps: int, setting: Setting) -> Graph:

@@ -29,6 +29,7 @@ from training.evaluation.scoring import Judge, RowScores
 from training.toy.data.library import Library, load_library
 
 from ..comfyui import ROOT
+from ..made_picture import input_folder, made_picture
 from ..small_gallery import gallery_of
 from ..structure.in_process import InProcessHost, in_process_host
 from .report import write_report
@@ -42,11 +43,7 @@ class NodePictures:
     """Makes pictures through ComfyUI, one graph each."""
 
     def __init__(self, host: InProcessHost, library: Library) -> None:
-        import folder_paths
-
-        self._host, self._library = host, library
-        self._input = Path(folder_paths.get_input_directory())
-        self._output = Path(folder_paths.get_output_directory())
+        self._host, self._library, self._input = host, library, input_folder()
 
     def make(self, row: SweepRow, queries: Sequence[Query]) -> np.ndarray:
         """(Q, H, H, 3) uint8."""
@@ -60,13 +57,7 @@ class NodePictures:
                 cutout = np.asarray(self._library.cutouts[subject.reference_row])
                 Image.fromarray(cutout, "RGBA").save(path)
             references.append(path)
-        before = set(self._output.glob("*.png"))
-        self._host.run(picture_graph(row, query, references))
-        (made,) = set(self._output.glob("*.png")) - before
-        with Image.open(made) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-        made.unlink()
-        return pixels
+        return made_picture(self._host, picture_graph(row, query, references))
 
 
 def fingerprint(row: SweepRow, queries: Sequence[Query], weights: str) -> str:
