@@ -26,6 +26,7 @@ from ..host.gradients import (
     gradients_through,
     networks_of,
 )
+from ..host.picture_size import without_size_check
 
 SCHEDULE = "ddim_uniform"
 
@@ -66,7 +67,7 @@ def run_tuning(
     ComfyUI loads the model as for sampling, with its LoRAs and memory management.
     """
     sampler = TuningSampler(task, state, on_update)
-    guider = comfy.samplers.CFGGuider(model)
+    guider = comfy.samplers.CFGGuider(without_size_check(model))
     guider.inner_set_conds({"positive": task.caption})
     latent = torch.zeros_like(task.latents[0])
     noise = latent.expand(task.settings.batch_size, -1, -1, -1).contiguous()

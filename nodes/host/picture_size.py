@@ -28,6 +28,13 @@ def attach_size_check(model: Model) -> None:
         model.add_wrapper_with_key(kind, KEY, _outer_sample)
 
 
+def without_size_check(model: Model) -> Model:
+    """A clone for runs that draw no picture, and so say nothing of its size."""
+    clone = model.clone()
+    clone.remove_wrappers_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, KEY)
+    return clone
+
+
 def native_side(base_model: Any) -> int | None:
     """Side in pixels of the squares that ComfyUI's BaseModel was trained on; None if that is not
     known."""

@@ -256,9 +256,11 @@ class FrontEnd:
         return [self.page.request.get(source, timeout=PATIENCE).body() for source in sources]
 
     def fit_view(self) -> None:
-        """Bring the whole workflow into the window, not what is selected alone."""
+        """Bring the whole workflow into the window, not what is selected alone. At once: a view
+        that still glided there would move the next workflow's."""
         self.page.evaluate("window.app.canvas.deselectAll()")
-        self.page.evaluate("window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.evaluate("window.app.canvas.fitViewToSelectionAnimated({ duration: 1 })")
+        self.settle()
 
     def rectangles(self) -> dict[str, Rectangle]:
         """Left, top, right and bottom of every node as drawn, with its title bar; in Nodes 2.0 of
@@ -300,7 +302,7 @@ class FrontEnd:
     def screenshot(self, name: str) -> Path:
         """The whole workflow, fitted into the window."""
         self.fit_view()
-        self.stand_still()  # the view glides there
+        self.stand_still()
         return self.photograph(name)
 
     def photograph(self, name: str) -> Path:

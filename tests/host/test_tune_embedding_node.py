@@ -90,6 +90,20 @@ def test_node(node: NodeRun, caplog: pytest.LogCaptureFixture) -> None:
     assert files() == []
 
 
+def test_a_model_that_checks_sizes_says_nothing_of_small_pictures(
+    node: NodeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Little of a small picture is recognised where one is drawn; here none is."""
+    checked = node.base.model.clone()
+    node.host.picture_size.attach_size_check(checked)
+    with caplog.at_level(logging.WARNING):
+        embedding = node.execute(model=checked, steps=1, steps_per_set=0)
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert embedding.provenance["latent_sizes"][0][0] < 8
+    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    assert checked.get_wrappers(kind, node.host.picture_size.KEY)
+
+
 def test_node_is_cancelled_and_goes_on(node: NodeRun) -> None:
     """The same inputs find the run again; what it had is a usable file meanwhile."""
     wanted = node.execute()
