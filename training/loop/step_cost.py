@@ -216,7 +216,7 @@ def prepare_step(recipe: TrainingRecipe) -> tuple[nn.Module, Objective, MicroBat
 
 
 def count_memory(recipe: TrainingRecipe) -> StepMemory:
-    """Memory of a step, in a quarter of a minute. Raises what :func:`prepare_step` does."""
+    """Memory of a step, counted without values. Raises what :func:`prepare_step` does."""
     with nothing_computed():
         model, objective, batch = prepare_step(recipe)
         weights, peak = peak_of_step(model, objective, batch, recipe)
