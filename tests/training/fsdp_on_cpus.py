@@ -1,20 +1,18 @@
 """``python -m training`` with accelerate's FSDP version 2 on CPUs.
 
 accelerate reads FSDP's settings only where there are accelerators; its code for FSDP, and torch's,
-run on CPUs as well. This chooses them before the command starts. Several commands, with `then`
-between them, run one after the other.
+run on CPUs as well. This chooses them before the command starts.
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 from training.__main__ import main
@@ -23,9 +21,7 @@ WRAPPED = ["BasicTransformerBlock", "CLIPEncoderLayer"]
 
 
 def choose_fsdp() -> None:
-    """Make FSDP the kind of this process's group, as `accelerate config` does for GPUs; a command
-    before has left its group."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+    """Make FSDP the kind of this process's group, as `accelerate config` does for GPUs."""
     state = Accelerator(cpu=True).state
     PartialState._shared_state["distributed_type"] = DistributedType.FSDP
     state.fsdp_plugin = FullyShardedDataParallelPlugin(
@@ -36,7 +32,5 @@ def choose_fsdp() -> None:
 
 
 if __name__ == "__main__":
-    for is_border, command in itertools.groupby(sys.argv[1:], lambda word: word == "then"):
-        if not is_border:
-            choose_fsdp()
-            main(list(command))
+    choose_fsdp()
+    main(sys.argv[1:])

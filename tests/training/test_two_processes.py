@@ -49,13 +49,13 @@ def one_process(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def run_in_two(program: list[str], arguments: list[str]) -> None:
+def train_in_two(program: list[str], shards: Path, run: Path) -> None:
     launcher = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
         f"--master-port={free_port()}", *program,
     ]  # fmt: skip
     subprocess.run(
-        [*launcher, *arguments],
+        [*launcher, *train_arguments(shards, run, *SETTINGS)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         check=True,
@@ -73,7 +73,7 @@ def assert_same_losses(one: Path, two: Path) -> None:
 
 
 def test_ddp_gives_the_losses_of_one(shards: Path, one_process: Path, tmp_path: Path) -> None:
-    run_in_two(DDP, train_arguments(shards, tmp_path / "two", *SETTINGS))
+    train_in_two(DDP, shards, tmp_path / "two")
     assert_same_losses(one_process, tmp_path / "two")
 
 
@@ -89,9 +89,8 @@ def sheet(run: Path) -> np.ndarray:
 
 
 def test_fsdp_gives_the_losses_of_one(shards: Path, one_process: Path, tmp_path: Path) -> None:
-    run, begun_in_one = tmp_path / "two", cut_in_half(one_process, tmp_path / "begun-in-one")
-    whole, rest = (train_arguments(shards, folder, *SETTINGS) for folder in (run, begun_in_one))
-    run_in_two(FSDP, [*whole, "then", *rest])
+    run = tmp_path / "two"
+    train_in_two(FSDP, shards, run)
     assert_same_losses(one_process, run)
     assert np.abs(sheet(run) - sheet(one_process)).max() <= 2
     main(["export", "--run", str(run), "--out", str(tmp_path / "adapter.safetensors")])
@@ -99,6 +98,8 @@ def test_fsdp_gives_the_losses_of_one(shards: Path, one_process: Path, tmp_path:
 
     begun_in_two = cut_in_half(run, tmp_path / "begun-in-two")
     main(train_arguments(shards, begun_in_two, *SETTINGS))
+    begun_in_one = cut_in_half(one_process, tmp_path / "begun-in-one")
+    train_in_two(FSDP, shards, begun_in_one)
     last = log_rows(one_process)[-1]["loss"]
     for continued in (begun_in_two, begun_in_one):
         assert log_rows(continued)[-1]["loss"] == pytest.approx(last, abs=1e-5)
