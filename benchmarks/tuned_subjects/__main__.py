@@ -19,8 +19,9 @@ picture alike; the metric encoder's cosine between them, less its mean to photog
 scenes painted alike. Text alone knows of no photograph: what its row says is chance.
 
 Tables (ACTION/ACTION.md) and a sheet of pictures are written after every row; the same command goes
-on where it stopped. The folder of `--work` holds the pictures that `python -m training tiny` or
-`python -m benchmarks.trained_heads data` makes.
+on where it stopped. `--rows` makes some rows alone, so that several processes can share the work;
+the command without it then finds what they made. The folder of `--work` holds the pictures that
+`python -m training tiny` or `python -m benchmarks.trained_heads data` makes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -66,6 +68,22 @@ def chosen_regularization(options: argparse.Namespace) -> float:
     return float(json.loads(path.read_text(encoding="utf-8")))
 
 
+def chosen_rows(rows: Sequence[Row], names: Sequence[str] | None) -> list[Row]:
+    """The rows of these names, compared with what is among them; all where no name is given."""
+    known = [row.name for row in rows]
+    for name in names or ():
+        if name not in known:
+            raise SystemExit(
+                f"--rows: expected {', '.join(known)}, got {name}. Take one of these, or leave "
+                "--rows out for all."
+            )
+    return [
+        row if names is None or row.control in names else replace(row, control=None)
+        for row in rows
+        if names is None or row.name in names
+    ]
+
+
 def heading(options: argparse.Namespace, bench: Bench, sizes: Sizes, rows: Sequence[Row]) -> str:
     """What the table shows, in a paragraph."""
     tunings = [row.tuning for row in rows if row.name == REGULARIZED]
@@ -96,7 +114,8 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> str:
         weight_steps=options.weight_steps,
     )
     is_sweep = options.action == "sweep"
-    rows = sweep_rows() if is_sweep else report_rows(chosen_regularization(options))
+    every = sweep_rows() if is_sweep else report_rows(chosen_regularization(options))
+    rows = chosen_rows(every, options.rows)
     out, split = options.out / options.action, "train" if is_sweep else "heldout"
     guided = options.count if options.guided is None else options.guided
     bench = Bench(host, options.work, out, split, options.count, options.seeds, guided, sizes)
@@ -108,7 +127,7 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> str:
         )
 
     scores = bench.measure(rows, write)
-    if is_sweep:
+    if is_sweep and options.rows is None:
         write_json(out / "best.json", best_regularization(scores))
     return (out / f"{options.action}.md").read_text(encoding="utf-8")
 
@@ -126,6 +145,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="prompts of a subject")
     parser.add_argument("--guided", type=int, help="subjects with reference guidance; default all")
     parser.add_argument("--regularization", type=float, help="report: w_s; default the sweep's")
+    parser.add_argument("--rows", nargs="+", help="by name; default all")
     sizes = Sizes()
     parser.add_argument("--steps", type=int, default=sizes.steps, help="of sampling, and sets")
     parser.add_argument("--tuning-steps", type=int, default=sizes.tuning_steps)

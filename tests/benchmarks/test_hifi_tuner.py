@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from one_query import QUERY, SUBJECT
 
-from benchmarks.hifi_tuner import inversion, replacement
+from benchmarks.hifi_tuner import inversion, replacement, timed
 
 
 def test_inversion_is_compared_with_the_autoencoder_picture_by_picture() -> None:
@@ -47,3 +47,12 @@ def test_the_graph_replaces_the_label_in_the_subjects_place() -> None:
     )
     assert inputs["mask"] == ["place", 0]
     assert graph["subject"]["inputs"]["box"] == "0.250000,0.500000,0.750000,1.000000"
+
+
+def test_times_are_in_plain_steps_and_pictures() -> None:
+    lines = timed.in_plain_steps(plain=2.0, tuning=3.0, inversion=1.0, guided=20.0, replacing=30.0)
+    assert list(lines.values()) == [
+        2.0, 1.5, 0.5, 10.0, 15.0,
+        pytest.approx((50 + 50 * 0.5 + 19 + 31 * 10) / 50),
+    ]  # fmt: skip
+    assert timed.spread([1.0, 4.0, 2.0]) == "2.00 (1.00 to 4.00)"

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from one_query import QUERY, SUBJECT
 
-from benchmarks.tuned_subjects.__main__ import best_regularization, chosen_regularization
+from benchmarks.tuned_subjects.__main__ import (
+    best_regularization,
+    chosen_regularization,
+    chosen_rows,
+)
 from benchmarks.tuned_subjects.report import REAL, difference, resolved, sheet, table
 from benchmarks.tuned_subjects.rows import (
     GUIDED,
@@ -91,6 +95,14 @@ def test_each_row_adds_one_thing_to_its_control():
     assert by_name[GUIDED] == replace(
         by_name[STEPWISE], name=GUIDED, is_guided=True, control=STEPWISE
     )
+
+
+def test_some_rows_are_compared_with_what_is_among_them():
+    assert chosen_rows(ROWS, None) == ROWS
+    plain, mask = chosen_rows(ROWS, [PLAIN, MASK])
+    assert (plain.name, plain.control, mask.name, mask.control) == (PLAIN, None, MASK, PLAIN)
+    with pytest.raises(SystemExit, match=r"--rows: expected text, adapter, .*, got masks\. Take"):
+        chosen_rows(ROWS, ["masks"])
 
 
 def test_tuning_is_asked_for_as_the_row_says():
@@ -266,7 +278,7 @@ def test_guided_rows_are_compared_with_the_same_subjects():
 
 
 def test_the_sweep_chooses_a_positive_weight(tmp_path):
-    cosines = dict(zip(REGULARIZATIONS, (0.9, 0.3, 0.5, 0.4), strict=True))
+    cosines = dict(zip(REGULARIZATIONS, (0.9, 0.3, 0.5, 0.45, 0.4), strict=True))
     scores = {f"w_s {w:g}": constant([[value]]) for w, value in cosines.items()}
     assert best_regularization(scores) == REGULARIZATIONS[2]
     scores["w_s 0.1"]["scene"] = np.array([[0.5]])
