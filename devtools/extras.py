@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# What somebody with this extra alone can import. `tiny` and `ablation` need all three.
+# What somebody with this extra alone can import. `tiny` needs all three.
 PURPOSES = {
     "train": (
         "training.commands.recipes", "training.commands.precompute", "training.commands.pack",
@@ -32,8 +32,8 @@ PURPOSES = {
         "training.curation.boxes", "training.curation.masks", "training.curation.nouns",
     ),
     "eval": (
-        "training.commands.evaluate", "training.commands.dreambench",
-        "training.evaluation.tinybench", "training.evaluation.report",
+        "training.commands.evaluate", "training.evaluation.tinybench", "training.evaluation.report",
+        "benchmarks.dreambench.encoders", "benchmarks.dreambench.faces",
     ),
 }  # fmt: skip
 

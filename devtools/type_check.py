@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "subject_diffusion_pack"
 PARTS = ("nodes", "subject_diffusion_core")
-TOOLS = ("-p", "devtools", "-p", "training")
+TOOLS = ("-p", "devtools", "-p", "training", "-p", "benchmarks")
 
 
 def copy_pack(root: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import (
     ViTModel,
 )
 
-from training.__main__ import build_parser
+from benchmarks.dreambench.__main__ import build_parser
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = {**SIZE, "intermediate_size": 32, "image_size": 32, "patch_size": 16}
@@ -50,6 +50,6 @@ def save_clip(folder: Path, words: Sequence[str]) -> None:
 
 
 def command(*words: str | Path) -> None:
-    """``python -m training dreambench ...`` without the process."""
-    parsed = build_parser().parse_args(["dreambench", *map(str, words)])
+    """``python -m benchmarks.dreambench ...`` without the process."""
+    parsed = build_parser().parse_args([*map(str, words)])
     parsed.run(parsed)

@@ -1,4 +1,4 @@
-"""``python -m training ablation`` from end to end: real classes at a fraction of their width."""
+"""``python -m benchmarks.ablation`` from end to end: real classes at a fraction of their width."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 from bench_work import write_work
 from tiny_parts import write_tables, write_weights
 
+from benchmarks.ablation.__main__ import main
+from benchmarks.ablation.run import Ablation
+from benchmarks.ablation.variants import VARIANTS
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
-from training.__main__ import main
 from training.bases.loading import read_tiny_base
 from training.bases.vision import vision_shape
-from training.evaluation.ablation.run import Ablation
-from training.evaluation.ablation.variants import VARIANTS
 from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
 from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
 from training.evaluation.text_match import head_samples_path
@@ -64,7 +64,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ablate(work: Path, weights: Path, out: Path, *words: str) -> dict:
     paths = ["--work", str(work), "--weights", str(weights), "--out", str(out)]
     small = ["--start", "weights", "--steps", "2", "--count", str(COUNT), "--sampling-steps", "2"]
-    main(["ablation", *paths, *small, *words])  # of an option given twice, the last one counts
+    main([*paths, *small, *words])  # of an option given twice, the last one counts
     return json.loads((out / "ablation.json").read_text())
 
 
@@ -203,7 +203,7 @@ def test_wrong_options_name_what_was_expected(
     words: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main(["ablation", "--out", str(tmp_path / "out"), *words])
+        main(["--out", str(tmp_path / "out"), *words])
     assert sentence in capsys.readouterr().err
 
 

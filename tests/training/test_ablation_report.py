@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.evaluation.ablation.report import (
+from benchmarks.ablation.report import (
     differences,
     markdown,
     purpose_lines,
     verdict_lines,
     write_report,
 )
-from training.evaluation.ablation.variants import PAPER, VARIANTS, paper_change
+from benchmarks.ablation.variants import PAPER, VARIANTS, paper_change
 
 NUM_QUERIES = 40
 SETTINGS = {

@@ -16,11 +16,11 @@ from tiny_parts import (
     write_files,
 )
 
+from benchmarks.ablation.run import cut_adapter, cut_grounding
+from benchmarks.ablation.variants import BY_NAME, VARIANTS, Variant
 from subject_diffusion_core import checkpoint
 from training.bases.encoders import FrozenEncoders
 from training.dataset.batches import MicroBatch
-from training.evaluation.ablation.run import cut_adapter, cut_grounding
-from training.evaluation.ablation.variants import BY_NAME, VARIANTS, Variant
 from training.evaluation.generation import load_generator
 from training.methods.conditioning import Conditioning, conditioning_of
 from training.methods.objective import Objective

@@ -10,14 +10,14 @@ import pytest
 import torch
 from dreambench_parts import command, picture, save_clip, save_dino
 
-from training.evaluation.dreambench.dataset import (
+from benchmarks.dreambench.dataset import (
     PAIRS,
     DreamBenchError,
     cases,
     load_dreambench,
 )
-from training.evaluation.dreambench.encoders import DinoEncoder
-from training.evaluation.dreambench.scores import image_alignment
+from benchmarks.dreambench.encoders import DinoEncoder
+from benchmarks.dreambench.scores import image_alignment
 
 TEXT_FILE = """Classes
 

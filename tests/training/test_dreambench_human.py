@@ -12,17 +12,17 @@ import torch
 from dreambench_parts import command, save_clip
 from PIL import Image
 
-from training.__main__ import main
-from training.evaluation.dreambench.dataset import (
+from benchmarks.dreambench.__main__ import main
+from benchmarks.dreambench.dataset import (
     PROMPTS,
     DreamBenchError,
     cases,
     load_people,
     read_prompts,
 )
-from training.evaluation.dreambench.encoders import ClipEncoder
-from training.evaluation.dreambench.faces import FaceEncoder, YuNetDetector
-from training.evaluation.dreambench.scores import score_people
+from benchmarks.dreambench.encoders import ClipEncoder
+from benchmarks.dreambench.faces import FaceEncoder, YuNetDetector
+from benchmarks.dreambench.scores import score_people
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "woman", "man", "hat", "in", "snow"]
 CELL = 64  # of a 640x480 picture: YuNet's stride of 32 in the 320x240 that it sees
@@ -243,7 +243,7 @@ def test_wrong_data_and_options(tmp_path: Path) -> None:
     with pytest.raises(DreamBenchError, match="per-prompt: expected at least 1, got 0"):
         command("jobs", "--protocol", "human", "--per-prompt", "0", *out)
     with pytest.raises(SystemExit, match=r"^error: data: expected"):  # no traceback
-        main(["dreambench", "jobs", "--data", str(tmp_path), "--out", str(tmp_path / "j.jsonl")])
+        main(["jobs", "--data", str(tmp_path), "--out", str(tmp_path / "j.jsonl")])
     assert not (tmp_path / "s.json").exists()
 
 

@@ -20,15 +20,15 @@ from subject_diffusion_core import checkpoint
 from subject_diffusion_core.adapter_options import AdapterOptions
 from subject_diffusion_core.files.adapter import Adapter
 from subject_diffusion_core.files.adapter_config import AdapterConfig
+from training.bases.loading import read_tiny_base
+from training.evaluation.rows import ROWS, SamplingSettings
+from training.evaluation.tinybench import TinyBench
+from training.recipes import TrainingRecipe
+from training.runs import write_json
+from training.toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
+from training.toy.recipe import TinyRecipe
+from training.toy.stages import TRAIN_SHARDS, provenance, train_stage
 
-from ...bases.loading import read_tiny_base
-from ...recipes import TrainingRecipe
-from ...runs import write_json
-from ...toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
-from ...toy.recipe import TinyRecipe
-from ...toy.stages import TRAIN_SHARDS, provenance, train_stage
-from ..rows import ROWS, SamplingSettings
-from ..tinybench import TinyBench
 from .report import ROW_TITLES, write_report
 from .variants import FULL, VARIANTS, Variant, with_compared
 

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...runs import write_json, write_text
-from ..metrics import Interval, bootstrap, mean_interval
-from ..report import markdown_table
+from training.evaluation.metrics import Interval, bootstrap, mean_interval
+from training.evaluation.report import markdown_table
+from training.runs import write_json, write_text
+
 from .variants import BY_NAME, FULL, PAPER, PAPER_NAMES, VARIANTS, Variant, paper_change
 
 Scores = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]  # variant, row, score -> (Q,)

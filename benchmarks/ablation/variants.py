@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...recipes import TrainingRecipe
-from ...recipes.named import NO_POSITIONS
+from training.recipes import TrainingRecipe
+from training.recipes.named import NO_POSITIONS
 
 FULL = "full"
 # no local start without positions, hence the paper's closed gates

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..metrics import Interval, bootstrap
+from training.evaluation.metrics import Interval, bootstrap
+
 from .dataset import Case, DreamBenchError, DreamSubject
 from .encoders import ClipEncoder, DinoEncoder
 from .faces import FaceEncoder

@@ -1,34 +1,36 @@
-"""``python -m training ablation``: the paper's table 3 on TinyBench."""
+"""The paper's table 3 on TinyBench: train and measure the small model without each part.
+
+Trains the small model's adapter once for each variant and measures all of them on the same held-out
+queries.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..evaluation.ablation.variants import BY_NAME, VARIANTS
-from ..evaluation.rows import DEFAULT_COUNT, PRECISIONS, SamplingSettings
-from .options import add_path
+from training.commands.options import add_path
+from training.commands.running import ALL_EXTRAS, run_command
+from training.evaluation.rows import DEFAULT_COUNT, PRECISIONS, SamplingSettings
+
+from .variants import BY_NAME, VARIANTS
 
 NEEDED = ("cutouts.json", "backgrounds.json", "composites-train/references.safetensors")
 LISTED = "".join(
     f"  {v.name:<21} {v.title}{f' ({v.paper_row})' if v.paper_row else ''}\n" for v in VARIANTS
 )
-HELP = f"""\
-the paper's table 3 on TinyBench: train and measure the tiny model without each part
-
-Trains the tiny model's adapter once for each variant and measures all of
-them on the same held-out queries.
-
+MORE = f"""\
 Variants
 {LISTED}
 The letters are the rows of the paper's table 3. `full` is always there: every other variant is
 compared with it, query by query; `no_adapter_no_image_cls` with `no_adapter`.
 
 Example: a first look
-  python -m training ablation --work .dev/tiny --weights weights --out ablation \\
+  python -m benchmarks.ablation --work .dev/tiny --weights weights --out ablation \\
       --start weights --steps 200 --count 100
 The same, but as the paper does it, every variant from new parts
-  python -m training ablation --work .dev/tiny --weights weights --out ablation-fresh
+  python -m benchmarks.ablation --work .dev/tiny --weights weights --out ablation-fresh
 One CPU core took about 1.9 s a step and 1 s a picture: 80 minutes for the first look at all
 variants, nine hours for the other. Training uses a CUDA device if there is one.
 
@@ -60,8 +62,15 @@ def rate(text: str) -> float:
     return number
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def build_parser() -> argparse.ArgumentParser:
     """Which variants, how they are trained and measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablation",
+        description=__doc__,
+        epilog=MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, extras=ALL_EXTRAS)
     names, add = tuple(BY_NAME), parser.add_argument
     add_path(parser, "--work", "data and tables (default: .dev/tiny)", default=Path(".dev/tiny"))
     add_path(parser, "--weights", "both files (default: weights)", default=Path("weights"))
@@ -78,12 +87,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--precision", choices=PRECISIONS, default="float32", help="of sampling (default: float32)"
     )  # fmt: skip
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, then train and measure."""
     check_paths(arguments.work, arguments.weights)
-    from ..evaluation.ablation.run import Ablation
+    from .run import Ablation
 
     names = ("work", "weights", "start", "steps", "learning_rate")
     ablation = Ablation(**{name: getattr(arguments, name) for name in names})
@@ -106,3 +116,11 @@ def check_paths(work: Path, weights: Path) -> None:
                 f"--work: expected the data and tables of the tiny recipe, got {work} without "
                 f"{name}. Make them with `python -m training tiny --work {work}`."
             )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command(build_parser, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,19 @@
-"""``python -m training dreambench``: jobs for the generator, then scores of its pictures."""
+"""The paper's scores on DreamBench and people, with your copies of data and encoders.
+
+First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.dreambench.dataset import (
+from training.commands.options import add_path
+from training.commands.running import ALL_EXTRAS, run_command
+
+from .dataset import (
     BOXES,
     IMAGES_PER_PROMPT,
     OWN_PROMPTS,
@@ -17,10 +24,9 @@ from ..evaluation.dreambench.dataset import (
     load_dreambench,
     load_people,
 )
-from .options import add_path
 
 if TYPE_CHECKING:
-    from ..evaluation.metrics import Interval
+    from training.evaluation.metrics import Interval
 
 # Subject-Diffusion, tables 1 and 2: DINO, CLIP-I, CLIP-T; table 4: identity, prompt (CLIP-T).
 PAPER: dict[str, dict[str, tuple[float, ...]]] = {
@@ -39,11 +45,7 @@ SETTINGS_NOTE = "paper: 50 PNDM steps, text guidance 3, image guidance 1.5"
 HUMAN_NOTE = (
     "paper's table 4: MTCNN's faces, FaceNet (VGGFace2), CLIP ViT-L/14, FastComposer's data"
 )
-HELP = """\
-the paper's scores on DreamBench and people, with your copies of data and encoders
-
-First `jobs`: what to generate, for `dev.py generate --jobs`. Then `score`.
-
+PROTOCOLS = """\
 protocols:
   single  every subject of DreamBooth's data set: DINO, CLIP-I, CLIP-T (the paper's table 1)
   pairs   the 30 pairs of the paper's table 8: the same scores (table 2)
@@ -54,8 +56,15 @@ protocols:
 """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def build_parser() -> argparse.ArgumentParser:
     """The data, the protocol, the encoders."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.dreambench",
+        description=__doc__,
+        epilog=PROTOCOLS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, extras=ALL_EXTRAS)
     parser.add_argument("action", choices=["jobs", "score"])
     add_path(parser, "--data", "folder of subjects' folders", required=True)
     parser.add_argument("--protocol", choices=list(PAPER), default="single")
@@ -69,12 +78,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--face-detector", "score, human: YuNet, an ONNX file")
     add_path(parser, "--face-embedder", "score, human: FaceNet, a TorchScript file")
     parser.add_argument("--generator", default="unknown", help="score: what made the pictures")
+    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the jobs, or score the pictures and print the table."""
-    from ..evaluation.report import markdown_table
-    from ..runs import write_json, write_text
+    from training.evaluation.report import markdown_table
+    from training.runs import write_json, write_text
 
     if arguments.per_prompt is None:
         arguments.per_prompt = IMAGES_PER_PROMPT[arguments.protocol]
@@ -126,9 +136,9 @@ def measure(
     missing = [name.replace("_", "-") for name in needed if getattr(arguments, name) is None]
     if missing:
         raise DreamBenchError(f"score: expected --{', --'.join(missing)}, got none. See --help.")
-    from ..evaluation.dreambench.encoders import ClipEncoder, DinoEncoder
-    from ..evaluation.dreambench.faces import FaceEncoder, YuNetDetector
-    from ..evaluation.dreambench.scores import score, score_people
+    from .encoders import ClipEncoder, DinoEncoder
+    from .faces import FaceEncoder, YuNetDetector
+    from .scores import score, score_people
 
     clip = ClipEncoder(arguments.clip)
     if not human:
@@ -152,7 +162,7 @@ def settings(arguments: argparse.Namespace, all_cases: list[Case]) -> dict[str, 
     }
     if arguments.protocol != "human":
         return values | {"dino": str(arguments.dino)}
-    from ..evaluation.dreambench.faces import SETTINGS as FACE_SETTINGS
+    from .faces import SETTINGS as FACE_SETTINGS
 
     return values | {
         "num_people": len({case.subjects for case in all_cases}),
@@ -162,3 +172,11 @@ def settings(arguments: argparse.Namespace, all_cases: list[Case]) -> dict[str, 
         **FACE_SETTINGS,
         "human note": HUMAN_NOTE,
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command(build_parser, arguments)
+
+
+if __name__ == "__main__":
+    main()
