@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from training.networks.fused_attention import project_heads, set_processors
@@ -59,7 +59,8 @@ class PlainAttention:
         if encoder_hidden_states is not None:
             self.token_maps.record(probs)
         output = torch.matmul(probs, value).transpose(1, 2).flatten(2)
-        return attn.to_out[1](attn.to_out[0](output))
+        projected: Tensor = attn.to_out[1](attn.to_out[0](output))
+        return projected
 
 
 def use_plain_attention(unet: UNet2DConditionModel) -> TokenMaps:

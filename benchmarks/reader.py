@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,11 +47,11 @@ def sample_members() -> dict[str, bytes]:
     embeds = torch.randn(SUBJECTS, VARIANTS, SHAPE.image_embed_dim)
     features = {"latents": torch.randn(4, LATENT, LATENT)}
     features |= {"patch_embeds": tokens, "image_embeds": embeds}
-    entities = [
+    entities: list[dict[str, Any]] = [
         {"label": label, "box": [0.1 + x, 0.2, 0.4 + x, 0.9], "mask": f"mask{n}.png"}
         for n, (label, x) in enumerate((("dog", 0.0), ("cat", 0.5)))
     ]
-    metadata = {"caption": "a dog and a cat", "entities": entities}
+    metadata: dict[str, Any] = {"caption": "a dog and a cat", "entities": entities}
     metadata["features"] = {"latents": "0" * 16, "tokens": "0" * 16}
     members = {"jpg": picture(np.random.default_rng(0).integers(256, size=(SIDE, SIDE, 3)), "JPEG")}
     for number, entity in enumerate(entities):
@@ -112,7 +113,7 @@ class CountedMembers:
             self.size += len(content)
             return content
 
-        Members.part = counted  # type: ignore[method-assign]
+        Members.part = counted  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: object) -> None:

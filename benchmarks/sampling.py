@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import itertools
 import sys
 import tempfile
@@ -64,7 +65,7 @@ class Bench:
     def __init__(self, folder: Path, rounds: int) -> None:
         import factories
         import host_models
-        from diffusers import UNet2DConditionModel
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
         self.rounds = rounds
         self.models = host_models
@@ -192,8 +193,7 @@ def loaded_pack() -> Any:
     """The pack's root module as ComfyUI imported it."""
     import conftest
 
-    import nodes
-
+    nodes: Any = importlib.import_module("nodes")
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
     link = str(conftest.BASE / "custom_nodes" / conftest.PACK_NAME)
     return next(

@@ -21,10 +21,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -60,9 +60,10 @@ COUNTED = (
     "one_gpu_sd15 gradient_checkpointing=false micro_batch_size=2",
     "one_gpu_sd15 gradient_checkpointing=false micro_batch_size=2 optimizer=adamw8bit",
 )  # fmt: skip
+Built = TypeVar("Built", bound=nn.Module)
 
 
-def random_module(build: Callable[[], nn.Module], device: torch.device) -> nn.Module:
+def random_module(build: Callable[[], Built], device: torch.device) -> Built:
     """A module made in bf16 where it is needed; norms, biases and buffers are float32."""
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -104,7 +105,7 @@ class MaterialisedMaps(WatchedTokens):
         super().__init__()
         self.maps = maps
 
-    def recording(self, positions: Tensor | None, max_queries: int) -> Any:  # type: ignore[override]
+    def recording(self, positions: Tensor | None, max_queries: int) -> Any:
         """As WatchedTokens.recording; layers that are too large are left out afterwards."""
         self.maps.watch(positions)
         return _Recorded(self.maps, max_queries)
@@ -137,13 +138,16 @@ def with_pictures(batch: MicroBatch, recipe: TrainingRecipe) -> MicroBatch:
     return replace(batch, tensors=tensors)
 
 
-def random_encoders(device: torch.device) -> tuple[nn.Module, nn.Module]:
+def random_encoders(device: torch.device) -> tuple[AutoencoderKL, OpenClipVision]:
     """VAE and ViT-H with random weights."""
     from open_clip.transformer import VisionTransformer
 
     vae = random_module(lambda: AutoencoderKL(**SD2.vae), device)
     tower = random_module(lambda: VisionTransformer(**VIT_H), device)
-    return vae.requires_grad_(False), OpenClipVision(tower, VIT_H).requires_grad_(False)
+    vision = OpenClipVision(tower, VIT_H)
+    for encoder in (vae, vision):
+        encoder.requires_grad_(False)
+    return vae, vision
 
 
 def frozen_encoders(device: torch.device) -> FrozenEncoders:
@@ -171,7 +175,7 @@ class Step:
         encoders = FrozenEncoders(None, None) if precomputed else frozen_encoders(device)
         base = BaseModel(
             family="sd2", unet_arguments=SD2.unet, latent_channels=4, unet={}, text={},
-            text_config=CLIPTextConfig(**SD2.text), load_vae=nn.Identity,
+            text_config=CLIPTextConfig(**SD2.text), load_vae=lambda: AutoencoderKL(**SD2.vae),
             prediction_type="epsilon",
         )  # fmt: skip
         self.objective = Objective(model, watched, base, recipe, encoders, device)

@@ -1,4 +1,4 @@
-"""mypy over the pack, training and the tools: `python -m devtools.type_check`.
+"""mypy over the pack, training, tools and benches: `python -m devtools.type_check`.
 
 `nodes/` imports core relatively, as ComfyUI loads both: from one package, the repository's folder.
 That may have any name, also one that Python cannot import, so what is checked is a copy under a

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from training.curation.filters import (
     Decision,
+    Drop,
     Thresholds,
     filter_entities,
     filter_masks,
@@ -47,7 +48,7 @@ class Compared:
 
 def run_filters(record: Record, limits: Thresholds) -> Decision:
     """The filters as the pipeline calls them, one after another."""
-    dropped = []
+    dropped: list[Drop] = []
     for rule in (filter_resolution, filter_entities, filter_masks):
         decision = rule(record, limits)
         dropped += decision.dropped

@@ -97,7 +97,8 @@ def _damaged(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if kind < 0.05:
         return np.ones_like(mask)
     if kind < 0.6:  # much that people photograph fills its box better than guitars do
-        mask = mask.any(1)[:, None] & mask.any(0)[None]
+        rows, columns = mask.any(axis=1, keepdims=True), mask.any(axis=0, keepdims=True)
+        mask = np.logical_and(rows, columns)
     if 0.5 < kind < 0.7:
         mask = mask.copy()
         mask[:: int(rng.integers(2, 6))] = False

@@ -38,6 +38,7 @@ from safetensors.torch import load_file
 from devtools.api_client import ComfyClient, Graph
 from devtools.console import Progress
 from devtools.server import LOOPBACK, ComfyServer, temporary_base
+from devtools.workflows import node
 
 from ..comfyui import ROOT, find_comfyui
 from .full_size_files import FILES
@@ -95,19 +96,19 @@ def short_graph(base: str, is_on: bool, size: int) -> Graph:
     graph[names_of(graph, example.node)[0]]["inputs"][example.switch] = example.on * is_on
     for kind in ("CheckpointLoaderSimple", "SubjectDiffusionTinyLoader"):
         for name in names_of(graph, kind):
-            inputs = {"ckpt_name": FILES[base]["checkpoints"]}
-            graph[name] = {"class_type": "CheckpointLoaderSimple", "inputs": inputs}
+            file = FILES[base]["checkpoints"]
+            graph[name] = node("CheckpointLoaderSimple", ckpt_name=file)
     for name in names_of(graph, "EmptyLatentImage"):
         graph[name]["inputs"] |= {"width": size, "height": size}
     for kind in ("SaveImage", "VAEDecode", "PreviewImage", "SubjectDiffusionSaveEmbedding"):
         for name in names_of(graph, kind):
             del graph[name]
-    inputs = {"samples": [sampler, 0], "filename_prefix": "on" if is_on else "off"}
-    return {**graph, "save": {"class_type": "SaveLatent", "inputs": inputs}}
+    prefix = "on" if is_on else "off"
+    return {**graph, "save": node("SaveLatent", samples=[sampler, 0], filename_prefix=prefix)}
 
 
 def names_of(graph: Graph, kind: str) -> list[str]:
-    return [name for name, node in graph.items() if node["class_type"] == kind]
+    return [name for name, each in graph.items() if each["class_type"] == kind]
 
 
 def box_of(graph: Graph) -> list[float]:

@@ -119,7 +119,8 @@ def vision_shapes(base: str) -> Shapes:
             torch.device("meta"),
             comfy.ops.disable_weight_init,
         )
-    return shapes_of(model)
+    shapes: Shapes = shapes_of(model)
+    return shapes
 
 
 def adapter_shapes(base: str) -> Shapes:
@@ -131,12 +132,13 @@ def adapter_shapes(base: str) -> Shapes:
 
     unet = meta_unet(base)
     with torch.device("meta"):
+        projection: torch.nn.Module
         if base == "sd15":
             projection = PerceiverResampler(768, 4, 64, 12, 16, 1280, 768)
         else:
             projection = GroundingResampler(1280, 4, 64, 20, 16, 1664, 2048, 768)
     part = {"sd15": "ip_adapter", "sdxl": "ms_adapter"}[base]
-    shapes = shapes_of(projection, "image_proj.")
+    shapes: Shapes = shapes_of(projection, "image_proj.")
     for number, name in enumerate(unet.attn_processors):
         if ".attn2." in name:
             shape = tuple(unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape)

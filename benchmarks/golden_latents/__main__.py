@@ -83,8 +83,10 @@ def compare_with_file(options: argparse.Namespace, progress: Progress) -> int:
                 names = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
                 before = {key: file.get_tensor(prefix + key) for key in names}
                 found = [] if graphs[name] == old_graphs.get(name) else ["another graph"]
-                failed = isinstance(after, DevError)
-                found += [f"failed: {after}"] if failed else compare(before, after)
+                if isinstance(after, DevError):
+                    found.append(f"failed: {after}")
+                else:
+                    found += compare(before, after)
                 different += bool(found)
                 told = f"DIFFERENT: {'; '.join(found[:6])}" if found else "equal"
                 print(f"{name}: {told} ({len(before)} tensors, {len(found)} differ)", flush=True)

@@ -6,8 +6,10 @@ A program of its own: it puts ComfyUI into its process, as those tests do.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 
@@ -17,8 +19,7 @@ def write(folder: Path) -> None:
     import conftest
 
     try:
-        import nodes
-
+        nodes: Any = importlib.import_module("nodes")
         asyncio.run(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
         from full_size import write_full_size_models
         from host_models import Host

@@ -85,7 +85,8 @@ class GradientCounter:
 
     def activations(self) -> Activations:
         """Of a call of one sample with a gradient to the text."""
-        kept, seen, stack = Activations(), set(), ["outside"]
+        kept, stack = Activations(), ["outside"]
+        seen: set[int] = set()
         weights = {parameter.untyped_storage()._cdata for parameter in self._unet.parameters()}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,7 @@ def _round_trip(sampler_class: Any, way: Way, caption: Any) -> Any:
     guided_model = pack_module("hifi_tuner.guided_model")
     replacement = pack_module("hifi_tuner.replacement_sampling")
 
-    class RoundTrip(sampler_class):  # type: ignore[misc]  a class of ComfyUI's
+    class RoundTrip(sampler_class):
         def sample(
             self, guider: Any, sigmas: Any, extra_args: Any, callback: Any, noise: Any,
             latent_image: Any = None, denoise_mask: Any = None, disable_pbar: bool = False,

@@ -54,7 +54,7 @@ def measure_replacement(
         path = out / f"replacement-{steps}-{number}.npy"
         done = list(np.load(path)) if path.exists() else []
         for pair in tqdm(pairs[len(done) :], desc=setting.title):
-            done.append(_replace(host, library, *pair, steps, setting))
+            done.append(_replace(host, library, pair, steps, setting))
             save_array(path, np.stack(done))
             host.forget()
         made.append(np.stack(done[: len(pairs)]))
@@ -103,9 +103,10 @@ def _interval(values: np.ndarray) -> str:
 
 
 def _replace(
-    host: InProcessHost, library: Library, query: Query, other: Query, steps: int, setting: Setting
+    host: InProcessHost, library: Library, pair: tuple[Query, Query], steps: int, setting: Setting
 ) -> np.ndarray:
-    """The picture (H, H, 3) uint8 of `query` with the subject of `other`."""
+    """The picture (H, H, 3) uint8 of the pair's first query with the subject of its second."""
+    query, other = pair
     inputs = input_folder()
     Image.fromarray(real_composite(library, query)).save(inputs / "old_picture.png")
     cutout = np.asarray(library.cutouts[other.subjects[0].reference_row])

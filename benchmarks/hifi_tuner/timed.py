@@ -136,7 +136,7 @@ class Timer:
 
     def _text(self, seed: int) -> Any:
         generator = torch.Generator().manual_seed(seed)
-        width = SD15["context_dim"]
+        width: Any = SD15["context_dim"]
         return [[torch.randn(1, COLUMNS, width, generator=generator), {}]]
 
 

@@ -10,6 +10,7 @@ stopped. The folder of `--work` holds the held-out pictures that `python -m trai
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
@@ -81,7 +82,7 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> None:
         pictures = cached_pictures(
             options.out / "pictures" / f"{name}.npy",
             queries,
-            lambda batch, row=row: maker.make(row, batch),
+            functools.partial(maker.make, row),
             BATCH,
         )[: len(queries)]
         scores[row.name] = judge.score(judge.crop_features(pictures, queries), queries)

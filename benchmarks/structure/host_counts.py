@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -56,8 +57,7 @@ def trace_picture(host: InProcessHost, graph: Graph) -> PictureTrace:
     """From Load Image to the first patch of the pack that the UNet calls."""
     from comfy.ldm.modules.diffusionmodules import openaimodel
 
-    import nodes
-
+    nodes: Any = importlib.import_module("nodes")
     trace = PictureTrace(PackCode(ROOT), find_comfyui().folder)
 
     def loading(load_image: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import shutil
 import sys
 import uuid
@@ -34,8 +35,9 @@ class InProcessHost:
         args.front_end_root = str(base)
         import utils.extra_config  # noqa: F401, I001  as main.py does, before nodes
         import execution
-        import nodes
         import server
+
+        nodes: Any = importlib.import_module("nodes")
 
         asyncio.run(nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False))
         self._execution = execution

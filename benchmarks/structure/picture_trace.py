@@ -34,7 +34,7 @@ class FollowedTensors(TorchDispatchMode):
     """The tensors that hold something of the picture; active inside a `with` block."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # Alive, so that no other tensor gets their memory.
         self._kept: dict[Memory, torch.UntypedStorage] = {}
         self._made_from: defaultdict[Memory, set[Memory]] = defaultdict(set)

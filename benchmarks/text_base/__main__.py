@@ -25,6 +25,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,8 @@ def measure(options: argparse.Namespace) -> None:
     """Train a variant, unless it is the shipped base; score what it draws."""
     if options.variant == SHIPPED:
         start = read_start(START)
-        base, title, spent = Base(plain_model(start), start), "edition four, as shipped", {}
+        base, title = Base(plain_model(start), start), "edition four, as shipped"
+        spent: dict[str, Any] = {}
     else:
         trained, spent = trained_variant(options)
         base, title = plain_base(trained), VARIANTS[options.variant].title

@@ -75,7 +75,12 @@ class VariantRun(Run):
         over the first steps, whose gradients are thrown away."""
         stream = BatchStream(self.dataset, 0, 0, 1)
         batches = [stream.next_step() for _ in range(COUNTED_STEPS)]
-        flops = count_flops(lambda: [self.backpropagate(batch) for batch in batches])
+
+        def all_batches() -> None:
+            for batch in batches:
+                self.backpropagate(batch)
+
+        flops = count_flops(all_batches)
         self.optimizer.zero_grad()
         return flops / COUNTED_STEPS / 1e12
 

@@ -116,7 +116,8 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> str:
     is_sweep = options.action == "sweep"
     every = sweep_rows() if is_sweep else report_rows(chosen_regularization(options))
     rows = chosen_rows(every, options.rows)
-    out, split = options.out / options.action, "train" if is_sweep else "heldout"
+    out: Path = options.out / options.action
+    split = "train" if is_sweep else "heldout"
     guided = options.count if options.guided is None else options.guided
     bench = Bench(host, options.work, out, split, options.count, options.seeds, guided, sizes)
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ class Bench:
         graphs = [
             picture_graph(row, query, picture, ["file"], self._sizes) for query in subject.queries
         ]
-        tuned = [LORA_RANK, LORA_LEARNING_RATE] if row.has_weights else []
+        tuned: list[Any] = [LORA_RANK, LORA_LEARNING_RATE] if row.has_weights else []
         if row.tuning is not None:
             tuned.append(asdict(row.tuning))
         parts = [graphs, tuned, asdict(self._sizes), self.weights]

@@ -16,6 +16,7 @@ from .scores import MEASURES
 from .subjects import TunedSubject
 
 Scores = Mapping[str, np.ndarray]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 REAL = "training picture"
 FEWEST_SUBJECTS = 6  # by chance, fewer differ all in one direction more than once in 20 times
 SHEET_SUBJECTS, CAPTION_HEIGHT = 6, 28
@@ -109,7 +110,7 @@ def _line_of(
 
 
 def _write(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, width: int, font: object
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, width: int, font: Font
 ) -> None:
     """At most two lines, of characters 6 pixels wide."""
     per_line = width // 6

@@ -25,7 +25,7 @@ def without_box(picture: np.ndarray, box_px: Box) -> np.ndarray:
     """The picture (H, H, 3) uint8 with its box, and a margin as of a crop, painted grey."""
     x1, y1, x2, y2 = box_px
     reach = round(MARGIN * max(x2 - x1, y2 - y1))
-    outside = picture.copy()
+    outside: np.ndarray = picture.copy()
     outside[max(y1 - reach, 0) : y2 + reach, max(x1 - reach, 0) : x2 + reach] = GREY
     return outside
 
