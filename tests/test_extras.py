@@ -18,7 +18,7 @@ from import_graph import ROOT, import_graph, reached, sources
 from devtools.environment import read_extras
 from devtools.extras import PURPOSES
 
-OWN = {"training", "subject_diffusion_core"}
+OWN = {"benchmarks", "training", "subject_diffusion_core"}
 BROUGHT = {"segment-anything": {"torchvision"}}  # imports it, and does not ask for it
 
 
@@ -67,7 +67,7 @@ def texts(path: Path) -> set[str]:
 
 def files_of(extra: str) -> set[Path]:
     """What the extra's purpose imports of the repository."""
-    files = [*sources("training"), *sources("subject_diffusion_core")]
+    files = [path for part in sorted(OWN) for path in sources(part)]
     graph = import_graph(files)
     starts = [ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in PURPOSES[extra]]
     return set().union(*(reached(graph, start) for start in starts))
