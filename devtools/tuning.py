@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ FOLDER = "subject_diffusion_tuned"
 UNFINISHED = "unfinished_*.safetensors"
 TUNE_NODE = "tune"
 SECONDS_BETWEEN_LINES = 5.0
+STEPS_DONE = re.compile(r"\d+ of \d+ steps, ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,7 @@ class TuningCommand:
         self._progress = progress
         self._folder = server.base / "output" / FOLDER
         self._last_line = 0.0
+        self._said: set[str] = set()
 
     def tune(self, job: TuningJob) -> Path:
         """The written file."""
@@ -155,7 +158,7 @@ class TuningCommand:
 
     def _run(self, client: ComfyClient, graph: Graph) -> None:
         try:
-            client.run(graph, self._show)
+            client.run(graph, self._show, self._show_sentence)
         except KeyboardInterrupt:
             # the server stops between two updates, and then writes what it has
             deadline = time.monotonic() + PATIENCE_SECONDS
@@ -169,3 +172,9 @@ class TuningCommand:
         if name == TUNE_NODE and (is_due or value == total):
             self._progress.say(f"  step {value} of {total}")
             self._last_line = now
+
+    def _show_sentence(self, sentence: str) -> None:
+        """What the nodes say, such as warnings, once; not their own lines of progress."""
+        if sentence not in self._said and not STEPS_DONE.match(sentence):
+            self._said.add(sentence)
+            self._progress.say(f"  {sentence}")

@@ -145,7 +145,9 @@ def _round_trip(sampler_class: Any, way: Way, caption: Any) -> Any:
             self, guider: Any, sigmas: Any, extra_args: Any, callback: Any, noise: Any,
             latent_image: Any = None, denoise_mask: Any = None, disable_pbar: bool = False,
         ) -> torch.Tensor:  # fmt: skip
-            model = guided_model.GuidedModel(guider, extra_args, caption, latent_image, "The bench")
+            model = guided_model.GuidedModel(
+                guider, extra_args, caption, latent_image, sigmas, "The bench"
+            )
             predict = model.for_caption()
 
             def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

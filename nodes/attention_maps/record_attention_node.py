@@ -20,7 +20,7 @@ from ..host.picture_attention import SEEING_KEY, WATCH_KEY, PicturedSubject
 from ..host.prompt_graph import fingerprint_of_running_node
 from ..host.run_attachment import BranchCall
 from ..host.sampling_run import Frame, WatchedText
-from ..host.unet_geometry import latent_size_of_block, transformer_block_locations
+from ..host.unet_geometry import latent_size_of_block, require_unet
 from ..host.watched_words import WORDS_KEY, listen_to_words
 from .attention_record import PICTURES, AttentionHandle, AttentionRecorder, Range, parse_ranges
 
@@ -69,11 +69,8 @@ class SubjectDiffusionRecordAttention(io.ComfyNode):
     @classmethod
     def execute(cls, model: Model, ranges: str) -> io.NodeOutput:
         is_plain = model.get_attachment(SEEING_KEY) is None and applied_adapter(model) is None
-        if is_plain and not transformer_block_locations(model):
-            raise ValueError(
-                "model: expected a UNet (Stable Diffusion 1, 2 or XL), got "
-                f"{type(model.model).__name__}. Load such a checkpoint."
-            )
+        if is_plain:
+            require_unet(model)
         if model.get_attachment(RECORD_KEY) is not None:
             raise ValueError(
                 "model: expected a MODEL whose attention is not yet recorded, got one that "

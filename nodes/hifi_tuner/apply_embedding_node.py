@@ -12,7 +12,7 @@ from ..host.comfy_types import Clip, Conditioning, TunedEmbeddingType
 from ..host.node_warnings import show_warnings
 from ..host.search_words import search_words
 from ..subjects.reference_picture import LABEL
-from .embedded_text import embed
+from .embedded_text import embed, embedded_labels
 from .prompt_room import require_room
 
 NODE_NAME = "Subject-Diffusion Apply Embedding"
@@ -101,7 +101,30 @@ class SubjectDiffusionApplyEmbedding(io.ComfyNode):
                     "Set mode to whole, or tune it with steps_per_set above 0."
                 ]
             )
+        if strength > 0.0:
+            show_warnings(_of_the_conditioning(conditioning, is_stepwise))
         return io.NodeOutput(embed(conditioning, embedding, is_stepwise, strength))
+
+
+def _of_the_conditioning(conditioning: Conditioning, is_stepwise: bool) -> list[str]:
+    """What of it the embedding does not go with."""
+    sentences = []
+    labels = embedded_labels(conditioning)
+    if labels:
+        sentences.append(
+            f"conditioning: it has the embedding of '{', '.join(labels)}' at its end already, and "
+            "this one takes the same places. Give each subject a prompt of its own, and connect "
+            "Conditioning (Combine)."
+        )
+    has_area = any(
+        "area" in values or values.get("set_area_to_bounds") for _, values in conditioning
+    )
+    if is_stepwise and has_area:
+        sentences.append(
+            "conditioning: it has an area, which ComfyUI gives to the negative prompt for the "
+            "first set only. Set mode to whole, or use Conditioning (Set Mask) with `default`."
+        )
+    return sentences
 
 
 def _encode(embedding: TunedEmbedding, clip: Clip | None, prompt: str) -> Conditioning:

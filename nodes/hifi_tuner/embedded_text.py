@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 from ...subject_diffusion_core.errors import shown
 from ...subject_diffusion_core.hifi_tuner import TunedEmbedding, step_ranges, with_last_vectors
 from ..host.comfy_types import Conditioning
+from ..host.run_attachment import BranchCond
 from ..host.sampling_run import WHOLE_PICTURE, WatchedSubject, WatchedText
 from ..host.schedule import clip_range
-from ..host.watched_words import with_words
+from ..host.watched_words import WORDS_KEY, with_words
 
 
 def embed(
@@ -42,15 +46,37 @@ def embed(
     return embedded
 
 
+def embedded_labels(conditioning: Conditioning) -> list[str]:
+    """The labels of embeddings that stand in it already."""
+    texts = [values[WORDS_KEY] for _, values in conditioning if WORDS_KEY in values]
+    return sorted({subject.label for text in texts for subject in text.subjects})
+
+
 def _with_vectors(
     conditioning: Conditioning, vectors: torch.Tensor, strength: float, label: str
 ) -> Conditioning:
     embedded = []
     for text, values in conditioning:
         watched = _watch(text.shape[1], len(vectors), label)
-        ((vectored, told),) = with_words([[_with_last(text, vectors, strength), values]], watched)
-        embedded.append([vectored, told])
+        known = _known_to_adapters(values, text.shape[1], vectors, strength)
+        embedded += with_words([[_with_last(text, vectors, strength), known]], watched)
     return embedded
+
+
+def _known_to_adapters(
+    values: dict[str, Any], num_tokens: int, vectors: torch.Tensor, strength: float
+) -> dict[str, Any]:
+    """The values, in which an adapter's subjects know the text with its vectors as their own: it
+    is no text that another node mixed."""
+    conds = values.get("model_conds", {})
+    known = {
+        key: replace(cond, encoded=_with_last(cond.encoded, vectors, strength))
+        for key, cond in conds.items()
+        if isinstance(cond, BranchCond)
+        and cond.encoded is not None
+        and cond.encoded.shape[1] == num_tokens
+    }
+    return {**values, "model_conds": {**conds, **known}} if known else values
 
 
 def _watch(num_tokens: int, count: int, label: str) -> WatchedText:
@@ -72,8 +98,10 @@ def _watch(num_tokens: int, count: int, label: str) -> WatchedText:
 def _with_last(text: torch.Tensor, vectors: torch.Tensor, strength: float) -> torch.Tensor:
     if strength == 1.0:
         return with_last_vectors(text, vectors)
-    own = text[0, -len(vectors) :].to(vectors)
-    return with_last_vectors(text, torch.lerp(own, vectors, strength))
+    own = text[:, -len(vectors) :].to(vectors)
+    mixed = torch.lerp(own, vectors.expand_as(own), strength)
+    rows = zip(text.split(1), mixed, strict=True)
+    return torch.cat([with_last_vectors(row, last) for row, last in rows])
 
 
 def _require_width(text: torch.Tensor, embedding: TunedEmbedding) -> None:

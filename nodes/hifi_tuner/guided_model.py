@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import comfy.model_management
+import comfy.utils
 import torch
 from torch import nn
 
@@ -16,7 +17,9 @@ from ..host.activation_memory import ActivationMemory
 from ..host.comfy_types import Conditioning, Entry, Options
 from ..host.context_prediction import CONTEXT, ContextPredictor
 from ..host.gradients import differentiable_options, gradients_through, networks_of
+from ..host.picture_latents import require_latent
 from ..host.plain_guidance import plain_guidance
+from ..host.unet_geometry import require_unet
 
 Method = Literal["optimise", "caption as negative"]
 METHODS = get_args(Method)
@@ -26,6 +29,10 @@ _OF_THE_PICTURE = ("area", "mask", "control", "timestep_start", "timestep_end", 
 
 class GuidedModel:
     """One positive prompt, one negative prompt, a scale, and the caption of a picture.
+
+    Args:
+        sigmas: (S,) of the run.
+        method: what needs it, for errors.
 
     Attributes:
         null: (B, L, d) float32, the negative prompt's text.
@@ -38,9 +45,10 @@ class GuidedModel:
         extra_args: dict[str, Any],
         caption: Conditioning,
         x: torch.Tensor,
+        sigmas: torch.Tensor,
         method: str,
     ) -> None:
-        _require_guider(guider, extra_args, method)
+        _require_guider(guider, extra_args, sigmas, method)
         self.inner_model = guider.inner_model
         self.positive, self.negative = guider.conds["positive"], guider.conds["negative"]
         self.options: Options = extra_args["model_options"]
@@ -48,11 +56,13 @@ class GuidedModel:
         self._caption_values = caption[0][1]
         self.caption = caption[0][0].to(x.device, torch.float32)
         null = self.negative[0]["model_conds"][CONTEXT].cond.float()
-        self.null = null.expand(x.shape[0], -1, -1)
+        _require_same_width(self.caption, null)
+        self.null = comfy.utils.repeat_to_batch_size(null, x.shape[0])
         self._memory = ActivationMemory()
 
     def latent_of(self, latent: torch.Tensor, x: torch.Tensor, sampler: str) -> torch.Tensor:
         """A VAE's latent (1, C, h, w) as the model has it; it must fit x (B, C, h, w)."""
+        require_latent(latent, x.shape[1])
         inside: torch.Tensor = self.inner_model.process_latent_in(latent.to(x))
         if inside.shape[1:] != x.shape[1:]:
             raise ValueError(
@@ -162,25 +172,55 @@ class GuidedModel:
         return modules
 
 
-def _require_guider(guider: Any, extra_args: dict[str, Any], method: str) -> None:
+def _require_guider(
+    guider: Any, extra_args: dict[str, Any], sigmas: torch.Tensor, method: str
+) -> None:
     conds = getattr(guider, "conds", {})
     if set(conds) != {"positive", "negative"} or not hasattr(guider, "cfg"):
         raise ValueError(
             "guider: expected a CFG Guider, with a positive and a negative prompt, got "
             f"{type(guider).__name__}. {method} optimises the negative one."
         )
+    require_unet(guider.model_patcher)
     if guider.cfg == 1.0:
         raise ValueError(
             "cfg: expected another number than 1, got 1, at which the negative prompt, which "
             f"{method[0].lower()}{method[1:]} optimises, does not count. 7.5 is usual."
         )
-    if len(conds["negative"]) != 1 or "area" in conds["negative"][0]:
+    # ComfyUI gives each branch the areas of the other one
+    if any("area" in entry for entries in conds.values() for entry in entries):
         raise ValueError(
-            "negative: expected one prompt for all of the picture, got "
-            f"{len(conds['negative'])} or an area. {method} optimises one."
+            "positive, negative: expected prompts for all of the picture, got one with an area. "
+            "Remove Conditioning (Set Area), or use Conditioning (Set Mask) with `default`."
+        )
+    if len(conds["negative"]) != 1:
+        raise ValueError(
+            "negative: expected one prompt for all of the picture and all steps, got "
+            f"{len(conds['negative'])}. {method} optimises one."
+        )
+    if not _is_in_force(conds["negative"][0], sigmas):
+        raise ValueError(
+            "negative: expected a prompt for all steps, got one for a part of them. Remove "
+            "ConditioningSetTimestepRange from it."
         )
     if extra_args.get("denoise_mask") is not None:
         raise ValueError(
             "latent_image: expected a latent without a noise mask, got one with a mask. Remove Set "
             "Latent Noise Mask: this sampler has a mask of its own."
+        )
+
+
+def _is_in_force(entry: Entry, sigmas: torch.Tensor) -> bool:
+    """Whether ComfyUI uses the entry at every step."""
+    start, end = entry.get("timestep_start"), entry.get("timestep_end")
+    levels = sigmas[:-1]
+    begins = start is None or not bool((levels > start).any())
+    return begins and (end is None or not bool((levels < end).any()))
+
+
+def _require_same_width(caption: torch.Tensor, null: torch.Tensor) -> None:
+    if caption.shape[-1] != null.shape[-1]:
+        raise ValueError(
+            f"clip: expected the text encoder of the prompts, of width {null.shape[-1]}, got one "
+            f"of width {caption.shape[-1]}. Connect the CLIP of the model that is sampled."
         )

@@ -15,6 +15,7 @@ from ...subject_diffusion_core.hifi_tuner import fit_similarity, latent_mask
 from ...subject_diffusion_core.hifi_tuner.similarity import Algorithm
 from ..subjects.reference_picture import prepare_picture
 from ..subjects.subject import Subject
+from ..subjects.subject_warnings import LARGEST_STRETCH
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +67,21 @@ def target_mask(mask: torch.Tensor | None, subject: Subject, height: int, width:
     area = torch.zeros(height, width)
     area[round(y1 * height) : round(y2 * height), round(x1 * width) : round(x2 * width)] = 1.0
     return area
+
+
+def stretch_warnings(mask: torch.Tensor, height: int, width: int) -> list[str]:
+    """A mask (1, H, W) of other proportions than the picture, of this size, that it is laid over.
+
+    >>> stretch_warnings(torch.ones(1, 128, 128), 512, 512)
+    []
+    """
+    rows, columns = mask.shape[1:]
+    if 1 / LARGEST_STRETCH < (columns / rows) / (width / height) < LARGEST_STRETCH:
+        return []
+    return [
+        f"mask: it is {columns}x{rows} and will be stretched to the picture's {width}x{height}. "
+        "Connect one in the proportions of the picture."
+    ]
 
 
 def reference_cells(mask: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:

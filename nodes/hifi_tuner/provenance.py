@@ -13,7 +13,8 @@ from ..host.comfy_types import Model
 from ..host.weight_diffs import unpatched_weight
 
 # The layers that read the text tell models apart.
-_READING = (".attn2.to_k.weight", ".attn2.to_v.weight")
+TEXT_KEYS = ".attn2.to_k.weight"
+_READING = (TEXT_KEYS, ".attn2.to_v.weight")
 
 
 def model_name(model: Model) -> str:
@@ -36,6 +37,28 @@ def hash_model(model: Model) -> str:
             for part, tensor in enumerate((strengths, *_tensors_in(patch))):
                 tensors[f"{name} {index} {part}"] = tensor
     return hash_weights(tensors)
+
+
+def settings_of(model: Model) -> Any:
+    """What other nodes set on a MODEL besides its weights, as JSON takes it: its schedule and kind
+    of prediction, objects in the place of its own, patches and wrappers by their names."""
+    sampling = model.get_model_object("model_sampling")
+    objects = {name: _kinds(value) for name, value in model.object_patches.items()}
+    return [_kinds(sampling), objects, _named(model.model_options), _named(model.wrappers)]
+
+
+def _kinds(value: object) -> list[str]:
+    return [kind.__name__ for kind in type(value).__mro__]
+
+
+def _named(value: object) -> Any:
+    if isinstance(value, dict):
+        return sorted((str(key), _named(held)) for key, held in value.items())
+    if isinstance(value, list | tuple):
+        return [_named(held) for held in value]
+    if isinstance(value, int | float | str) or value is None:
+        return value
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def hash_run(tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> str:

@@ -16,10 +16,16 @@ from ..host.picture_latents import checked_vae
 from ..host.search_words import search_words
 from ..subjects.reference_picture import LABEL, caption_of
 from ..subjects.subject import Subject, Subjects
-from ..subjects.subject_warnings import preview_warnings
+from ..subjects.subject_warnings import preview_warnings, region_warnings
 from .closest_picture import similarities
 from .guided_model import METHODS, Method
-from .moved_reference import MovedReference, move_reference, reference_cells, target_mask
+from .moved_reference import (
+    MovedReference,
+    move_reference,
+    reference_cells,
+    stretch_warnings,
+    target_mask,
+)
 from .reference_guided_sampling import ReferenceGuidance, make_sampler
 
 NODE_NAME = "Subject-Diffusion Reference-Guided Sampler"
@@ -87,12 +93,26 @@ class SubjectDiffusionReferenceGuidedSampler(io.ComfyNode):
         factor = vae.spacial_compression_encode()
         height, width = (side * factor for side in samples.shape[-2:])
         target = target_mask(mask, subject, height, width)
+        show_warnings(
+            region_warnings((subject,), width, height)
+            if mask is None
+            else stretch_warnings(mask, height, width)
+        )
         view = _closest(subject, target, generated, clip_vision)
         moved = _moved(subject, view, target, algorithm, max_angle)
         latent = vae.encode(moved.image[None])
+        cells = reference_cells(moved.mask, latent)
+        if bool(moved.mask.any()) and not bool(cells.any()):
+            show_warnings(
+                [
+                    f"mask: {subject.name} is too small or thin in its place to fill half a cell "
+                    "of the latent, so the sampler is Euler's. Connect a larger mask, or sample a "
+                    "larger picture."
+                ]
+            )
         guidance = ReferenceGuidance(
             latent=latent,
-            mask=reference_cells(moved.mask, latent),
+            mask=cells,
             caption=texts.encode(caption_of(subject, caption)),
             method=method,
             num_updates=num_updates,
@@ -185,8 +205,8 @@ def _guidance_inputs() -> list[io.Input]:
             default=10,
             min=0,
             max=100,
-            tooltip="How strongly the reference guides: updates per guided step (10 in the paper). "
-            "0 = Euler's sampler alone.",
+            tooltip="With optimise, how strongly the reference guides: updates per guided step (10 "
+            "in the paper). 0 = Euler's sampler alone.",
         ),
         io.Float.Input(
             "learning_rate",

@@ -14,7 +14,7 @@ from tqdm.auto import trange
 
 from ...subject_diffusion_core.hifi_tuner import euler_step, guided_steps, inside_outside
 from ..host.comfy_types import Conditioning
-from ..host.node_warnings import show_text
+from ..host.node_warnings import show_text, show_warnings
 from ..host.picture_size import warn_of_size
 from .guided_model import GuidedModel, Method
 
@@ -44,12 +44,15 @@ class ReferenceGuidance:
     end: float
     num_iterations: int
 
+    @property
+    def is_off(self) -> bool:
+        """Whether no step would be guided, however many there are."""
+        has_no_updates = self.method == "optimise" and self.num_updates == 0
+        return has_no_updates or self.start > self.end or not bool(self.mask.any())
+
     def steps(self, num_steps: int) -> range:
         """Those that are guided; none where nothing would be."""
-        is_off = self.method == "optimise" and self.num_updates == 0
-        if is_off or not bool(self.mask.any()):
-            return range(0)
-        return guided_steps(num_steps, self.start, self.end)
+        return range(0) if self.is_off else guided_steps(num_steps, self.start, self.end)
 
 
 def make_sampler(guidance: ReferenceGuidance) -> Any:
@@ -70,6 +73,13 @@ def sample_with_reference(
     """Called by ComfyUI like its own samplers; steps that are not guided are those of `euler`."""
     warn_of_size(model.inner_model, model.latent_image)
     guided = guidance.steps(len(sigmas) - 1)
+    if not guided and not guidance.is_off:
+        show_warnings(
+            [
+                f"start_percent, end_percent: none of the {len(sigmas) - 1} steps lies between "
+                "them, so the sampler is Euler's. Lower start_percent."
+            ]
+        )
     run = GuidedRun(model.inner_model, extra_args, guidance, sigmas, x) if guided else None
     trajectory = run.invert() if run else None
     in_batch = x.new_ones([x.shape[0]])
@@ -102,7 +112,9 @@ class GuidedRun:
         x: torch.Tensor,
     ) -> None:
         self._guidance, self._sigmas = guidance, sigmas
-        self._model = GuidedModel(guider, extra_args, guidance.caption, x, "Reference guidance")
+        self._model = GuidedModel(
+            guider, extra_args, guidance.caption, x, sigmas, "Reference guidance"
+        )
         self._latent = self._model.latent_of(guidance.latent, x, "reference-guided sampler")
         self.mask = guidance.mask.to(x.device)
         self._losses: list[float] = []

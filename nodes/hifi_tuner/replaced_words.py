@@ -12,7 +12,7 @@ import torch
 
 from ...subject_diffusion_core.errors import shown
 from ...subject_diffusion_core.hifi_tuner import token_mapper
-from ..host.comfy_types import Entry
+from ..host.comfy_types import Entry, TokenValue
 from ..host.run_attachment import BranchCond
 from .prompt_room import WordChunks
 
@@ -45,8 +45,14 @@ def columns_of(words: WordChunks) -> TextColumns:
     chunks = next(iter(words.values()))
     placed = [(token, word) for chunk in chunks for token, _, word in chunk]
     end = max((place for place, (_, word) in enumerate(placed) if word > 0), default=0) + 1
-    tokens = tuple(token if isinstance(token, int) else NEW for token, _ in placed)
-    return TextColumns(tokens=tokens, end=end)
+    return TextColumns(tokens=tuple(_told_apart(token) for token, _ in placed), end=end)
+
+
+def _told_apart(token: TokenValue) -> Hashable:
+    """A token's number, or what is as good as one for an embedding's vector in its place."""
+    if isinstance(token, torch.Tensor):
+        return token.detach().cpu().float().numpy().tobytes()
+    return token
 
 
 def replace_word(caption: str, word: str, replacement: str) -> str:

@@ -11,11 +11,12 @@ from ...subject_diffusion_core.hifi_tuner import TunedEmbedding
 from ..adapters.texts import TextEncoder
 from ..host.advanced_inputs import advanced
 from ..host.comfy_types import Clip, TunedEmbeddingType
+from ..host.node_warnings import show_warnings
 from ..host.picture_latents import checked_vae
 from ..host.search_words import search_words
 from .embedded_text import embed
 from .guided_model import METHODS, Method
-from .moved_reference import reference_cells, single_mask
+from .moved_reference import reference_cells, single_mask, stretch_warnings
 from .prompt_room import require_room
 from .replaced_words import columns_of, replace_word
 from .replacement_sampling import Replacement, make_sampler
@@ -113,6 +114,14 @@ class SubjectDiffusionReplacementSampler(io.ComfyNode):
         cells = None
         if mask is not None:
             cells = reference_cells(single_mask(mask, "mask"), latent)
+            show_warnings(stretch_warnings(mask, *image.shape[1:3]))
+            if not bool(cells.any()):
+                show_warnings(
+                    [
+                        "mask: it is empty, or nothing in it fills half a cell of the latent, so "
+                        "the picture stays as it is. Connect where it may change."
+                    ]
+                )
         sampler = make_sampler(
             Replacement(
                 latent=latent,

@@ -108,9 +108,10 @@ class ReplacementRun:
         x: torch.Tensor,
     ) -> None:
         self._replacement, self._sigmas = replacement, sigmas
-        self._model = GuidedModel(guider, extra_args, replacement.caption, x[:1], "Replacement")
+        self._model = GuidedModel(
+            guider, extra_args, replacement.caption, x[:1], sigmas, "Replacement"
+        )
         self._latent = self._model.latent_of(replacement.latent, x, "replacement sampler")
-        _require_whole(self._model.positive)
         whole = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device)
         self._everywhere = whole
         self._may_change = whole if replacement.mask is None else replacement.mask.to(x.device)
@@ -202,14 +203,6 @@ def stop_below(index: int, sigmas: torch.Tensor) -> float:
     of_fifty = index * STOP_STEPS / (len(sigmas) - 1)
     scale = 1.0 + float(sigmas[index + 1]) ** 2
     return (STOP_FIRST + of_fifty * STOP_GROWTH) * scale
-
-
-def _require_whole(positive: list[dict[str, Any]]) -> None:
-    if any("area" in entry for entry in positive):
-        raise ValueError(
-            "positive: expected a prompt for all of the picture, got one with an area. Remove "
-            "Conditioning (Set Area); connect a mask to the Replacement Sampler."
-        )
 
 
 def _require_lengths(positive: list[dict[str, Any]], replacement: Replacement) -> None:

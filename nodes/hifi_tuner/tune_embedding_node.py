@@ -90,6 +90,10 @@ class SubjectDiffusionTuneEmbedding(io.ComfyNode):
         )
         subjects, label = one_subject(subjects)
         show_warnings(preview_warnings(subjects))
+        if steps == 0 and steps_per_set == 0:
+            show_warnings(
+                ["steps, steps_per_set: both are 0, so nothing is learned. Raise one of them."]
+            )
         text = caption_for(label, caption)
         task = make_task(
             model,
@@ -104,7 +108,9 @@ class SubjectDiffusionTuneEmbedding(io.ComfyNode):
         )
         show_warnings(_size_warnings(model, task.latents, picture_size))
         provenance = provenance_of(model, task, text, label)
-        unfinished = UnfinishedRun(run_name(task, provenance), model, task, label, provenance)
+        unfinished = UnfinishedRun(
+            run_name(model, task, provenance), model, task, label, provenance
+        )
         state = unfinished.read() if resume else None
         report = ProgressReport(model)
 

@@ -69,7 +69,8 @@ def run_tuning(
     sampler = TuningSampler(task, state, on_update)
     guider = comfy.samplers.CFGGuider(without_size_check(model))
     guider.inner_set_conds({"positive": task.caption})
-    latent = torch.zeros_like(task.latents[0])
+    # the largest picture, for ComfyUI's estimate of the memory
+    latent = torch.zeros_like(max(task.latents, key=torch.Tensor.numel))
     noise = latent.expand(task.settings.batch_size, -1, -1, -1).contiguous()
     sigmas = torch.cat((task.step_sigmas, torch.zeros(1)))
     guider.sample(noise, noise, sampler, sigmas, disable_pbar=True, seed=task.settings.seed)

@@ -10,12 +10,14 @@ import torch
 
 from ...subject_diffusion_core.hifi_tuner import TuningSettings, latent_mask
 from ..adapters.texts import TextEncoder
-from ..host.comfy_types import Clip, Model
+from ..host.comfy_types import Clip, Conditioning, Model
 from ..host.picture_latents import checked_vae, encode_picture, latent_channels
+from ..host.unet_geometry import require_unet
+from ..host.weight_diffs import unpatched_weight
 from ..subjects.reference_picture import LABEL, prepare_picture
 from ..subjects.subject import Subject, Subjects
 from .prompt_room import require_room
-from .provenance import hash_model, hash_run, model_name
+from .provenance import TEXT_KEYS, hash_model, hash_run, model_name, settings_of
 from .tuning_run import SCHEDULE, TuningTask, step_sigmas_of
 
 
@@ -54,11 +56,13 @@ def make_task(
         caption: what the pictures show, the label in its place.
         picture_size: longest side in pixels; 0 = their own size.
     """
+    require_unet(model)
     texts = TextEncoder(clip)
     require_room(texts.words(caption), settings.num_vectors, "caption")
     latents, masks = _encode_pictures(
         checked_vae(vae), subjects, use_mask, picture_size, latent_channels(model)
     )
+    _require_width(model, texts.encode(caption))
     sampling = model.get_model_object("model_sampling")
     return TuningTask(
         latents=latents,
@@ -68,6 +72,18 @@ def make_task(
         step_sigmas=step_sigmas_of(sampling, num_step_sets),
         settings=settings,
     )
+
+
+def _require_width(model: Model, text: Conditioning) -> None:
+    """One sentence where the model reads texts of another width."""
+    name = next((n for n in model.model_state_dict() if n.endswith(TEXT_KEYS)), None)
+    found = None if name is None else unpatched_weight(model, name)
+    width = text[0][0].shape[-1]
+    if found is not None and found[0].ndim == 2 and found[0].shape[1] != width:
+        raise ValueError(
+            f"clip: expected the model's text encoder, of width {found[0].shape[1]}, got one of "
+            f"width {width}. Connect the CLIP that belongs to the model."
+        )
 
 
 def caption_for(label: str, caption: str) -> str:
@@ -100,14 +116,14 @@ def provenance_of(model: Model, task: TuningTask, caption: str, label: str) -> d
     }
 
 
-def run_name(task: TuningTask, provenance: dict[str, Any]) -> str:
+def run_name(model: Model, task: TuningTask, provenance: dict[str, Any]) -> str:
     """Names a run by everything that it depends on, so that it can be found again."""
     tensors = {f"latent {i}": latent for i, latent in enumerate(task.latents)}
     masks = enumerate(task.masks)
     tensors |= {f"mask {i}": mask.float() for i, mask in masks if mask is not None}
     tensors |= {"caption": task.caption[0][0], "null": task.null[0][0]}
     tensors["step_sigmas"] = task.step_sigmas
-    return hash_run(tensors, provenance)
+    return hash_run(tensors, {**provenance, "model": settings_of(model)})
 
 
 def _encode_pictures(

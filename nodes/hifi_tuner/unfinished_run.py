@@ -10,10 +10,11 @@ from typing import Any
 import folder_paths
 import torch
 
+from ...subject_diffusion_core.errors import CheckpointError
 from ...subject_diffusion_core.files import tuned_embedding_file
 from ...subject_diffusion_core.hifi_tuner import TunedEmbedding, TuningState
 from ..host.comfy_types import Model
-from ..host.node_warnings import show_text
+from ..host.node_warnings import show_text, show_warnings
 from .tuned_files import EXTENSION, FOLDER
 from .tuning_run import TuningTask
 
@@ -43,7 +44,13 @@ class UnfinishedRun:
         """Where the run was stopped, None if it was not."""
         if not os.path.exists(self._path):
             return None
-        state = tuned_embedding_file.load_unfinished(self._path, self._name)
+        try:
+            state = tuned_embedding_file.load_unfinished(self._path, self._name)
+        except CheckpointError:
+            show_warnings(
+                [f"The file of the stopped run is damaged, so the run begins again: {self._path}"]
+            )
+            return None
         show_text([f"Going on after {state.update} steps."])
         return state
 

@@ -153,6 +153,9 @@ class PatcherOf(Patcher, Protocol[Held]):
     """A ModelPatcher of which it is known what is inside."""
 
     model: Held
+    model_options: Options
+    object_patches: dict[str, object]
+    wrappers: Options
 
     def clone(self) -> PatcherOf[Held]: ...
 

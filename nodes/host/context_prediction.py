@@ -66,7 +66,12 @@ class ContextPredictor:
         size = tuple(x.shape[1:])
         if size not in self._conds:
             (sized,) = comfy.samplers.encode_model_conds(
-                self._inner_model.extra_conds, [self._entry], x, x.device, self._prompt_type
+                self._inner_model.extra_conds,
+                [self._entry],
+                x,
+                x.device,
+                self._prompt_type,
+                latent_image=torch.zeros_like(x),  # inpainting models ask for it
             )
             self._conds[size] = {
                 name: _out_of_inference_mode(cond) for name, cond in sized["model_conds"].items()

@@ -31,11 +31,12 @@ def encode_picture(vae: Any, image: torch.Tensor, channels: int) -> torch.Tensor
         channels: of the model's latents.
     """
     latent: torch.Tensor = vae.encode(image[None])
-    _require_latent(latent, channels)
+    require_latent(latent, channels)
     return latent
 
 
-def _require_latent(latent: torch.Tensor, channels: int) -> None:
+def require_latent(latent: torch.Tensor, channels: int) -> None:
+    """One sentence unless a VAE's latent has the channels of the model's."""
     if latent.ndim != 4 or latent.shape[1] != channels:
         raise ValueError(
             f"vae: expected one that gives latents of {channels} channels for this model, got "

@@ -44,6 +44,15 @@ class UnetGeometry:
     blocks: dict[str, BlockGeometry]
 
 
+def require_unet(model: Model) -> None:
+    """One sentence unless the MODEL is a UNet that reads texts in its transformer blocks."""
+    if not transformer_block_locations(model):
+        raise ValueError(
+            "model: expected a UNet (Stable Diffusion 1, 2 or XL), got "
+            f"{type(model.model).__name__}. Load such a checkpoint."
+        )
+
+
 def read_unet_geometry(model: Model) -> UnetGeometry:
     """Read the geometry of a MODEL (a ModelPatcher)."""
     config = getattr(getattr(model.model, "model_config", None), "unet_config", {})

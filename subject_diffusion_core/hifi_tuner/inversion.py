@@ -92,6 +92,6 @@ def _require_sigmas(sigmas: torch.Tensor) -> None:
     if not falls or float(sigmas[-1]) != 0.0:
         raise ValueError(
             "sigmas: expected two or more noise levels that fall to 0, got "
-            f"{[round(float(sigma), 3) for sigma in sigmas.flatten()[:5]]} and so on. Use a "
-            "scheduler with denoise 1 and a DDIM schedule."
+            f"{[round(float(sigma), 3) for sigma in sigmas.flatten()[:5]]} and so on. Connect all "
+            "sigmas of a scheduler such as ddim_uniform, or the low_sigmas of SplitSigmas."
         )

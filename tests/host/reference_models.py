@@ -98,9 +98,12 @@ class ReferenceBench:
 
 
 def bench_of(host: Host, family: str = "tiny", **options: Any) -> ReferenceBench:
-    """A random model: "tiny", "sd15", "sd2" of the other tests, or "sdxl"."""
+    """A random model: "tiny", "sd15", "sd2" of the other tests, "sdxl", or "inpainting", which
+    sees mask and masked picture beside the latent."""
     if family == "sdxl":
         return _sdxl_bench(host)
+    if family == "inpainting":
+        return _inpainting_bench(host)
     base: Base = host.make_base(family, **options)
     return ReferenceBench(
         host=host,
@@ -134,11 +137,38 @@ def _sdxl_bench(host: Host) -> ReferenceBench:
         "num_heads": -1,
         "num_head_channels": 32,
     }
-    config = comfy.supported_models.SDXL(unet_config)
+    model = _random_model(comfy.supported_models.SDXL(unet_config))
+    pooled = torch.randn(1, 64, generator=torch.Generator().manual_seed(1))
+    return ReferenceBench(host=host, model=model, channels=4, context_dim=96, pooled=pooled)
+
+
+def _inpainting_bench(host: Host) -> ReferenceBench:
+    """Stable Diffusion 1's inpainting class at small width."""
+    unet_config = {
+        **comfy.supported_models.SD15.unet_config,
+        "image_size": 32,
+        "legacy": False,
+        "in_channels": 9,
+        "out_channels": 4,
+        "model_channels": 32,
+        "channel_mult": [1, 2],
+        "num_res_blocks": [1, 1],
+        "transformer_depth": [1, 1],
+        "transformer_depth_output": [1, 1, 1, 1],
+        "transformer_depth_middle": 1,
+        "context_dim": 48,
+        "use_spatial_transformer": True,
+        "num_heads": 4,
+        "num_head_channels": -1,
+    }
+    model = _random_model(comfy.supported_models.SD15(unet_config))
+    model.model.set_inpaint()
+    return ReferenceBench(host=host, model=model, channels=4, context_dim=48)
+
+
+def _random_model(config: Any) -> Any:
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, device=torch.device("cpu"))
     randomize(model.diffusion_model, 0)
     device = comfy.model_management.get_torch_device()
-    patcher = comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
-    pooled = torch.randn(1, 64, generator=torch.Generator().manual_seed(1))
-    return ReferenceBench(host=host, model=patcher, channels=4, context_dim=96, pooled=pooled)
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)

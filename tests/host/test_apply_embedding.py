@@ -99,6 +99,14 @@ def test_strength_is_between(setup: Setup) -> None:
     assert torch.allclose(half[0, -5:], mean, atol=1e-6)
 
 
+def test_strength_goes_by_each_text_of_a_batch(setup: Setup) -> None:
+    rows = [[torch.cat((setup.stock[0][0], setup.negative[0][0])), {}]]
+    both = apply(setup.host, setup.embedding, strength=0.5, conditioning=rows)[0][0]
+    for row, alone in zip(both, (setup.stock, setup.negative), strict=True):
+        half = apply(setup.host, setup.embedding, strength=0.5, conditioning=alone)[0][0]
+        assert torch.equal(row, half[0])
+
+
 def test_equal_sets_are_the_whole(setup: Setup) -> None:
     sets = setup.embedding.vectors.expand(50, -1, -1)
     embedding = make_embedding(setup.host, vectors=setup.embedding.vectors, step_vectors=sets)

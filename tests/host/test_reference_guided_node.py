@@ -98,6 +98,33 @@ def test_nothing_to_guide_is_said(node: NodeRun, caplog: pytest.LogCaptureFixtur
     assert "start_percent is above end_percent" in caplog.text
 
 
+def test_a_subject_that_fills_no_cell_is_said(
+    node: NodeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    thin = torch.zeros(1, 80, 96)
+    thin[:, 20:60, 48:50] = 1.0
+    line = torch.zeros(1, 128, 192)
+    line[:, :, 90] = 1.0
+    with caplog.at_level(logging.WARNING):
+        sampler, _, mask = node.execute(node.subject(mask=thin), mask=line)
+    assert float(mask.max()) > 0.5 and not sampler.extra_options["guidance"].mask.any()
+    assert "mask: Subject 1 is too small or thin in its place to fill half a cell" in caplog.text
+
+
+def test_masks_of_other_proportions_are_said(
+    node: NodeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are stretched; those of another size in the same proportions are not."""
+    with caplog.at_level(logging.WARNING):
+        node.execute(mask=torch.ones(1, 64, 96))
+    assert caplog.text == ""
+    with caplog.at_level(logging.WARNING):
+        node.execute(mask=torch.ones(1, 96, 96))
+        node.execute(node.subject(region=torch.ones(1, 64, 64)))
+    assert "mask: it is 96x96 and will be stretched to the picture's 192x128" in caplog.text
+    assert "Subject 1's region is 64x64 and will be stretched" in caplog.text
+
+
 def test_the_closest_picture_is_the_reference(
     node: NodeRun, caplog: pytest.LogCaptureFixture
 ) -> None:

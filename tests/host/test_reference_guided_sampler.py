@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from host_models import Host, cfg_guider, relative_error
 from reference_models import ReferenceBench, bench_of
 from test_control import make_control
+from test_self_subject_attention_node import flux_model
 from tuning_models import FAMILIES, Snapshot
 
 WRAPPERS = comfy.patcher_extension.WrappersMP
@@ -106,6 +108,30 @@ def test_every_family_is_guided_and_left_as_it_was(host: Host, family: str, meth
     assert torch.is_inference_mode_enabled()
     assert guided.isfinite().all()
     assert relative_error(guided[..., setup.mask], setup.euler()[..., setup.mask]) > 0.01
+
+
+def test_an_inpainting_model_is_told_the_same_in_every_call(host: Host) -> None:
+    """Without a picture, or with that of InpaintModelConditioning: beside the latent there are 5
+    channels, equal in all calls of a run."""
+    setup = Setup(host, "inpainting")
+    picture = {
+        "concat_latent_image": setup.bench.noise(seed=40),
+        "concat_mask": torch.ones(1, 1, 16, 16),
+    }
+    model, seen = setup.bench.model.clone(), []
+
+    def note(executor: Any, x: Any, t: Any, c_concat: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.extend(row.detach().clone() for row in c_concat)
+        return executor(x, t, c_concat, *args, **kwargs)
+
+    model.add_wrapper_with_key(WRAPPERS.APPLY_MODEL, "note", note)
+    for values in ({}, picture):
+        seen.clear()
+        texts = (setup.positive, setup.negative)
+        conds = [[[text, {**v, **values}] for text, v in each] for each in texts]
+        assert setup.guided(guider=cfg_guider(model, *conds, 4.0)).isfinite().all()
+        assert len(seen) > 10 and seen[0].shape == (5, 16, 16)
+        assert all(torch.equal(each, seen[0]) for each in seen)
 
 
 def seen_latents(setup: Setup, guidance: Any) -> list[torch.Tensor]:
@@ -222,9 +248,57 @@ def test_bad_guiders_and_latents(setup: Setup) -> None:
     two = setup.negative + setup.bench.text(9)
     with pytest.raises(ValueError, match="negative: expected one prompt for all of the picture"):
         setup.guided(guider=cfg_guider(setup.bench.model, setup.positive, two, 4.0))
+    part = [[text, {**values, "end_percent": 0.3}] for text, values in setup.negative]
+    with pytest.raises(ValueError, match="negative: expected a prompt for all steps, got one for"):
+        setup.guided(guider=cfg_guider(setup.bench.model, setup.positive, part, 4.0))
     with pytest.raises(ValueError, match="latent_image: expected a latent without a noise mask"):
         setup.guided(denoise_mask=torch.ones(1, 1, 16, 16))
     with pytest.raises(ValueError, match="latent_image: expected the one that is sampled"):
         setup.guided(noise=setup.bench.noise(size=(16, 24)))
-    with pytest.raises(ValueError, match="sigmas: expected two or more noise levels that fall"):
+    with pytest.raises(
+        ValueError, match=r"sigmas: expected two or more .* low_sigmas of SplitSigm"
+    ):
         setup.guided(sigmas=setup.sigmas[:-1])
+
+
+@pytest.mark.parametrize("branch", ["positive", "negative"])
+def test_areas_are_refused_by_name(setup: Setup, branch: str) -> None:
+    """ComfyUI gives the other branch the same area: a count of its prompts would mislead."""
+    conds = {"positive": setup.positive, "negative": setup.negative}
+    area = [[text, {**values, "area": (8, 8, 0, 0)}] for text, values in setup.bench.text(9)]
+    conds[branch] = conds[branch] + area
+    with pytest.raises(ValueError, match="positive, negative: expected prompts for all of the pic"):
+        setup.guided(guider=cfg_guider(setup.bench.model, **conds, cfg=4.0))
+
+
+def test_other_models_captions_and_vaes(setup: Setup) -> None:
+    """One sentence, before anything runs."""
+    flux = cfg_guider(flux_model(), setup.positive, setup.negative, 4.0)
+    with pytest.raises(ValueError, match=r"model: expected a UNet .* got Flux"):
+        setup.guided(noise=torch.zeros(1, 16, 16, 16), guider=flux)
+    wide = [[torch.randn(1, 77, 96), {}]]
+    with pytest.raises(
+        ValueError, match="clip: expected the text encoder of the prompts, of width"
+    ):
+        setup.guided(setup.guidance(caption=wide))
+    with pytest.raises(ValueError, match="vae: expected one that gives latents of 16 channels"):
+        setup.guided(setup.guidance(latent=torch.randn(1, 4, 16, 16)))
+
+
+def test_no_step_between_the_limits_is_said(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        made = setup.guided(setup.guidance(start=1.0, end=1.0))
+    assert torch.equal(made, setup.euler())
+    assert "start_percent, end_percent: none of the 5 steps lies between them" in caplog.text
+
+
+def test_a_negative_for_every_picture_of_a_batch(setup: Setup) -> None:
+    """Fewer texts than pictures are repeated, as ComfyUI does."""
+    other = setup.bench.text(9)[0][0]
+    negative = [[torch.cat((setup.negative[0][0], other)), setup.negative[0][1]]]
+    noise = setup.bench.noise(4)
+    made = setup.guided(
+        noise=noise, guider=cfg_guider(setup.bench.model, setup.positive, negative, 4.0)
+    )
+    alone = cfg_guider(setup.bench.model, setup.positive, [[other, negative[0][1]]], 4.0)
+    assert relative_error(made[3:], setup.guided(noise=noise[3:], guider=alone)) < 1e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from host_models import Host, cfg_guider, relative_error
 from reference_models import ReferenceBench, bench_of
+from safetensors.torch import save_file
 from test_nodes import Encoder, make_subject
 from tuning_models import FAMILIES, Snapshot
 
@@ -306,6 +309,39 @@ def test_with_an_adapters_subject(host: Host, tmp_path: Path) -> None:
 def test_bad_inputs(node: NodeRun, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         node.execute(**changes)
+
+
+def test_masks_that_are_hardly_meant_are_said(
+    node: NodeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        node.execute(mask=torch.ones(1, 32, 32))
+    assert caplog.text == ""
+    with caplog.at_level(logging.WARNING):
+        node.execute(mask=torch.zeros(1, 64, 32))
+    assert "mask: it is 32x64 and will be stretched to the picture's 64x64" in caplog.text
+    assert "mask: it is empty, or nothing in it fills half a cell" in caplog.text
+
+
+def test_one_textual_inversion_for_another(node: NodeRun, tmp_path: Path) -> None:
+    """Their vectors are words: other ones are new, equal ones are kept."""
+    width = node.base.clip.encode_from_tokens_scheduled(node.base.clip.tokenize(""))[0][0].shape[-1]
+    for name in ("one", "two"):
+        save_file({"emb_params": torch.randn(2, width)}, tmp_path / f"{name}.safetensors")
+    clip = node.base.clip.clone()
+    clip.tokenizer = copy.deepcopy(clip.tokenizer)
+    for tokenizer in vars(clip.tokenizer).values():
+        if hasattr(tokenizer, "embedding_directory"):
+            tokenizer.embedding_directory = [str(tmp_path)]
+
+    def words(**changes: Any) -> list[list[int]]:
+        caption = "a photo of a embedding:one on a sofa"
+        replacement = node.execute(clip=clip, caption=caption, **changes)[0].extra_options
+        source, target = (getattr(replacement["replacement"], n) for n in ("source", "target"))
+        return [w.tolist() for w in node.host.replaced_words.map_columns(source, target, 0)[1]]
+
+    assert words(word="embedding:one", replacement="embedding:two") == [[5, 6], [5, 6]]
+    assert words(word="sofa", replacement="chair") == [[9], [9]]
 
 
 def test_another_prompt_than_the_samplers(setup: Setup) -> None:

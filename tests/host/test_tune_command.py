@@ -25,6 +25,17 @@ class Impatient(Progress):
             raise KeyboardInterrupt
 
 
+class Listener(Progress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
 def job(out: Path, **options: Any) -> TuningJob:
     return TuningJob(
         images=(ROOT / "assets" / "subjects" / "crab.png",),
@@ -64,3 +75,16 @@ def test_tuned_interrupted_and_resumed(server: ComfyServer, tmp_path: Path) -> N
     assert torch.equal(resumed.vectors, wanted.vectors)
     assert resumed.step_vectors is not None and wanted.step_vectors is not None
     assert torch.equal(resumed.step_vectors, wanted.step_vectors)
+
+
+def test_what_the_node_says_is_shown(server: ComfyServer, tmp_path: Path) -> None:
+    """Its warnings, beside the command's own lines."""
+    listener = Listener()
+    nothing = {"steps": 0, "steps_per_set": 0}
+    TuningCommand(server, listener).tune(job(tmp_path / "crab.safetensors", **nothing))
+    warnings = [line for line in listener.lines if "so nothing is learned" in line]
+    assert warnings == [
+        "  steps, steps_per_set: both are 0, so nothing is learned. Raise one of them."
+    ]
+    TuningCommand(server, listener).tune(job(tmp_path / "crab.safetensors"))
+    assert not [line for line in listener.lines if " steps, loss " in line]

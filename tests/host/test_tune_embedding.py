@@ -28,7 +28,7 @@ def test_every_family_is_tuned_and_left_as_it_was(host: Host, family: str) -> No
     """Weights made in inference mode, as ComfyUI's loaders leave them."""
     bench = tuning_bench(host, family)
     weights = list(bench.model.model.parameters())
-    if family != "sdxl":
+    if family not in ("sdxl", "inpainting"):
         assert any(w.is_inference() and w.requires_grad for w in weights)
     before = Snapshot(bench.model)
     state = bench.run(bench.task(sizes=((16, 16), (12, 20))))
@@ -175,6 +175,18 @@ def test_the_global_noise_is_untouched(bench: TuningBench) -> None:
     torch.manual_seed(3)
     bench.run(bench.task())
     assert torch.equal(torch.randn(4), wanted)
+
+
+def test_memory_is_made_free_for_the_largest_picture(bench: TuningBench) -> None:
+    model, shapes = bench.model.clone(), []
+
+    def note(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        shapes.append(tuple(noise_shape[-2:]))
+        return executor(model, noise_shape, *args, **kwargs)
+
+    model.add_wrapper_with_key(WRAPPERS.PREPARE_SAMPLING, "note", note)
+    bench.run(bench.task(sizes=((8, 8), (16, 24), (16, 16)), steps=1, steps_per_set=0), model)
+    assert shapes == [(16, 24)]
 
 
 def test_sdxl_is_told_each_pictures_size(host: Host) -> None:

@@ -14,6 +14,8 @@ import pytest
 import torch
 from host_models import Host
 from safetensors.torch import load_file
+from sdxl_models import make_sdxl_base
+from test_self_subject_attention_node import flux_model
 from tuning_models import Snapshot
 
 
@@ -161,6 +163,44 @@ def test_without_resume_it_begins_again(node: NodeRun) -> None:
     assert torch.equal(again.vectors, wanted.vectors) and files() == []
 
 
+def test_a_damaged_file_of_a_stopped_run(node: NodeRun, caplog: pytest.LogCaptureFixture) -> None:
+    """The run begins again, and says so; else it would be refused each time."""
+    wanted = node.execute()
+
+    def fail(value: int, *_args: Any, **_kwargs: Any) -> None:
+        if value >= 2:
+            raise RuntimeError("stopped")
+
+    try:
+        comfy.utils.set_progress_bar_global_hook(fail)
+        with pytest.raises(RuntimeError, match="stopped"):
+            node.execute()
+    finally:
+        comfy.utils.set_progress_bar_global_hook(None)
+    (left,) = files()
+    left.write_bytes(left.read_bytes()[:-50])
+    with caplog.at_level(logging.WARNING):
+        again = node.execute()
+    assert "The file of the stopped run is damaged, so the run begins again" in caplog.text
+    assert torch.equal(again.vectors, wanted.vectors) and files() == []
+
+
+def test_no_steps_at_all_are_said(node: NodeRun, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        node.execute(steps=0, steps_per_set=0)
+    assert "steps, steps_per_set: both are 0, so nothing is learned" in caplog.text
+
+
+def test_another_models_parts(node: NodeRun) -> None:
+    """One sentence before anything is computed."""
+    with pytest.raises(ValueError, match=r"model: expected a UNet .* got Flux"):
+        node.execute(flux_model())
+    with pytest.raises(
+        ValueError, match="clip: expected the model's text encoder, of width 48, go"
+    ):
+        node.execute(clip=make_sdxl_base(node.host).clip)
+
+
 def test_a_lora_makes_another_run(node: NodeRun) -> None:
     """The model's own name stays, the run's does not; the weights on it do not matter."""
     host, base = node.host.provenance, node.base.model
@@ -174,6 +214,33 @@ def test_a_lora_makes_another_run(node: NodeRun) -> None:
     assert tuned.provenance["base_hash"] == host.hash_model(patched) != plain
     assert not torch.equal(tuned.vectors, node.execute().vectors)
     assert host.hash_model(base) == plain
+
+
+def test_what_other_nodes_set_on_the_model_makes_another_run(
+    node: NodeRun, comfy_nodes: Any
+) -> None:
+    """A stopped run does not go on with another kind of prediction, or beside another patch."""
+    host, base = node.host, node.base.model
+    tuning = host.tuning_task
+    subjects, label = tuning.one_subject(node.subjects())
+    text, settings = "a photo of a dog", host.core("hifi_tuner").TuningSettings()
+
+    def name(model: Any) -> str:
+        task = tuning.make_task(
+            model, node.base.clip, node.vae, subjects, text, settings,
+            num_step_sets=3, use_mask=True, picture_size=64,
+        )  # fmt: skip
+        return tuning.run_name(model, task, tuning.provenance_of(model, task, text, label))
+
+    sampling = comfy_nodes.NODE_CLASS_MAPPINGS["ModelSamplingDiscrete"]()
+    kinds = ("eps", "v_prediction", "lcm")
+    models = [base, *(sampling.patch(base, kind, False)[0] for kind in kinds)]
+    patched = base.clone()
+    patched.set_model_attn2_patch(lambda q, k, v, options: (q, k, v))
+    assert len({name(model) for model in [*models, patched]}) == 5
+    assert name(base) == name(base.clone()) == name(node.host.make_base().model)
+    again = sampling.patch(base, "lcm", False)[0]
+    assert name(again) == name(models[-1])
 
 
 def test_the_mask_matters_and_can_be_left_out(node: NodeRun) -> None:

@@ -9,7 +9,7 @@ import torch
 from host_models import Host
 from reference_models import ReferenceBench, bench_of
 
-FAMILIES = ("tiny", "sd15", "sd2", "sdxl")
+FAMILIES = ("tiny", "sd15", "sd2", "sdxl", "inpainting")
 
 
 @dataclass(kw_only=True, eq=False)
