@@ -14,7 +14,7 @@ from devtools.host import Host
 from devtools.reports import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("nodes", "subject_diffusion_core", "devtools", "training")
+FOLDERS = ("nodes", "subject_diffusion_core", "devtools", "training", "benchmarks")
 CACHE = ".mypy_cache"
 # Half typed, and it returns something else than it says.
 MISTAKE = '\n\ndef planted(number) -> int:\n    return "text"\n'
