@@ -147,9 +147,10 @@ def measure_time(size: int, rounds: int) -> list[str]:
         timer = Timer(size // 8)
         timer.plain()  # whatever only a first run does
         measured = [one_round(timer) for _ in range(rounds)]
+    count = torch.get_num_threads()
     lines = [
-        f"Stable Diffusion 1.5 with random weights, {size} x {size}, float32, processor time with "
-        f"{torch.get_num_threads()} threads: each part beside a plain step with guidance of "
+        f"Stable Diffusion 1.5 with random weights, {size} x {size}, float32, processor time, "
+        f"{count} thread{'s' * (count > 1)}: each part beside a plain step with guidance of "
         f"{statistics.median(step['plain step, s'] for step in measured):.1f} s, median of "
         f"{rounds} rounds and their range.",
         "",
