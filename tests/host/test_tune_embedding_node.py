@@ -144,10 +144,7 @@ def test_node_is_cancelled_and_goes_on(node: NodeRun) -> None:
     assert files() == []
 
 
-def test_without_resume_it_begins_again(node: NodeRun) -> None:
-    wanted = node.execute()
-    model = node.base.model.clone()
-
+def stop_after_two_steps(node: NodeRun, *model: Any) -> None:
     def fail(value: int, *_args: Any, **_kwargs: Any) -> None:
         if value >= 2:
             raise RuntimeError("stopped")
@@ -155,9 +152,15 @@ def test_without_resume_it_begins_again(node: NodeRun) -> None:
     try:
         comfy.utils.set_progress_bar_global_hook(fail)
         with pytest.raises(RuntimeError, match="stopped"):
-            node.execute(model)
+            node.execute(*model)
     finally:
         comfy.utils.set_progress_bar_global_hook(None)
+
+
+def test_without_resume_it_begins_again(node: NodeRun) -> None:
+    wanted = node.execute()
+    model = node.base.model.clone()
+    stop_after_two_steps(node, model)
     assert len(files()) == 1
     again = node.execute(resume=False)
     assert torch.equal(again.vectors, wanted.vectors) and files() == []
@@ -166,17 +169,7 @@ def test_without_resume_it_begins_again(node: NodeRun) -> None:
 def test_a_damaged_file_of_a_stopped_run(node: NodeRun, caplog: pytest.LogCaptureFixture) -> None:
     """The run begins again, and says so; else it would be refused each time."""
     wanted = node.execute()
-
-    def fail(value: int, *_args: Any, **_kwargs: Any) -> None:
-        if value >= 2:
-            raise RuntimeError("stopped")
-
-    try:
-        comfy.utils.set_progress_bar_global_hook(fail)
-        with pytest.raises(RuntimeError, match="stopped"):
-            node.execute()
-    finally:
-        comfy.utils.set_progress_bar_global_hook(None)
+    stop_after_two_steps(node)
     (left,) = files()
     left.write_bytes(left.read_bytes()[:-50])
     with caplog.at_level(logging.WARNING):
