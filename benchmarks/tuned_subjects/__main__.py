@@ -4,7 +4,8 @@
     python -m benchmarks.tuned_subjects report --work .dev/tiny --out FOLDER --count 40 --guided 20
 
 `sweep` tunes embeddings of training subjects at every w_s; the best is the one with the greatest
-sum of cosine and scene (below).
+product of the cosine gained over text alone and the share of scenes (below): a subject without its
+prompt is as little use as a prompt without its subject.
 `report` takes held-out subjects: a plain embedding, with the subject's mask, regularised by the
 positive w_s that the sweep found best (or `--regularization`), with a set of vectors for each step,
 with reference guidance (the first `--guided` subjects); fine-tuned weights, a LoRA of ComfyUI's own
@@ -41,18 +42,9 @@ from training.runs import write_json, write_text
 from ..comfyui import ROOT
 from ..structure.in_process import InProcessHost, in_process_host
 from .bench import Bench
+from .regularization import best_regularization, choice
 from .report import Scores, resolved, table
-from .rows import REGULARIZATIONS, REGULARIZED, SCALES, Row, Sizes, report_rows, sweep_rows
-
-
-def best_regularization(scores: Mapping[str, Scores]) -> float:
-    """The positive w_s with the greatest sum of identity (cosine) and prompt (scene): one alone
-    would choose to learn all or nothing."""
-    sums = {}
-    for value in REGULARIZATIONS:
-        own = scores[f"w_s {value:g}"]
-        sums[value] = float(own["cosine"].mean() + own["scene"].mean())
-    return max((value for value in sums if value > 0), key=lambda value: sums[value])
+from .rows import REGULARIZED, SCALES, Row, Sizes, report_rows, sweep_rows
 
 
 def chosen_regularization(options: argparse.Namespace) -> float:
@@ -128,9 +120,12 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> str:
         )
 
     scores = bench.measure(rows, write)
+    report = (out / f"{options.action}.md").read_text(encoding="utf-8")
     if is_sweep and options.rows is None:
         write_json(out / "best.json", best_regularization(scores))
-    return (out / f"{options.action}.md").read_text(encoding="utf-8")
+        report += "\n".join(choice(scores)) + "\n"
+        write_text(out / f"{options.action}.md", report)
+    return report
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from training.evaluation.queries import Query
 from training.evaluation.rows import SamplingSettings
 
 SCALES = SamplingSettings()
-REGULARIZATIONS = (0.0, 0.001, 0.01, 0.03, 0.1)
+REGULARIZATIONS = (0.0, 0.001, 0.01, 0.1)
 CAPTION = "a photo of a <label>"
 LORA_RANK, LORA_LEARNING_RATE = 8, 2e-3  # of Train LoRA: its default, and four times that
 TEXT, PLAIN, MASK, REGULARIZED = "text", "plain embedding", "+ mask", "+ regularisation"
