@@ -14,9 +14,7 @@ real server of COMFYUI_PATH (or .dev/comfyui), and samples at 512 x 512 pixels t
 Reference-Guided Sampler: three, two updates in each): with the first subject of the example in its
 box, and without it. Says how much the latent changes inside the box and outside, in seconds what
 it took, and the server's peak memory (on Linux). `--option=...` goes to ComfyUI:
-`--option=--bf16-unet` takes half the memory. `--size 128` takes a sixteenth of the time. Where
-there are gradients (tuned, guided), weights that are cast are kept until then:
-`--option=--fp32-unet` with `--option=--fp16-text-enc` takes the least (SDXL: 19 GiB at that size).
+`--option=--bf16-unet` takes half the memory. `--size 128` takes a sixteenth of the time.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 Result = TypeVar("Result")
-Kept = torch.Tensor | tuple[torch.device, torch.Tensor]
+_IS_OUTSIDE = contextvars.ContextVar("activations outside", default=False)
 
 
 class ActivationMemory:
@@ -39,17 +40,48 @@ class ActivationMemory:
             return compute()
 
 
+class Kept:
+    """What stands for a tensor until the gradient needs it."""
+
+    def restore(self) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class Here(Kept):
+    """The tensor itself."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+
+    def restore(self) -> torch.Tensor:
+        return self._tensor
+
+
+class _Outside(Kept):
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._device, self._tensor = tensor.device, tensor.to("cpu")
+
+    def restore(self) -> torch.Tensor:
+        return self._tensor.to(self._device)
+
+
+def restored(stands: Kept) -> torch.Tensor:
+    return stands.restore()
+
+
+def kept(tensor: torch.Tensor) -> Kept:
+    """The tensor where it is to wait; weights stay where they are."""
+    if not _IS_OUTSIDE.get() or isinstance(tensor, nn.Parameter):
+        return Here(tensor.detach())  # itself would hold on to the graph that holds it
+    return _Outside(tensor)
+
+
 @contextlib.contextmanager
 def activations_outside() -> Iterator[None]:
-    """Inside, what a gradient needs is kept on the CPU; weights stay where they are."""
-
-    def put(tensor: torch.Tensor) -> Kept:
-        if isinstance(tensor, nn.Parameter):
-            return tensor
-        return tensor.device, tensor.to("cpu")
-
-    def get(kept: Kept) -> torch.Tensor:
-        return kept if isinstance(kept, torch.Tensor) else kept[1].to(kept[0])
-
-    with torch.autograd.graph.saved_tensors_hooks(put, get):
-        yield
+    """Inside, what a gradient needs is kept on the CPU."""
+    token = _IS_OUTSIDE.set(True)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(kept, restored):
+            yield
+    finally:
+        _IS_OUTSIDE.reset(token)

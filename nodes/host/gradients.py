@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from .attention_terms import OVERRIDE
+from .cast_weights import cast_again
 from .comfy_types import Options
 
 PLAIN_TYPES = (torch.Tensor, nn.Parameter)
@@ -24,14 +25,15 @@ def gradients_through(*modules: nn.Module) -> Iterator[None]:
     """Inside, operations record gradients and run through the modules' weights.
 
     ComfyUI's weights are inference tensors, which no gradient passes, and ask for gradients of
-    their own. They are exchanged for plain tensors in the same memory; afterwards, also after an
-    error, the same objects are back.
+    their own. They are exchanged for plain tensors in the same memory; what is cast of them for a
+    call is not kept. Afterwards, also after an error, the same objects are back.
     """
     exchanged: list[tuple[dict[str, Any], str, torch.Tensor]] = []
     with torch.inference_mode(False), torch.enable_grad():
         try:
             _exchange_tensors(modules, exchanged)
-            yield
+            with cast_again(modules):
+                yield
         finally:
             for holder, name, tensor in reversed(exchanged):
                 holder[name] = tensor
