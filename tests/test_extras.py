@@ -16,7 +16,7 @@ import pytest
 from import_graph import ROOT, import_graph, reached, sources
 
 from devtools.environment import read_extras
-from devtools.extras import PURPOSES
+from devtools.extras import LATER, NOT_ALONE, PURPOSES, main
 
 OWN = {"benchmarks", "training", "subject_diffusion_core"}
 BROUGHT = {"segment-anything": {"torchvision"}}  # imports it, and does not ask for it
@@ -94,3 +94,15 @@ def test_an_extra_is_what_its_purpose_imports(extra: str) -> None:
     by_name = {plain(text) for path in files for text in texts(path)}
     assert wanted - declared(extra) == set(), "imported, not declared"
     assert declared(extra) - wanted - by_name == set(), "declared, not imported"
+
+
+def test_every_extra_is_tried_alone_or_says_why_not() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = text.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    assert set(re.findall(r"^(\w+) = \[", section, re.M)) == {*PURPOSES, *NOT_ALONE}
+    assert set(LATER) <= set(PURPOSES)
+
+
+def test_an_extra_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(SystemExit, match="expected train, data, curation, cluster, eval, got moon"):
+        main(["moon"])
