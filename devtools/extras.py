@@ -63,7 +63,8 @@ def main(names: Sequence[str]) -> int:
     wrong = 0
     for name in set(names) - set(PURPOSES):
         sys.exit(
-            f"extras: expected {', '.join(PURPOSES)}, got {name}. Take one of these, or none for all."
+            f"extras: expected {', '.join(PURPOSES)}, got {name}. Take one of these, or none for "
+            "all."
         )
     for name in names or PURPOSES:
         with tempfile.TemporaryDirectory(prefix=f"subject-diffusion-{name}-") as folder:
