@@ -86,7 +86,7 @@ DEFAULTS: dict[str, Any] = {
     "steps_per_set": 10,
     "num_sets": 50,
     "learning_rate": 0.005,
-    "regularization": 0.01,
+    "regularization": 0.001,
     "num_vectors": 5,
     "batch_size": 1,
     "seed": 0,

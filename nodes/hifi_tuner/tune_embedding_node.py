@@ -206,7 +206,7 @@ def _tuning_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "regularization",
-            default=0.01,
+            default=0.001,
             min=0.0,
             max=100.0,
             step=0.001,

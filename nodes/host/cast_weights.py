@@ -97,7 +97,9 @@ class _CastingForward:
             self._forward(x.requires_grad_())
         if len(found) != 1:
             raise RuntimeError(
-                f"expected one weight in {type(self._layer).__name__}, found {len(found)}"
+                f"model: expected a layer ({type(self._layer).__name__}) that casts its weight "
+                f"again for the gradient, got {len(found)} weights of it. Another pack has changed "
+                "the layer: take its node away."
             )
         return found[0]
 

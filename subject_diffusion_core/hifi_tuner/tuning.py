@@ -35,7 +35,7 @@ class TuningSettings:
     steps: int = 1000
     steps_per_set: int = 10
     learning_rate: float = 5e-3
-    regularization: float = 0.01
+    regularization: float = 0.001
     batch_size: int = 1
     seed: int = 0
 
@@ -49,7 +49,7 @@ class TuningSettings:
         if self.learning_rate <= 0 or self.regularization < 0:
             raise ValueError(
                 "learning_rate, regularization: expected numbers above 0 and from 0 on, got "
-                f"{self.learning_rate:g} and {self.regularization:g}. 0.005 and 0.01 are usual."
+                f"{self.learning_rate:g} and {self.regularization:g}. 0.005 and 0.001 are usual."
             )
 
 
