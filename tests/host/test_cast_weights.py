@@ -93,6 +93,23 @@ def test_a_lora_that_is_added_for_each_call_counts(
     assert not same_numbers(got, without)
 
 
+def test_a_layer_that_does_not_cast_again_is_named(host: Host) -> None:
+    bench = cast_bench(host, "sd15", torch.bfloat16)
+    names = dict(bench.model.model.named_modules())
+    layer = next(names[name] for name in names if name.endswith("attn2.to_k"))
+    before, plain = Snapshot(bench.model), layer.forward
+
+    def once(x: torch.Tensor) -> torch.Tensor:
+        return plain(x) if len(x) else x.new_zeros(0, layer.out_features)
+
+    layer.forward = once
+    with pytest.raises(RuntimeError, match=r"expected a layer \(Linear\).*got 0 weights of it"):
+        bench.run(bench.task(steps=1, num_sets=1, steps_per_set=0))
+    assert layer.forward is once
+    del layer.forward
+    before.assert_unchanged()
+
+
 def same_numbers(one: Any, other: Any) -> bool:
     pairs = zip((one.whole, *one.sets), (other.whole, *other.sets), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
