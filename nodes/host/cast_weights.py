@@ -54,11 +54,12 @@ class _CastingForward:
         self._layer = layer
         self._forward = forward
 
-    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if not torch.is_grad_enabled() or not x.requires_grad or x.ndim < 2:
-            return self._forward(x, *args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        x = args[0] if args else None
+        if x is None or x.ndim < 2 or not x.requires_grad or not torch.is_grad_enabled():
+            return self._forward(*args, **kwargs)
         with torch.autograd.graph.saved_tensors_hooks(partial(self._put, x), restored):
-            return self._forward(x, *args, **kwargs)
+            return self._forward(*args, **kwargs)
 
     def _put(self, x: torch.Tensor, tensor: torch.Tensor) -> Kept:
         if self._is_weight(tensor) and not _same_memory(tensor, x):

@@ -93,6 +93,25 @@ def test_a_lora_that_is_added_for_each_call_counts(
     assert not same_numbers(got, without)
 
 
+@pytest.mark.parametrize("call", ["by place", "by name", "one vector", "without a gradient"])
+def test_a_layer_may_be_called_in_any_way(host: Host, call: str) -> None:
+    with torch.inference_mode(False):
+        layer = comfy.ops.manual_cast.Linear(6, 4, dtype=torch.bfloat16)
+        layer.weight.data = torch.randn(4, 6, generator=torch.manual_seed(0)).bfloat16()
+        layer.bias.data.zero_()
+        layer.requires_grad_(False)
+        x = torch.randn(6) if call == "one vector" else torch.randn(2, 3, 6)
+        x.requires_grad_(call != "without a gradient")
+        with host.cast_weights.cast_again([layer]):
+            told = layer(input=x) if call == "by name" else layer(x)
+            assert torch.equal(told, x @ layer.weight.float().T)
+            if x.requires_grad:
+                (gradient,) = torch.autograd.grad(told.sum(), [x])
+                wanted = layer.weight.float().sum(0).expand_as(x)
+                assert torch.allclose(gradient, wanted, atol=1e-6)
+    assert "forward" not in vars(layer)
+
+
 def test_a_layer_that_does_not_cast_again_is_named(host: Host) -> None:
     bench = cast_bench(host, "sd15", torch.bfloat16)
     names = dict(bench.model.model.named_modules())
