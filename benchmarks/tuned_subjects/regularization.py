@@ -1,4 +1,4 @@
-# Shapes: I subjects, S seeds of each, W values of w_s, D draws.
+# Shapes: I subjects, S seeds of each.
 """Which w_s of the sweep measured best."""
 
 from __future__ import annotations

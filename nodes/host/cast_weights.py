@@ -18,6 +18,7 @@ from torch import nn
 from .activation_memory import Here, Kept, kept, restored
 
 Forward = Callable[..., torch.Tensor]
+PLAIN_TYPES = (torch.Tensor, nn.Parameter)
 
 
 @contextlib.contextmanager
@@ -107,7 +108,7 @@ class _CastingForward:
 
 def _same_memory(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     """Quantised tensors, of a class of their own, have no memory that can be compared."""
-    if type(other) not in (torch.Tensor, nn.Parameter):
+    if type(other) not in PLAIN_TYPES:
         return False
     return tensor.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 

@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from .attention_terms import OVERRIDE
-from .cast_weights import cast_again
+from .cast_weights import PLAIN_TYPES, cast_again
 from .comfy_types import Options
 
-PLAIN_TYPES = (torch.Tensor, nn.Parameter)
 AFTER_SKIP = "input_block_patch_after_skip"
 
 

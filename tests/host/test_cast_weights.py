@@ -112,6 +112,27 @@ def test_a_layer_may_be_called_in_any_way(host: Host, call: str) -> None:
     assert "forward" not in vars(layer)
 
 
+def test_stored_weights_stay_where_memory_is_short(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is carried out are activations; a Linear keeps a view of its weight, not the weight."""
+    carried: list[torch.Tensor] = []
+    outside = host.activation_memory._Outside
+    monkeypatch.setattr(
+        host.activation_memory, "_Outside", lambda tensor: carried.append(tensor) or outside(tensor)
+    )
+    with torch.inference_mode(False):
+        layer = comfy.ops.disable_weight_init.Linear(6, 4)
+        layer.requires_grad_(False)
+        layer.weight.data.normal_()
+        x = torch.randn(2, 3, 6, requires_grad=True)
+        with host.cast_weights.cast_again([layer]), host.activation_memory.activations_outside():
+            told = torch.sin(layer(torch.sin(x)))
+            torch.autograd.grad(told.sum(), [x])
+    assert len(carried) == 2
+    assert all(tensor.data_ptr() != layer.weight.data_ptr() for tensor in carried)
+
+
 def test_a_layer_that_does_not_cast_again_is_named(host: Host) -> None:
     bench = cast_bench(host, "sd15", torch.bfloat16)
     names = dict(bench.model.model.named_modules())
