@@ -46,7 +46,7 @@ from .questions import draw_questions, real_picture
 from .report import sheet_of, table, with_table
 from .start import read_start
 from .telling import tell_apart
-from .variants import SHIPPED, VARIANTS
+from .variants import AFTER_LESSON, SHIPPED, VARIANTS
 from .words import readable
 
 BOUNDS = ("real", "real_vae", "real_scene", "real_scene_vae")
@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace) -> None:
     library = load_library(options.work, "train", "train")
     questions = draw_questions(library, options.count)
     name = f"{options.variant}-{spent.get('samples', 0)}-g{options.guidance:g}-s{options.steps}"
-    values = tell_apart(base, library, questions)
+    values = tell_apart(base, library, draw_questions(library, options.telling))
     pictures = base.draw(questions, options.steps, options.guidance)
     save_array(options.out / f"{name}.npy", pictures)
     sheet_of(questions, pictures, options.out / f"{name}.png")
@@ -143,7 +143,7 @@ def write_table(options: argparse.Namespace) -> None:
     paths = sorted(options.out.glob("*.json"))
     paths.sort(key=lambda path: order.index(path.stem.split("-")[0]))
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    lines = table(rows)
+    lines = table(rows, AFTER_LESSON.title)
     print("\n".join(lines))
     if options.write is not None:
         page = with_table(options.write.read_text(encoding="utf-8"), lines)
@@ -164,6 +164,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--tera", type=float, default=30.0, help="budget, 1e12 operations")
     parser.add_argument("--pictures", type=int, default=10_000, help="training pictures of a mix")
     parser.add_argument("--count", type=int, default=200, help="questions")
+    parser.add_argument("--telling", type=int, default=288, help="questions of the loss alone")
     parser.add_argument("--steps", type=int, default=20, help="of sampling")
     parser.add_argument("--weights", type=Path, help="export: where both files go")
     parser.add_argument("--write", type=Path, help="table: a page that has one already")

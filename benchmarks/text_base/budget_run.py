@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from training.bases.base_model import BaseModel
+from training.bases.encoders import FrozenEncoders
 from training.bases.vision import vision_shape
 from training.dataset.batches import BatchStream, MicroBatch
 from training.dataset.catalogue import Catalogue, open_catalogue
@@ -22,38 +22,28 @@ from training.loop.launch import (
     only_writer,
     write_config,
 )
+from training.loop.optimizers import NamedParameters
 from training.loop.run import Run
 from training.loop.step_cost import count_flops
 from training.loop.trained import TrainedModel, load_trained
-from training.methods.objective import NUM_TIMESTEPS, draw_noise
+from training.methods.objective import Objective
 from training.methods.registry import method_of
+from training.networks.fused_attention import WatchedTokens
 from training.runs import save_state, write_json
 from training.toy.data.library import load_library
 
 from .drawing import Base
-from .start import read_start
+from .muon import Muon
+from .objective import VariantObjective
+from .start import read_start, with_attention_above
 from .variants import Variant
 from .words import teach
 
 COUNTED_STEPS = 2
 
 
-def draw_changed(
-    variant: Variant, shape: torch.Size, positions: list[int], seed: int
-) -> tuple[Tensor, Tensor]:
-    """The loop's noise and timesteps, changed as the variant says."""
-    noise, steps = draw_noise(shape, positions, seed)
-    if variant.noise_share:
-        generator = torch.Generator().manual_seed(positions[0] + seed)
-        offset = torch.randn(*shape[:2], 1, 1, generator=generator)
-        noise = (noise + variant.noise_share * offset) / (1 + variant.noise_share**2) ** 0.5
-    share = (steps.double() + 0.5) / NUM_TIMESTEPS
-    shifted = variant.early * share / (1 + (variant.early - 1) * share)
-    return noise, (shifted * NUM_TIMESTEPS).long().clamp(0, NUM_TIMESTEPS - 1)
-
-
 class VariantRun(Run):
-    """The common loop with a variant's noise."""
+    """The common loop with a variant's noise and loss."""
 
     def __init__(
         self, variant: Variant, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue
@@ -61,24 +51,27 @@ class VariantRun(Run):
         self.variant = variant
         super().__init__(options, accelerator, catalogue)
 
-    def build(self) -> None:
-        super().build()
-        variant = self.variant
+    def make_objective(self, watched: WatchedTokens, encoders: FrozenEncoders) -> Objective:
+        device = self.accelerator.device
+        return VariantObjective(
+            self.variant, self.model, watched, self.base, self.recipe, encoders, device
+        )
 
-        def draw(shape: torch.Size, positions: list[int], seed: int) -> tuple[Tensor, Tensor]:
-            return draw_changed(variant, shape, positions, seed)
-
-        self.objective.draw_noise = draw
+    def make_optimizer(self, parameters: NamedParameters) -> torch.optim.Optimizer:
+        if not self.variant.muon:
+            return super().make_optimizer(parameters)
+        return Muon(parameters, self.recipe.learning_rate, self.recipe.adam_beta2)
 
     def count_step(self) -> float:
-        """Tera-operations of a step's matrix products and convolutions, forward and backward: mean
-        over the first steps, whose gradients are thrown away."""
+        """Tera-operations of a step's matrix products and convolutions, forward, backward and in
+        the optimiser: mean over the first steps, whose weights are thrown away."""
         stream = BatchStream(self.dataset, 0, 0, 1)
         batches = [stream.next_step() for _ in range(COUNTED_STEPS)]
 
         def all_batches() -> None:
             for batch in batches:
                 self.backpropagate(batch)
+                self.optimizer.step()
 
         flops = count_flops(all_batches)
         self.optimizer.zero_grad()
@@ -130,6 +123,8 @@ def train_variant(
 def taught_start(variant: Variant, work: Path, out: Path, path: Path) -> tuple[BaseModel, float]:
     """The base that a variant begins with, and the tera-operations of its words' lesson."""
     base = read_start(path, from_nothing=variant.from_nothing)
+    if variant.attention_above:
+        base = with_attention_above(base)
     if not variant.lesson_steps:
         return base, 0.0
     kept = out / "words.pt"

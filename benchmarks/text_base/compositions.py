@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from training.dataset.shard_file import write_shard
 from training.toy.data.compose import (
     PLAIN_CAPTION,
     Composite,
+    Cutout,
     compose,
+    draw_sizes,
     plain_background,
 )
 from training.toy.data.library import Library, draw_rows, load_library
+from training.toy.data.pictures import SIDE
 from training.toy.data.shards import sample_members
 from training.toy.stages import TRAIN_SHARDS
 
@@ -29,15 +32,19 @@ SCENE_TEMPLATES = ("{}", "a photo {}", "a picture {}", "an image {}")
 class Mix:
     """Shares of pictures: ``counts`` with 0, 1, 2, 3, 4 subjects; ``plain`` before a plain colour.
 
+    A single subject stands near the middle in the share ``centred``, as subjects of photographs do.
     The recipe's is (0, .45, .35, .10, .10) and .08; its pictures are those of the data stage.
     """
 
     counts: tuple[float, ...]
     plain: float
+    centred: float = 0.0
 
 
 RECIPE = "recipe"
-MIXES = {"few": Mix(counts=(0.15, 0.65, 0.20), plain=0.04)}
+FEW = Mix(counts=(0.15, 0.65, 0.20), plain=0.04)
+MIXES = {"few": FEW, "centred": replace(FEW, centred=0.7)}
+MIDDLE_SPREAD = 0.06  # standard deviation of a centred subject's place, of the picture's side
 
 
 def scene_alone(background: np.ndarray, caption: str, rng: np.random.Generator) -> Composite:
@@ -50,6 +57,16 @@ def scene_alone(background: np.ndarray, caption: str, rng: np.random.Generator) 
         flipped=np.zeros(1, bool),
         caption=SCENE_TEMPLATES[rng.integers(len(SCENE_TEMPLATES))].format(caption),
     )
+
+
+def middle_box(cutout: Cutout, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A box for a cut-out near the middle, x1 y1 x2 y2 in pixels."""
+    ((width, height),) = draw_sizes([cutout], SIDE, rng)
+    x, y = (
+        int(np.clip(round((SIDE - size) / 2 + rng.normal(0, MIDDLE_SPREAD * SIDE)), 0, SIDE - size))
+        for size in (width, height)
+    )
+    return x, y, x + width, y + height
 
 
 def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dict[str, Any]]:
@@ -69,7 +86,11 @@ def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dic
     else:
         rows = draw_rows(library, rng, count)
         cutouts = [library.cutout(row) for row in rows]
-        composite = compose(cutouts, background, caption, rng, flipped=[False] * count)
+        middle = count == 1 and rng.random() < mix.centred
+        boxes = [middle_box(cutouts[0], rng)] if middle else None
+        composite = compose(
+            cutouts, background, caption, rng, boxes_px=boxes, flipped=[False] * count
+        )
         about = [
             {"label": library.records[row]["label"], "cutout": row,
              "identity": library.records[row]["identity"]}

@@ -19,6 +19,7 @@ COLUMNS = {
     "group_in_box": "in TinyBench's box, %",
     "scene": "scene, %",
     "label_gap": "loss of a wrong label, +%",
+    "gap_over": "that, less (a)'s",
     "scene_gap": "loss of a wrong scene, +%",
     "label_told": "label told apart, %",
     "scene_told": "scene told apart, %",
@@ -42,8 +43,25 @@ def cell(key: str, values: Sequence[float]) -> str:
     return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Markdown lines; columns that no row has are left out."""
+def with_differences(rows: Sequence[Mapping[str, Any]], title: str) -> list[dict[str, Any]]:
+    """Rows with what a wrong label costs them more than the row called ``title``, by question."""
+    found = next((row for row in rows if row["title"] == title), None)
+    if found is None:
+        return [dict(row) for row in rows]
+    own = np.asarray(found["scores"]["label_gap"])
+    more = []
+    for row in rows:
+        scores = dict(row["scores"])
+        if row is not found and len(scores.get("label_gap", ())) == len(own):
+            scores["gap_over"] = (np.asarray(scores["label_gap"]) - own).tolist()
+        more.append({**row, "scores": scores})
+    return more
+
+
+def table(rows: Sequence[Mapping[str, Any]], against: str = "") -> list[str]:
+    """Markdown lines; columns that no row has are left out. ``against``: the title of the row that
+    the others' loss of a wrong label is compared with."""
+    rows = with_differences(rows, against)
     measured = [key for key in COLUMNS if any(key in row["scores"] for row in rows)]
     read = [key for key in READ_COLUMNS if any(key in row["about"] for row in rows)]
     titles = [*(COLUMNS[key] for key in measured), *(READ_COLUMNS[key] for key in read)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from subject_diffusion_core.tiny.tiny_base import TOKEN_TABLE, TinyBase, compact
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 from training.bases.base_model import BaseModel, own_text_names
 from training.bases.loading import tiny_vae
+from training.methods.subject_diffusion.model import build_unet
 from training.networks.text import CompactVocabulary, compact_text_arguments
 
+SEED = 75
 NOT_ARGUMENTS = ("in_channels", "out_channels", "attention_type")
 
 
@@ -45,3 +48,19 @@ def read_start(path: Path, *, from_nothing: bool = False) -> BaseModel:
         vocabulary=vocabulary,
         untrained=from_nothing,
     )
+
+
+def with_attention_above(base: BaseModel) -> BaseModel:
+    """``base`` with attention in the first block, too, which does nothing at first: its last layer
+    is zero."""
+    arguments = {**base.unet_arguments, "down_block_types": ["CrossAttnDownBlock2D"] * 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        unet = build_unet(arguments, base.latent_channels).state_dict()
+    new = {
+        name: tensor
+        for name, tensor in unet.items()
+        if name.startswith("down_blocks.0.attentions.") and ".fuser." not in name
+    }
+    zeros = {k: torch.zeros_like(v) for k, v in new.items() if ".proj_out." in k}
+    return replace(base, unet_arguments=arguments, unet={**base.unet, **new, **zeros})

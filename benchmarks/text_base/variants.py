@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.recipes import TrainingRecipe, recipe_named, with_settings
 
@@ -21,6 +21,10 @@ class Variant:
         mix: of the training pictures. from_nothing: does not go on from the stored base.
         noise_share: standard deviation of an offset of the noise, the same at all places.
         early: shift of the timesteps towards noise: t/T -> s t / (1 + (s - 1) t), s = ``early``.
+        pixel_power: channels' weights in the loss (objective.pixel_weights). min_snr: gamma of the
+            timesteps' weights, 0 for none.
+        muon: matrices and kernels take steps of Muon (muon.py), all else AdamW's.
+        attention_above: attention in the first block on the way down, too.
         lesson_steps, lesson_rate: of the words' lesson before (words.py), which counts too.
     """
 
@@ -32,6 +36,10 @@ class Variant:
     from_nothing: bool = False
     noise_share: float = 0.0
     early: float = 1.0
+    pixel_power: float = 0.0
+    min_snr: float = 0.0
+    muon: bool = False
+    attention_above: bool = False
     lesson_steps: int = 0
     lesson_rate: float = 1e-3
 
@@ -44,42 +52,69 @@ class Variant:
 
 
 SHIPPED = "shipped"
+RATE = ("learning_rate=5e-4",)
+AFTER_LESSON = Variant(
+    name="few_words",
+    title="fewer subjects, after a lesson for the text encoder (a)",
+    settings=RATE,
+    mix="few",
+    lesson_steps=300,
+)
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant(name="text", title="text to image", settings=("learning_rate=5e-4",)),
+        Variant(name="text", title="text to image", settings=RATE),
         Variant(
             name="joint30",
             title="joint, base_only .3",
             recipe="tiny_joint",
-            settings=("base_only=0.3", "learning_rate=5e-4"),
+            settings=("base_only=0.3", *RATE),
         ),
         Variant(
             name="few",
             title="text to image, fewer subjects and scenes alone",
             mix="few",
-            settings=("learning_rate=5e-4",),
+            settings=RATE,
         ),
-        Variant(
-            name="few_early",
-            title="fewer subjects, timesteps shifted towards noise (3)",
-            mix="few",
-            settings=("learning_rate=5e-4",),
+        AFTER_LESSON,
+        replace(AFTER_LESSON, name="centred", title="(a), subjects near the middle", mix="centred"),
+        replace(
+            AFTER_LESSON,
+            name="early",
+            title="(a), timesteps shifted towards noise (3)",
             early=3.0,
         ),
-        Variant(
-            name="few_offset",
-            title="fewer subjects, noise with an offset (.1)",
-            mix="few",
-            settings=("learning_rate=5e-4",),
+        replace(AFTER_LESSON, name="min_snr", title="(a), min-SNR weights (5)", min_snr=5.0),
+        replace(
+            AFTER_LESSON,
+            name="pixels",
+            title="(a), channels weighted towards what moves pixels (.5)",
+            pixel_power=0.5,
+        ),
+        replace(
+            AFTER_LESSON,
+            name="offset",
+            title="(a), noise with an offset (.1)",
             noise_share=0.1,
         ),
-        Variant(
-            name="few_words",
-            title="fewer subjects, after a lesson for the text encoder",
-            mix="few",
-            settings=("learning_rate=5e-4",),
-            lesson_steps=300,
+        replace(AFTER_LESSON, name="muon", title="(a), Muon for the matrices", muon=True),
+        replace(
+            AFTER_LESSON,
+            name="fast",
+            title="(a), twice the learning rate",
+            settings=("learning_rate=1e-3",),
+        ),
+        replace(
+            AFTER_LESSON,
+            name="halves",
+            title="(a), 16 pictures a step",
+            settings=(*RATE, "global_batch_size=16", "micro_batch_size=16"),
+        ),
+        replace(
+            AFTER_LESSON,
+            name="above",
+            title="(a), attention in the first block, too",
+            attention_above=True,
         ),
     )
 }

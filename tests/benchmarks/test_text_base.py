@@ -11,13 +11,14 @@ import pytest
 import torch
 from transformers import CLIPTextModel
 
-from benchmarks.text_base.budget_run import draw_changed
-from benchmarks.text_base.compositions import MIXES, RECIPE, scene_alone
+from benchmarks.text_base.compositions import MIXES, RECIPE, middle_box, scene_alone
 from benchmarks.text_base.drawing import Base, plain_base, plain_model
 from benchmarks.text_base.export import adapter_on, base_of
+from benchmarks.text_base.muon import Muon, orthogonal
+from benchmarks.text_base.objective import draw_changed, min_snr_weights, pixel_weights
 from benchmarks.text_base.questions import draw_questions
 from benchmarks.text_base.report import table, with_table
-from benchmarks.text_base.start import read_start
+from benchmarks.text_base.start import read_start, with_attention_above
 from benchmarks.text_base.telling import tell_apart
 from benchmarks.text_base.variants import VARIANTS, Variant
 from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained
@@ -52,6 +53,87 @@ def test_shifted_timesteps_lie_nearer_to_noise_and_within_the_schedule() -> None
     assert bool((shifted >= own).all()) and int(shifted.max()) < 1000
     share = (own.double() + 0.5) / 1000
     assert torch.equal(shifted, (3 * share / (1 + 2 * share) * 1000).long())
+
+
+def test_weights_of_the_loss_have_mean_one_and_are_one_where_nothing_is_asked() -> None:
+    vae = read_start(START).load_vae()
+    assert torch.equal(pixel_weights(vae, 0.0), torch.ones(vae.latent_channels))
+    whole, half = pixel_weights(vae, 1.0), pixel_weights(vae, 0.5)
+    assert half.mean().item() == pytest.approx(1) and 1 < half.max() < whole.max()
+    alphas = torch.tensor([0.9, 0.5, 0.1])
+    assert torch.equal(min_snr_weights(alphas, 0.0), torch.ones(3))
+    wanted = torch.tensor([5 / 10, 1 / 2, (1 / 9) / (1 + 1 / 9)])
+    torch.testing.assert_close(min_snr_weights(alphas, 5.0), wanted / wanted.mean())
+
+
+def test_channels_of_whole_power_weigh_the_error_as_pixels_do() -> None:
+    """The linear half's directions are orthogonal, so the sum over channels is that of pixels."""
+    vae = read_start(START).load_vae()
+    error = torch.randn(2, vae.latent_channels, 3, 3, generator=torch.Generator().manual_seed(0))
+    shown = torch.nn.functional.conv2d(error, vae.synthesis.weight)
+    energy = vae.synthesis.weight.square().sum() / vae.latent_channels
+    weights = pixel_weights(vae, 1.0)[:, None, None] * energy
+    assert (weights * error.square()).sum().item() == pytest.approx(
+        shown.square().sum().item(), rel=0.02
+    )
+
+
+def test_muon_brings_singular_values_to_about_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((24, 80), (80, 24), (32, 32)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=generator)))
+        assert values[: min(shape) // 2].min() > 0.6 and values.max() < 1.35
+
+
+def test_muon_lowers_a_loss_and_goes_on_from_its_state() -> None:
+    """Half of the steps, its state stored and read, and the other half are all the steps."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(32, 6, generator=generator)
+    wanted = inputs @ torch.randn(6, 6, generator=generator)
+
+    def make() -> tuple[torch.nn.Module, Muon]:
+        torch.manual_seed(1)
+        model = torch.nn.Linear(6, 6)
+        return model, Muon(list(model.named_parameters()), 0.2, 0.98)
+
+    def take(model: torch.nn.Module, optimizer: Muon, steps: int) -> float:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = (model(inputs) - wanted).square().mean()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    model, optimizer = make()
+    first, last = take(model, optimizer, 1), take(model, optimizer, 39)
+    assert last < first / 4
+    begun, half = make()
+    take(begun, half, 20)
+    going_on, other = make()
+    going_on.load_state_dict(begun.state_dict())
+    other.load_state_dict(half.state_dict())
+    assert take(going_on, other, 20) == last
+
+
+def test_attention_above_does_nothing_at_first() -> None:
+    start, recipe = read_start(START), VARIANTS["above"].training(1)
+    higher = with_attention_above(start)
+    questions = draw_questions(small_library(), 1)
+    drawn = []
+    for base in (start, higher):
+        model = method_of(recipe).build_model(base, recipe, vision_shape(recipe, base), None)
+        drawn.append(Base(model, base).draw(questions, steps=1, guidance=2.0))
+    assert np.abs(drawn[0].astype(int) - drawn[1]).max() <= 1
+    added = higher.unet.keys() - start.unet.keys()
+    assert added and all(name.startswith("down_blocks.0.attentions.") for name in added)
+
+
+def test_subjects_of_the_middle_stand_near_it() -> None:
+    cutout, rng = small_library().cutout(0), np.random.default_rng(0)
+    boxes = np.array([middle_box(cutout, rng) for _ in range(200)])
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert boxes.min() >= 0 and boxes.max() <= SIDE
+    assert np.abs(centres - SIDE / 2).mean() < 0.1 * SIDE
 
 
 def test_every_variant_is_a_recipe() -> None:
@@ -106,6 +188,18 @@ def test_a_row_has_shares_in_per_cent_and_gaps_as_they_are() -> None:
     assert first[:4] == ["one", "320", "2.0", "3, 12"]
     assert first[4].startswith("50.0 [") and first[5:] == ["0.25 [0.25, 0.25]", "-"]
     assert second == ["words", "-", "-", "-", "-", "-", "0.26"]
+
+
+def test_a_wrong_labels_loss_is_compared_by_question() -> None:
+    rows = [
+        {"title": "a", "about": {}, "scores": {"label_gap": [1.0, 3.0]}},
+        {"title": "b", "about": {}, "scores": {"label_gap": [1.5, 3.5]}},
+        {"title": "c", "about": {}, "scores": {"label_gap": [2.0]}},
+    ]
+    head, _, *lines = table(rows, "a")
+    assert "that, less (a)'s" in head
+    assert [line.split("|")[-2].strip() for line in lines] == ["-", "0.50 [0.50, 0.50]", "-"]
+    assert "less" not in table(rows)[0]
 
 
 def test_a_table_takes_the_place_of_the_first_one() -> None:

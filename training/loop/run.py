@@ -20,7 +20,7 @@ from ..dataset.catalogue import Catalogue, open_catalogue
 from ..dataset.samples import SubjectDataset
 from ..methods.objective import Objective, sample_seed
 from ..methods.registry import assemble
-from ..networks.fused_attention import use_fused_attention
+from ..networks.fused_attention import WatchedTokens, use_fused_attention
 from ..runs import save_picture
 from .checkpoints import Snapshot, load_snapshot, newest_intact, remove_partial, save_snapshot
 from .launch import (
@@ -33,7 +33,7 @@ from .launch import (
     shared_catalogue,
     write_config,
 )
-from .optimizers import WeightAverage, build_optimizer, learning_rate, trainable
+from .optimizers import NamedParameters, WeightAverage, build_optimizer, learning_rate, trainable
 from .progress import Progress
 from .sharding import (
     in_pieces_like,
@@ -92,13 +92,20 @@ class Run:
         watched = use_fused_attention(model.unet)
         model.to(device).train()
         self.scalars = scalars_to_vectors(model) if self.accelerator.is_fsdp2 else []
-        optimizer = build_optimizer(trainable(model), recipe)
+        optimizer = self.make_optimizer(trainable(model))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.parameters = trainable(self.accelerator.unwrap_model(self.model))
         self.average = WeightAverage(self.parameters, recipe) if recipe.ema_decay else None
-        self.objective = Objective(
-            self.model, watched, self.base, recipe, self.load_encoders(), device
-        )
+        self.objective = self.make_objective(watched, self.load_encoders())
+
+    def make_optimizer(self, parameters: NamedParameters) -> torch.optim.Optimizer:
+        """What takes the steps."""
+        return build_optimizer(parameters, self.recipe)
+
+    def make_objective(self, watched: WatchedTokens, encoders: FrozenEncoders) -> Objective:
+        """What computes the loss of a step."""
+        device = self.accelerator.device
+        return Objective(self.model, watched, self.base, self.recipe, encoders, device)
 
     def load_encoders(self) -> FrozenEncoders:
         """VAE and image encoder, each only where the shards lack its results; in fp32, as

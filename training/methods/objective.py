@@ -82,12 +82,14 @@ class Objective:
         most = height * width // self.recipe.map_loss_below**2
         with self.watched.recording(positions, most) as columns:
             prediction = self.model(noisy, steps, conditioning)
-        mse = weighted_mse(
-            prediction, target, conditioning.location_mask, self.recipe.inside_weight
-        )
+        mse = self.error(prediction, target, conditioning.location_mask, steps)
         if positions is None:
             return mse, mse.new_zeros(())
         return mse, self.map_loss(columns, tensors)
+
+    def error(self, prediction: Tensor, target: Tensor, mask: Tensor, steps: Tensor) -> Tensor:
+        """Squared error of a batch; ``mask`` of the boxes, ``steps`` (B,) the timesteps."""
+        return weighted_mse(prediction, target, mask, self.recipe.inside_weight)
 
     def map_loss(self, columns: list[Tensor], tensors: dict[str, Tensor]) -> Tensor:
         """Mean over the label's and the placeholder's tokens."""

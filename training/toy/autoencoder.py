@@ -9,6 +9,7 @@ and is trained under a little latent noise.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
-from subject_diffusion_core.tiny.tiny_vision import FINE_BLOCK, TinyVision
+from subject_diffusion_core.tiny.tiny_vision import TinyVision
 
 from ..loop.progress import Progress
 from ..runs import cosine_learning_rate, load_state, save_state
-from .block_pca import BlockBasis, fit_basis, install_basis
+from .block_pca import BlockBasis, fit_basis
 from .data.shards import read_shards
 from .data.split import assert_split
 from .recipe import AutoencoderRecipe
 
-STRIDE_4_BLOCK = 2
-
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> BlockAutoencoder:
     """The untrained autoencoder."""
-    return BlockAutoencoder(latent_channels=recipe.latent_channels)
+    return BlockAutoencoder(
+        latent_channels=recipe.latent_channels, smooth_width=recipe.smooth_width
+    )
 
 
 def load_images(shards: Path, num_images: int) -> np.ndarray:
@@ -54,8 +55,10 @@ def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Te
     return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared distance of unit-length encoder features at stride 4 and 8.
+def perceptual_distance(
+    vision: TinyVision, images: Tensor, targets: Tensor, after: Sequence[int]
+) -> Tensor:
+    """Mean squared distance of unit-length encoder features behind the blocks ``after``.
 
     Pictures are (B, 3, H, H) in [-1, 1], H a multiple of 16.
     """
@@ -63,9 +66,9 @@ def perceptual_distance(vision: TinyVision, images: Tensor, targets: Tensor) -> 
     def features(pixels: Tensor) -> list[Tensor]:
         hidden = F.relu6(vision.stem(((pixels + 1) * 127.5 - 127) / 128))
         taps = []
-        for index, block in enumerate(vision.blocks[: FINE_BLOCK + 1]):
+        for index, block in enumerate(vision.blocks[: max(after) + 1]):
             hidden = block(hidden)
-            if index in (STRIDE_4_BLOCK, FINE_BLOCK):
+            if index in after:
                 taps.append(F.normalize(hidden.float(), dim=1))
         return taps
 
@@ -89,7 +92,7 @@ def decoder_loss(
         noisy = latents + recipe.latent_noise * torch.randn_like(latents)
         decoded = model.decode(noisy.to(images.dtype)).float()
     mse = F.mse_loss(decoded, images)
-    perceptual = perceptual_distance(vision, decoded, images)
+    perceptual = perceptual_distance(vision, decoded, images, recipe.perceptual_blocks)
     loss = (
         F.l1_loss(decoded, images)
         + mse
@@ -121,21 +124,19 @@ def load_basis(path: Path) -> BlockBasis:
 
 
 def train_decoder(
-    basis: BlockBasis,
+    model: BlockAutoencoder,
     shards: Path,
     work: Path,
     recipe: AutoencoderRecipe,
     vision: TinyVision,
     device: torch.device,
 ) -> Path:
-    """Train the decoder on the fixed latents (resuming); returns the whole autoencoder's file."""
+    """Train the decoder of ``model`` on its fixed latents (resuming); returns the whole
+    autoencoder's file."""
     final, state_path = work / "autoencoder.pt", work / "autoencoder-state.pt"
     if final.exists():
         return final
     steps = recipe.steps
-    torch.manual_seed(recipe.seed)
-    model = build_autoencoder(recipe)
-    install_basis(model, basis)
     model.analysis.requires_grad_(False)
     images = load_images(shards, recipe.num_images)
     for network in (model, vision):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
+from subject_diffusion_core.tiny.tiny_vision import FINE_BLOCK, VisionGeometry
 
 from ..recipes import TrainingRecipe, recipe_named
 
@@ -15,10 +15,12 @@ class AutoencoderRecipe:
     """Autoencoder of 8x8 pixel blocks, 128 px to 16x16 latents.
 
     The encoder is a fixed linear transform (``block_pca.py``), fitted to half of ``num_images``
-    pictures; the decoder is trained on crops of all of them, at any time after it.
+    pictures; the decoder is trained on crops of all of them, at any time after it. Its loss
+    compares the vision encoder's features behind ``perceptual_blocks`` (strides 4 and 8).
     """
 
     latent_channels: int = 24
+    smooth_width: int = 0
     crop: int = 64
     batch_size: int = 16
     steps: int = 3200
@@ -27,6 +29,7 @@ class AutoencoderRecipe:
     num_images: int = 6000
     latent_noise: float = 0.1
     perceptual_weight: float = 0.2
+    perceptual_blocks: tuple[int, ...] = (2, FINE_BLOCK)
     color_weight: float = 4.0
     checkpoint_every: int = 200
     seed: int = 0

@@ -64,8 +64,10 @@ def run_decoder(work: Path, recipe: TinyRecipe) -> BlockAutoencoder:
     basis = run_encoder(work, recipe)
     shards = work / TRAIN_SHARDS
     vision = load_vision(recipe.vision)
-    path = train_decoder(basis, shards, work, recipe.autoencoder, vision, training_device())
+    torch.manual_seed(recipe.autoencoder.seed)
     model = build_autoencoder(recipe.autoencoder)
+    install_basis(model, basis)
+    path = train_decoder(model, shards, work, recipe.autoencoder, vision, training_device())
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
     return model.eval().requires_grad_(False)
 

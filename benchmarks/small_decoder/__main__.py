@@ -1,0 +1,153 @@
+"""Which training of the small model's decoder removes its grid and keeps subjects recognised.
+
+    python -m benchmarks.small_decoder real --work .dev/tiny --out FOLDER
+    python -m benchmarks.small_decoder shipped --work .dev/tiny --out FOLDER
+    python -m benchmarks.small_decoder VARIANT --work .dev/tiny --out FOLDER --steps 800
+    python -m benchmarks.small_decoder table --out FOLDER --write docs/small_decoder.md
+
+Latents stay as they are: a variant (variants.py) trains the stored decoder on, or a larger one that
+begins as it. Scored on TinyBench's real composites of held-out subjects, encoded and decoded. Data
+in `--work` is that of `python -m training tiny`. A training that is stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from subject_diffusion_core.tiny import tiny_base
+from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
+from training.bases.loading import tiny_vae
+from training.evaluation.metric_encoder import load_metric_encoder
+from training.evaluation.metrics import mean_interval
+from training.runs import atomic_path, save_picture, write_json
+from training.toy.autoencoder import build_autoencoder, train_decoder
+from training.toy.data.library import load_library
+from training.toy.stages import TRAIN_SHARDS
+from training.toy.vision import load_vision
+
+from ..comfyui import ROOT
+from ..text_base.report import with_table
+from .scores import Bench
+from .variants import SHIPPED, VARIANTS, Variant
+
+REAL, TABLE = "real", "table"
+START = ROOT / "weights" / "tiny_base.safetensors"
+COLUMNS = {
+    "one_found": ("one subject recognised, %", 100),
+    "two_found": ("two, %", 100),
+    "psnr": ("PSNR, dB", 1),
+    "grid": ("grid, %", 1),
+    "fringe": ("error around subjects, 255ths", 1),
+}
+SHEET_SHOWN, SHEET_SCALE = 8, 2
+
+
+def stored_decoder() -> BlockAutoencoder:
+    """Edition four's autoencoder."""
+    return tiny_vae(tiny_base.load(START))
+
+
+def trained(variant: Variant, work: Path, out: Path, steps: int) -> BlockAutoencoder:
+    """A variant's autoencoder, trained on from the stored one in ``out``."""
+    recipe = variant.training(steps)
+    torch.manual_seed(recipe.seed)
+    model = build_autoencoder(recipe)
+    own = model.state_dict()
+    model.load_state_dict({**own, **stored_decoder().state_dict()})
+    out.mkdir(parents=True, exist_ok=True)
+    vision = load_vision(VisionGeometry())
+    path = train_decoder(model, work / TRAIN_SHARDS, out, recipe, vision, torch.device("cpu"))
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+    return model.eval().requires_grad_(False)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Train the variant, if it is one, and score it."""
+    library = load_library(options.work, "heldout", "heldout")
+    kept = options.work / "evaluation"
+    bench = Bench(library, load_metric_encoder(), kept, options.count)
+    name, about = options.variant, {}
+    if name == REAL:
+        title, shown = "real composites", bench.real()
+    elif name == SHIPPED:
+        title, shown = "edition four", bench.through(stored_decoder())
+    else:
+        variant, name = VARIANTS[name], f"{name}-{options.steps}"
+        model = trained(variant, options.work, options.out / name, options.steps)
+        title, shown, about = variant.title, bench.through(model), {"steps": options.steps}
+    scores = {key: of.tolist() for key, of in bench.scores(shown).items()}
+    if name == REAL:
+        scores = {key: of for key, of in scores.items() if key not in ("psnr", "fringe")}
+    write_json(options.out / f"{name}.json", {"title": title, "about": about, "scores": scores})
+    sheet = np.concatenate(list(shown["two"][:SHEET_SHOWN]), axis=1)
+    save_picture(options.out / f"{name}.png", sheet.repeat(SHEET_SCALE, 0).repeat(SHEET_SCALE, 1))
+    print(f"{name}: " + ", ".join(f"{key} {np.mean(of):.3f}" for key, of in scores.items()))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown lines."""
+    lines = [
+        "| | steps | " + " | ".join(title for title, _ in COLUMNS.values()) + " |",
+        "|---|---|" + "---|" * len(COLUMNS),
+    ]
+    for row in rows:
+        cells = [
+            cell(np.asarray(row["scores"][key]) * factor) if key in row["scores"] else "-"
+            for key, (_, factor) in COLUMNS.items()
+        ]
+        steps = str(row["about"].get("steps", "-"))
+        lines.append(f"| {row['title']} | " + " | ".join([steps, *cells]) + " |")
+    return lines
+
+
+def cell(values: np.ndarray) -> str:
+    """A mean with its interval."""
+    interval = mean_interval(values)
+    assert interval is not None
+    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+def write_table(options: argparse.Namespace) -> None:
+    """The table of all that was measured in ``--out``."""
+    order = (REAL, SHIPPED, *VARIANTS)
+    paths = [path for path in options.out.glob("*.json") if path.stem.split("-")[0] in order]
+    paths.sort(key=lambda path: order.index(path.stem.split("-")[0]))
+    lines = table([json.loads(path.read_text(encoding="utf-8")) for path in paths])
+    print("\n".join(lines))
+    if options.write is not None:
+        page = with_table(options.write.read_text(encoding="utf-8"), lines)
+        with atomic_path(options.write) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.small_decoder",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("variant", choices=(REAL, SHIPPED, *VARIANTS, TABLE))
+    parser.add_argument("--work", type=Path, default=ROOT / ".dev" / "tiny")
+    parser.add_argument("--out", type=Path, required=True, help="where runs and rows are kept")
+    parser.add_argument("--steps", type=int, default=800, help="of training")
+    parser.add_argument("--count", type=int, default=200, help="queries of each kind")
+    parser.add_argument("--write", type=Path, help="table: a page that has one already")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.variant == TABLE:
+        write_table(options)
+    else:
+        measure(options)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,72 @@
+"""The loop's objective with a variant's noise and weights of the loss.
+
+# Shapes: B batch, c latent channels, h x w latents.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.methods.objective import NUM_TIMESTEPS, Objective, draw_noise, weighted_mse
+
+from .variants import Variant
+
+
+class VariantObjective(Objective):
+    """The common loop's, changed as ``variant`` says."""
+
+    def __init__(self, variant: Variant, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.variant = variant
+        self.draw_noise = self.draw_changed
+        base = arguments[2]
+        self.channel_weights = pixel_weights(base.load_vae(), variant.pixel_power)
+        self.step_weights = min_snr_weights(self.scheduler.alphas_cumprod, variant.min_snr)
+
+    def draw_changed(
+        self, shape: torch.Size, positions: list[int], seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """The loop's noise and timesteps, changed as the variant says."""
+        return draw_changed(self.variant, shape, positions, seed)
+
+    def error(self, prediction: Tensor, target: Tensor, mask: Tensor, steps: Tensor) -> Tensor:
+        """Squared error with the variant's weights, each of mean one."""
+        weights = self.channel_weights[:, None, None] * self.step_weights[steps, None, None, None]
+        root = weights.sqrt()
+        return weighted_mse(root * prediction, root * target, mask, self.recipe.inside_weight)
+
+
+def draw_changed(
+    variant: Variant, shape: torch.Size, positions: list[int], seed: int
+) -> tuple[Tensor, Tensor]:
+    """Noise (B, c, h, w) and timesteps (B,) of the common loop, changed as the variant says."""
+    noise, steps = draw_noise(shape, positions, seed)
+    if variant.noise_share:
+        generator = torch.Generator().manual_seed(positions[0] + seed)
+        offset = torch.randn(*shape[:2], 1, 1, generator=generator)
+        noise = (noise + variant.noise_share * offset) / (1 + variant.noise_share**2) ** 0.5
+    share = (steps.double() + 0.5) / NUM_TIMESTEPS
+    shifted = variant.early * share / (1 + (variant.early - 1) * share)
+    return noise, (shifted * NUM_TIMESTEPS).long().clamp(0, NUM_TIMESTEPS - 1)
+
+
+def pixel_weights(vae: Any, power: float) -> Tensor:
+    """(c,) of mean one: how much of a picture a channel moves, to ``power``. At 1 the loss is that
+    of the pixels which the autoencoder's linear half makes; at 0 all channels count alike."""
+    energy = vae.synthesis.weight.detach().flatten(1).square().sum(0)
+    return normed(energy**power)
+
+
+def min_snr_weights(alphas: Tensor, gamma: float) -> Tensor:
+    """(T,) of mean one: min(SNR, gamma) / (SNR + 1), the weights of Hang et al. for v-prediction;
+    all one where gamma is 0."""
+    ratio = alphas / (1 - alphas)
+    return normed(ratio.clamp(max=gamma) / (ratio + 1)) if gamma else torch.ones_like(ratio)
+
+
+def normed(weights: Tensor) -> Tensor:
+    """Divided by their mean."""
+    return weights / weights.mean()
