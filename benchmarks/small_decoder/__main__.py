@@ -13,7 +13,6 @@ in `--work` is that of `python -m training tiny`. A training that is stopped goe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,14 +27,15 @@ from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 from training.bases.loading import tiny_vae
 from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.metrics import mean_interval
-from training.runs import atomic_path, save_picture, write_json
+from training.evaluation.report import markdown_table
+from training.runs import save_picture, write_json
 from training.toy.autoencoder import build_autoencoder, train_decoder
 from training.toy.data.library import load_library
 from training.toy.stages import TRAIN_SHARDS
 from training.toy.vision import load_vision
 
 from ..comfyui import ROOT
-from ..text_base.report import with_table
+from ..measured_page import measured_rows, write_page
 from .scores import Bench
 from .variants import SHIPPED, VARIANTS, Variant
 
@@ -95,18 +95,18 @@ def measure(options: argparse.Namespace) -> None:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Markdown lines."""
-    lines = [
-        "| | steps | " + " | ".join(title for title, _ in COLUMNS.values()) + " |",
-        "|---|---|" + "---|" * len(COLUMNS),
-    ]
-    for row in rows:
-        cells = [
-            cell(np.asarray(row["scores"][key]) * factor) if key in row["scores"] else "-"
-            for key, (_, factor) in COLUMNS.items()
+    cells = [
+        [
+            row["title"],
+            str(row["about"].get("steps", "-")),
+            *(
+                cell(np.asarray(row["scores"][key]) * factor) if key in row["scores"] else "-"
+                for key, (_, factor) in COLUMNS.items()
+            ),
         ]
-        steps = str(row["about"].get("steps", "-"))
-        lines.append(f"| {row['title']} | " + " | ".join([steps, *cells]) + " |")
-    return lines
+        for row in rows
+    ]
+    return markdown_table(["steps", *(title for title, _ in COLUMNS.values())], cells)
 
 
 def cell(values: np.ndarray) -> str:
@@ -114,19 +114,6 @@ def cell(values: np.ndarray) -> str:
     interval = mean_interval(values)
     assert interval is not None
     return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
-
-
-def write_table(options: argparse.Namespace) -> None:
-    """The table of all that was measured in ``--out``."""
-    order = (REAL, SHIPPED, *VARIANTS)
-    paths = [path for path in options.out.glob("*.json") if path.stem.split("-")[0] in order]
-    paths.sort(key=lambda path: order.index(path.stem.split("-")[0]))
-    lines = table([json.loads(path.read_text(encoding="utf-8")) for path in paths])
-    print("\n".join(lines))
-    if options.write is not None:
-        page = with_table(options.write.read_text(encoding="utf-8"), lines)
-        with atomic_path(options.write) as temporary:
-            temporary.write_text(page, encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -144,7 +131,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.variant == TABLE:
-        write_table(options)
+        rows = measured_rows(options.out, (REAL, SHIPPED, *VARIANTS))
+        write_page(options.write, table(rows))
     else:
         measure(options)
 

@@ -50,7 +50,7 @@ def composite_of(library: Library, query: Query) -> tuple[np.ndarray, np.ndarray
     background = np.asarray(library.backgrounds[query.background_row])
     rng = np.random.default_rng(query.seed)
     made = compose(cutouts, background, query.scene, rng, boxes_px=boxes, flipped=unflipped)
-    return made.image, made.masks.any(0)
+    return made.image, np.asarray(made.masks.any(0))
 
 
 def psnr(real: np.ndarray, shown: np.ndarray) -> np.ndarray:

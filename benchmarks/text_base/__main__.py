@@ -21,7 +21,6 @@ pictures are made beside them.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,17 +32,18 @@ import torch
 from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.pictures import through_autoencoder
 from training.loop.trained import TrainedModel
-from training.runs import atomic_path, save_array, write_json
+from training.runs import save_array, write_json
 from training.toy.data.library import load_library
 
 from ..comfyui import ROOT
+from ..measured_page import measured_rows, write_page
 from .budget_run import taught_start, train_variant
 from .compositions import make_pictures
 from .drawing import Base, plain_base, plain_model
 from .export import write_both
 from .looking import KEYS, open_looking
 from .questions import draw_questions, real_picture
-from .report import sheet_of, table, with_table
+from .report import sheet_of, table
 from .start import read_start
 from .telling import tell_apart
 from .variants import AFTER_LESSON, SHIPPED, VARIANTS
@@ -140,15 +140,8 @@ def write_table(options: argparse.Namespace) -> None:
     """The table of all rows in ``--out``: bounds, the shipped base, variants in their order."""
     own = (SHIPPED, *VARIANTS)
     order = (*BOUNDS, *(f"words_{name}" for name in own), *own)
-    paths = sorted(options.out.glob("*.json"))
-    paths.sort(key=lambda path: order.index(path.stem.split("-")[0]))
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    lines = table(rows, AFTER_LESSON.title)
-    print("\n".join(lines))
-    if options.write is not None:
-        page = with_table(options.write.read_text(encoding="utf-8"), lines)
-        with atomic_path(options.write) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+    rows = measured_rows(options.out, order)
+    write_page(options.write, table(rows, AFTER_LESSON.title))
 
 
 def main(arguments: Sequence[str]) -> None:

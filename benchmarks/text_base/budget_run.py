@@ -121,13 +121,14 @@ def train_variant(
 
 
 def taught_start(variant: Variant, work: Path, out: Path, path: Path) -> tuple[BaseModel, float]:
-    """The base that a variant begins with, and the tera-operations of its words' lesson."""
+    """The base that a variant begins with, and the tera-operations of its words' lesson, which
+    variants of one lesson share."""
     base = read_start(path, from_nothing=variant.from_nothing)
     if variant.attention_above:
         base = with_attention_above(base)
     if not variant.lesson_steps:
         return base, 0.0
-    kept = out / "words.pt"
+    kept = out.parent / f"words-{variant.lesson_steps}-{variant.lesson_rate:g}.pt"
     if not kept.exists():
         recipe = variant.training(1)
         shape = vision_shape(recipe, base)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from training.loop.optimizers import ADAM_BETA1, NamedParameters
+from training.precision import fastest_precision
 
 MOMENTUM, STEP_SIZE, EPSILON = 0.95, 0.2, 1e-8
 ROUNDS, COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)
@@ -67,9 +68,11 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrix: Tensor) -> Tensor:
     """``matrix`` (m, n) with singular values of .7 to 1.2 in place of its own: five rounds of a
-    polynomial of Newton and Schulz's kind, in bf16."""
+    polynomial of Newton and Schulz's kind, in bf16 where that is fastest."""
     tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if tall else matrix).bfloat16()
+    found = matrix.T if tall else matrix
+    if fastest_precision(matrix.device) == "bfloat16":
+        found = found.bfloat16()
     found = found / (found.norm() + 1e-7)
     first, third, fifth = COEFFICIENTS
     for _ in range(ROUNDS):

@@ -18,6 +18,8 @@ COLUMNS = {
     "group": "label group, %",
     "group_in_box": "in TinyBench's box, %",
     "scene": "scene, %",
+    "loss": "loss, 1e-3",
+    "loss_over": "that, less (a)'s",
     "label_gap": "loss of a wrong label, +%",
     "gap_over": "that, less (a)'s",
     "scene_gap": "loss of a wrong scene, +%",
@@ -30,8 +32,9 @@ READ_COLUMNS = {
     "read_late": "at the caption's end",
     "read_scene": "of a scene",
 }
+COMPARED = {"loss": "loss_over", "label_gap": "gap_over"}
 SHARES = ("group", "group_in_box", "scene", "label_told", "scene_told")
-TENTHS = (*SHARES, "label_effect")
+TENTHS = (*SHARES, "loss", "loss_over", "label_effect")
 SHOWN, PER_ROW, CAPTION = 64, 8, 12
 
 
@@ -44,23 +47,24 @@ def cell(key: str, values: Sequence[float]) -> str:
 
 
 def with_differences(rows: Sequence[Mapping[str, Any]], title: str) -> list[dict[str, Any]]:
-    """Rows with what a wrong label costs them more than the row called ``title``, by question."""
+    """Rows with how much larger their losses are than the row's called ``title``, by question."""
     found = next((row for row in rows if row["title"] == title), None)
     if found is None:
         return [dict(row) for row in rows]
-    own = np.asarray(found["scores"]["label_gap"])
     more = []
     for row in rows:
         scores = dict(row["scores"])
-        if row is not found and len(scores.get("label_gap", ())) == len(own):
-            scores["gap_over"] = (np.asarray(scores["label_gap"]) - own).tolist()
+        for key, over in COMPARED.items():
+            own = found["scores"].get(key, ())
+            if row is not found and len(scores.get(key, ())) == len(own) > 0:
+                scores[over] = (np.asarray(scores[key]) - np.asarray(own)).tolist()
         more.append({**row, "scores": scores})
     return more
 
 
 def table(rows: Sequence[Mapping[str, Any]], against: str = "") -> list[str]:
     """Markdown lines; columns that no row has are left out. ``against``: the title of the row that
-    the others' loss of a wrong label is compared with."""
+    the others' losses are compared with."""
     rows = with_differences(rows, against)
     measured = [key for key in COLUMNS if any(key in row["scores"] for row in rows)]
     read = [key for key in READ_COLUMNS if any(key in row["about"] for row in rows)]
@@ -79,18 +83,6 @@ def table(rows: Sequence[Mapping[str, Any]], against: str = "") -> list[str]:
         cells += [f"{about[key]:.2f}" if key in about else "-" for key in read]
         lines.append(f"| {row['title']} | " + " | ".join([*spent, drawn, *cells]) + " |")
     return lines
-
-
-def with_table(page: str, lines: Sequence[str]) -> str:
-    """A page with ``lines`` in the place of its first table."""
-    old = page.split("\n")
-    first = next((n for n, line in enumerate(old) if line.startswith("|")), None)
-    if first is None:
-        raise ValueError("--write: expected a page with a table, got one without. Add |---|.")
-    last = first
-    while last < len(old) and old[last].startswith("|"):
-        last += 1
-    return "\n".join([*old[:first], *lines, *old[last:]])
 
 
 def sheet_of(questions: Sequence[Question], pictures: np.ndarray, path: Path) -> None:

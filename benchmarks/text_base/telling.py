@@ -69,30 +69,34 @@ def tell_apart(
 ) -> dict[str, np.ndarray]:
     """(Q,) by name, over all timesteps.
 
+    ``loss``: the base's own under the right caption, in all of the picture, in thousandths.
     ``label_gap``: how much more the loss inside the subject is under the wrong label, in per cent;
     ``scene_gap``: the same outside of it, of the wrong scene. ``label_told``, ``scene_told``: 1.0
     where it is more at all. ``label_effect``: how far the wrong label moves what the base says
     inside the subject, in per cent of how far the wrong scene does.
     """
-    found: dict[str, list[Tensor]] = {name: [] for name in ("label", "scene", "effect")}
+    found: dict[str, list[Tensor]] = {name: [] for name in ("loss", "label", "scene", "effect")}
     for first in range(0, len(questions), BATCH):
         some = questions[first : first + BATCH]
         latents, inside = real_latents(base, library, some)
-        sums = torch.zeros(6, len(some))
+        sums, loss = torch.zeros(6, len(some)), torch.zeros(len(some))
         for timestep in TIMESTEPS:
             target, (right, label, scene) = predictions(base, latents, some, timestep)
             outside = 1 - inside
+            loss += (right - target).square().mean((1, 2, 3))
             pairs = (
                 (right, target, inside), (label, target, inside), (right, target, outside),
                 (scene, target, outside), (label, right, inside), (scene, right, inside),
             )  # fmt: skip
             sums += torch.stack([inside_mean((a - b).square().mean(1), m) for a, b, m in pairs])
+        found["loss"].append(1000 * loss / len(TIMESTEPS))
         found["label"].append(100 * (sums[1] / sums[0] - 1))
         found["scene"].append(100 * (sums[3] / sums[2] - 1))
         found["effect"].append(100 * (sums[4] / sums[5]).sqrt())
     gaps = {name: torch.cat(values).numpy() for name, values in found.items()}
     told = {f"{name}_told": (gaps[name] > 0).astype(np.float64) for name in ("label", "scene")}
     return {
+        "loss": gaps["loss"],
         "label_gap": gaps["label"], "scene_gap": gaps["scene"], **told,
         "label_effect": gaps["effect"],
     }  # fmt: skip

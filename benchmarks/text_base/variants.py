@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
+from training.precision import fastest_precision
 from training.recipes import TrainingRecipe, recipe_named, with_settings
 
 from .compositions import RECIPE
@@ -46,7 +49,8 @@ class Variant:
     def training(self, steps: int) -> TrainingRecipe:
         """The recipe for so many steps."""
         warmup = min(WARMUP_STEPS, steps)
-        own = [f"steps={steps}", f"warmup_steps={warmup}", "precision=bfloat16", "log_every=10"]
+        precision = fastest_precision(torch.device("cpu"))
+        own = [f"steps={steps}", f"warmup_steps={warmup}", f"precision={precision}", "log_every=10"]
         kept = f"checkpoint_every={CHECKPOINT_EVERY}"
         return with_settings(recipe_named(self.recipe), [*own, kept, *self.settings])
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from training.evaluation.metric_encoder import EfficientNet, MetricEncoder, fold_batch_norms
 from training.loop.step_cost import count_flops
 from training.networks.text import encode_text
+from training.precision import fastest_autocast
 from training.runs import cosine_learning_rate, save_array
 from training.toy.data.compose import with_article, write_caption
 from training.toy.data.library import Library, draw_rows
@@ -150,7 +151,7 @@ def learn(losses: list[float], text: Any, heads: nn.ModuleList, batch: tuple[Ten
     caption's, and of the scene at the caption's."""
     ids, label_ends, ends, label_looks, scene_looks = batch
     rows = torch.arange(len(ids))
-    with torch.autocast("cpu", torch.bfloat16):
+    with fastest_autocast(ids.device):
         states = encode_text(text, ids).float()
     behind = torch.stack([states[rows, ends + n] for n in range(BEHIND_END)], 1)
     errors = [

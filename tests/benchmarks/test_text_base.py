@@ -11,13 +11,14 @@ import pytest
 import torch
 from transformers import CLIPTextModel
 
+from benchmarks.measured_page import measured_rows, with_table
 from benchmarks.text_base.compositions import MIXES, RECIPE, middle_box, scene_alone
 from benchmarks.text_base.drawing import Base, plain_base, plain_model
 from benchmarks.text_base.export import adapter_on, base_of
 from benchmarks.text_base.muon import Muon, orthogonal
 from benchmarks.text_base.objective import draw_changed, min_snr_weights, pixel_weights
 from benchmarks.text_base.questions import draw_questions
-from benchmarks.text_base.report import table, with_table
+from benchmarks.text_base.report import table
 from benchmarks.text_base.start import read_start, with_attention_above
 from benchmarks.text_base.telling import tell_apart
 from benchmarks.text_base.variants import VARIANTS, Variant
@@ -211,6 +212,13 @@ def test_a_table_takes_the_place_of_the_first_one() -> None:
         with_table("None.", [])
 
 
+def test_rows_come_in_their_order_and_strangers_are_left_out(tmp_path: Path) -> None:
+    for name in ("b-3-g2", "a", "c-1", "stranger-1"):
+        (tmp_path / f"{name}.json").write_text(f'{{"title": "{name}"}}')
+    rows = measured_rows(tmp_path, ("c", "a", "b"))
+    assert [row["title"] for row in rows] == ["c-1", "a", "b-3-g2"]
+
+
 def as_trained(model: Any, base: BaseModel, recipe: TrainingRecipe) -> TrainedModel:
     """A model as if a run had just begun with it."""
     state = {"num_skipped": 0, "features": {}}
@@ -287,6 +295,7 @@ def test_the_same_caption_is_not_told_apart_and_another_one_moves_the_base() -> 
     base = Base(plain_model(start), start)
     questions = draw_questions(library, 2)
     told = tell_apart(base, library, questions)
+    assert (told["loss"] > 0).all()
     assert (told["scene_gap"] != 0).all() and (told["label_effect"] > 0).all()
     same = [replace(question, wrong_label=question.prompt) for question in questions]
     told = tell_apart(base, library, same)

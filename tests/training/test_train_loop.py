@@ -255,6 +255,16 @@ def test_options_train_and_export(shards: Path, tmp_path: Path, settings: tuple[
     assert ("text_encoder" in adapter.config.trained_parts) == (recipe.text_encoder != "frozen")
 
 
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_emulated_bf16_is_named(
+    shards: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], has_bf16: bool
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has_bf16)
+    train(shards, tmp_path / "run", "precision=bfloat16", "steps=1")
+    said = "--set precision=float32" in capsys.readouterr().out
+    assert said == (not has_bf16 and not torch.cuda.is_available())
+
+
 def test_training_from_pictures_alone(shards: Path, tmp_path: Path) -> None:
     listed = shards.parents[1] / "pictures" / "pictures.jsonl"
     out = ["--out", str(tmp_path / "s"), "--recipe", "debug_cpu", "--features", "none"]

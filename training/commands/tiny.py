@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..evaluation.rows import DEFAULT_COUNT, SamplingSettings
     from ..evaluation.tinybench import TinyBench
-    from ..toy.stages import fastest_precision, run_all
+    from ..precision import fastest_precision
+    from ..toy.stages import run_all
     from ..toy.stored_start import read_stored_start
 
     recipe, num_queries = TinyRecipe(), DEFAULT_COUNT

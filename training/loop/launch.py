@@ -19,6 +19,7 @@ from ..bases.base_model import BaseModel
 from ..bases.encoders import weights_mark
 from ..bases.vision import load_vision
 from ..dataset.catalogue import Catalogue, open_catalogue
+from ..precision import fastest_precision
 from ..recipes.configuration import TrainingRecipe
 from ..runs import write_json
 
@@ -188,6 +189,11 @@ def announce(options: RunOptions, catalogue: Catalogue, accelerator: Accelerator
     )
     for sentence in catalogue.damaged:
         print(f"warning: {sentence}")
+    if options.recipe.precision != "float32" and fastest_precision(accelerator.device) == "float32":
+        print(
+            "warning: precision: bfloat16 is emulated on this CPU, several times slower than "
+            "float32. Add --set precision=float32, with another --out."
+        )
     count = accelerator.num_processes
     print(
         f"{count} of the {options.recipe.num_processes} processes that the recipe is meant for, on "

@@ -21,6 +21,7 @@ from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
 
 from ..loop.progress import Progress
+from ..precision import fastest_autocast
 from ..runs import cosine_learning_rate, load_state, save_state
 from .block_pca import BlockBasis, fit_basis
 from .data.shards import read_shards
@@ -88,7 +89,7 @@ def decoder_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Reconstruction in pixels, colours and features."""
     latents = model.encode(images)
-    with torch.autocast(images.device.type, torch.bfloat16):
+    with fastest_autocast(images.device):
         noisy = latents + recipe.latent_noise * torch.randn_like(latents)
         decoded = model.decode(noisy.to(images.dtype)).float()
     mse = F.mse_loss(decoded, images)

@@ -26,6 +26,7 @@ from ..loop.launch import RunOptions
 from ..loop.run import train
 from ..loop.trained import TrainedModel, load_trained
 from ..networks.text import CompactVocabulary, compact_text_arguments
+from ..precision import fastest_precision, training_device
 from ..recipes import TrainingRecipe
 from .autoencoder import build_autoencoder, fit_encoder, load_basis, train_decoder
 from .block_pca import BlockBasis, install_basis
@@ -41,17 +42,6 @@ from .vision import load_vision
 
 TRAIN_SHARDS = "composites-train"
 JOINT_ADAPTER = "joint_adapter.safetensors"
-
-
-def training_device() -> torch.device:
-    """Where the stages train: a CUDA device if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def fastest_precision(device: torch.device) -> str:
-    """bf16 where the hardware computes in it; elsewhere it is emulated, several times slower."""
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bfloat16" if device.type != "cpu" or has_bf16() else "float32"
 
 
 def run_encoder(work: Path, recipe: TinyRecipe) -> BlockBasis:

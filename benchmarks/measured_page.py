@@ -1,0 +1,44 @@
+"""A page of docs with a generated table: measured rows take the place of the old ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.runs import atomic_path
+
+
+def measured_rows(folder: Path, order: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows that ``folder`` keeps, ``NAME.json`` or ``NAME-SETTINGS.json``, by ``order``."""
+    paths = [path for path in sorted(folder.glob("*.json")) if name_of(path) in order]
+    paths.sort(key=lambda path: order.index(name_of(path)))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def name_of(path: Path) -> str:
+    """A row's name, without its settings."""
+    return path.stem.split("-")[0]
+
+
+def write_page(path: Path | None, lines: Sequence[str]) -> None:
+    """Print ``lines``, and write them into the page ``path``, if one is given, in the place of its
+    first table."""
+    print("\n".join(lines))
+    if path is not None:
+        page = with_table(path.read_text(encoding="utf-8"), lines)
+        with atomic_path(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+
+def with_table(page: str, lines: Sequence[str]) -> str:
+    """A page with ``lines`` in the place of its first table."""
+    old = page.split("\n")
+    first = next((n for n, line in enumerate(old) if line.startswith("|")), None)
+    if first is None:
+        raise ValueError("--write: expected a page with a table, got one without. Add |---|.")
+    last = first
+    while last < len(old) and old[last].startswith("|"):
+        last += 1
+    return "\n".join([*old[:first], *lines, *old[last:]])
