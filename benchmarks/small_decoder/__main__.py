@@ -5,9 +5,10 @@
     python -m benchmarks.small_decoder VARIANT --work .dev/tiny --out FOLDER --steps 800
     python -m benchmarks.small_decoder table --out FOLDER --write docs/small_decoder.md
 
-Latents stay as they are: a variant (variants.py) trains the stored decoder on, or a larger one that
-begins as it. Scored on TinyBench's real composites of held-out subjects, encoded and decoded. Data
-in `--work` is that of `python -m training tiny`. A training that is stopped goes on.
+A variant (variants.py) trains the stored decoder on, or a larger one that begins as it; latents
+stay as they are, unless the encoder is trained, too. Scored on TinyBench's real composites of
+held-out subjects, encoded and decoded. Data in `--work` is that of `python -m training tiny`. A
+training that is stopped goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
@@ -31,6 +33,7 @@ from training.evaluation.report import markdown_table
 from training.runs import save_picture, write_json
 from training.toy.autoencoder import build_autoencoder, train_decoder
 from training.toy.data.library import load_library
+from training.toy.recipe import AutoencoderRecipe
 from training.toy.stages import TRAIN_SHARDS
 from training.toy.vision import load_vision
 
@@ -56,13 +59,20 @@ def stored_decoder() -> BlockAutoencoder:
     return tiny_vae(tiny_base.load(START))
 
 
+def begun(recipe: AutoencoderRecipe) -> BlockAutoencoder:
+    """A recipe's autoencoder that does what the stored one does."""
+    torch.manual_seed(recipe.seed)
+    model = build_autoencoder(recipe)
+    stored = stored_decoder().state_dict()
+    stored["analysis.weight"] = F.pad(stored["analysis.weight"], [recipe.overlap] * 4)
+    model.load_state_dict({**model.state_dict(), **stored})
+    return model
+
+
 def trained(variant: Variant, work: Path, out: Path, steps: int) -> BlockAutoencoder:
     """A variant's autoencoder, trained on from the stored one in ``out``."""
     recipe = variant.training(steps)
-    torch.manual_seed(recipe.seed)
-    model = build_autoencoder(recipe)
-    own = model.state_dict()
-    model.load_state_dict({**own, **stored_decoder().state_dict()})
+    model = begun(recipe)
     out.mkdir(parents=True, exist_ok=True)
     vision = load_vision(VisionGeometry())
     path = train_decoder(model, work / TRAIN_SHARDS, out, recipe, vision, torch.device("cpu"))

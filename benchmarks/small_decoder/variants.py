@@ -33,6 +33,7 @@ SAME = AutoencoderRecipe()
 SMOOTH = replace(SAME, smooth_width=SMOOTH_WIDTH)
 FEATURES = replace(SMOOTH, perceptual_weight=1.0)
 DEEP = replace(FEATURES, perceptual_blocks=(2, FINE_BLOCK, COARSE_BLOCK))
+ENCODER = replace(SMOOTH, train_encoder=True)
 VARIANTS = {
     variant.name: variant
     for variant in (
@@ -40,5 +41,11 @@ VARIANTS = {
         Variant(name="smooth", title="and a last part across borders (b)", recipe=SMOOTH),
         Variant(name="features", title="(b), features five times as heavy", recipe=FEATURES),
         Variant(name="deep", title="the same, also at stride 16", recipe=DEEP),
+        Variant(name="encoder", title="(b), the encoder trained, too", recipe=ENCODER),
+        Variant(
+            name="overlap",
+            title="the same, over blocks that overlap by 4 pixels",
+            recipe=replace(ENCODER, overlap=4),
+        ),
     )
 }

@@ -45,6 +45,7 @@ class BlockAutoencoder(nn.Module):
         fine_width, fine_depth: the same at twice that size.
         smooth_width, smooth_depth: the same at half of the picture's size, of a last part that sees
             the decoded picture and corrects it across the blocks' borders; a width of 0 has none.
+        overlap: pixels around a block that its latents see, too.
 
     Attributes:
         sizes: the arguments, to build it again.
@@ -59,6 +60,7 @@ class BlockAutoencoder(nn.Module):
         fine_depth: int = 2,
         smooth_width: int = 0,
         smooth_depth: int = 2,
+        overlap: int = 0,
     ) -> None:
         super().__init__()
         self.latent_channels = latent_channels
@@ -70,8 +72,10 @@ class BlockAutoencoder(nn.Module):
             "fine_depth": fine_depth,
             "smooth_width": smooth_width,
             "smooth_depth": smooth_depth,
+            "overlap": overlap,
         }
-        self.analysis = nn.Conv2d(3, latent_channels, BLOCK_SIZE, stride=BLOCK_SIZE)
+        seen = BLOCK_SIZE + 2 * overlap
+        self.analysis = nn.Conv2d(3, latent_channels, seen, stride=BLOCK_SIZE, padding=overlap)
         self.synthesis = nn.Conv2d(latent_channels, BLOCK_VALUES, 1)
         self.coarse = nn.Sequential(
             nn.Conv2d(latent_channels, width, 3, padding=1),

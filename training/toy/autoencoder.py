@@ -32,7 +32,9 @@ from .recipe import AutoencoderRecipe
 def build_autoencoder(recipe: AutoencoderRecipe) -> BlockAutoencoder:
     """The untrained autoencoder."""
     return BlockAutoencoder(
-        latent_channels=recipe.latent_channels, smooth_width=recipe.smooth_width
+        latent_channels=recipe.latent_channels,
+        smooth_width=recipe.smooth_width,
+        overlap=recipe.overlap,
     )
 
 
@@ -99,6 +101,7 @@ def decoder_loss(
         + mse
         + recipe.color_weight * color_distance(decoded, images)
         + recipe.perceptual_weight * perceptual
+        + F.relu(latents.square().mean() - 1)  # a trained encoder shall not shout down the noise
     )
     psnr = 10 * torch.log10(4 / mse.detach())
     values = {"psnr": psnr.item(), "perceptual": perceptual.item()}
@@ -138,7 +141,7 @@ def train_decoder(
     if final.exists():
         return final
     steps = recipe.steps
-    model.analysis.requires_grad_(False)
+    model.analysis.requires_grad_(recipe.train_encoder)
     images = load_images(shards, recipe.num_images)
     for network in (model, vision):
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -17,10 +17,13 @@ class AutoencoderRecipe:
     The encoder is a fixed linear transform (``block_pca.py``), fitted to half of ``num_images``
     pictures; the decoder is trained on crops of all of them, at any time after it. Its loss
     compares the vision encoder's features behind ``perceptual_blocks`` (strides 4 and 8).
+    ``train_encoder`` trains the encoder with it: a base of other latents must be trained anew.
     """
 
     latent_channels: int = 24
     smooth_width: int = 0
+    overlap: int = 0
+    train_encoder: bool = False
     crop: int = 64
     batch_size: int = 16
     steps: int = 3200
