@@ -26,11 +26,12 @@ import torch.nn.functional as F
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
+from training.bases.encoders import decode_latents, to_pictures
 from training.bases.loading import tiny_vae
 from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.metrics import mean_interval
 from training.evaluation.report import markdown_table
-from training.runs import save_picture, write_json
+from training.runs import save_array, save_picture, write_json
 from training.toy.autoencoder import build_autoencoder, train_decoder
 from training.toy.data.library import load_library
 from training.toy.recipe import AutoencoderRecipe
@@ -39,7 +40,10 @@ from training.toy.vision import load_vision
 
 from ..comfyui import ROOT
 from ..measured_page import measured_rows, write_page
-from .scores import Bench
+from ..text_base.drawing import Base, plain_model
+from ..text_base.questions import draw_questions
+from ..text_base.start import read_start
+from .scores import Bench, grid
 from .variants import SHIPPED, VARIANTS, Variant
 
 REAL, TABLE = "real", "table"
@@ -49,9 +53,11 @@ COLUMNS = {
     "two_found": ("two, %", 100),
     "psnr": ("PSNR, dB", 1),
     "grid": ("grid, %", 1),
+    "drawn_grid": ("of pictures from text, %", 1),
     "fringe": ("error around subjects, 255ths", 1),
 }
 SHEET_SHOWN, SHEET_SCALE = 8, 2
+DRAWN, STEPS, GUIDANCE = 32, 12, 3.0
 
 
 def stored_decoder() -> BlockAutoencoder:
@@ -80,21 +86,37 @@ def trained(variant: Variant, work: Path, out: Path, steps: int) -> BlockAutoenc
     return model.eval().requires_grad_(False)
 
 
+def drawn_latents(work: Path, out: Path) -> torch.Tensor:
+    """Latents (DRAWN, c, h, w) that edition four's base draws from text; kept in ``out``."""
+    path = out / "latents.npy"
+    if not path.exists():
+        questions = draw_questions(load_library(work, "train", "train"), DRAWN)
+        start = read_start(START)
+        latents = Base(plain_model(start), start).draw_latents(questions, STEPS, GUIDANCE)
+        save_array(path, latents.numpy())
+    return torch.from_numpy(np.load(path))
+
+
 def measure(options: argparse.Namespace) -> None:
     """Train the variant, if it is one, and score it."""
     library = load_library(options.work, "heldout", "heldout")
     kept = options.work / "evaluation"
     bench = Bench(library, load_metric_encoder(), kept, options.count)
-    name, about = options.variant, {}
+    name, about, model, own_latents = options.variant, {}, None, False
     if name == REAL:
-        title, shown = "real composites", bench.real()
+        title = "real composites"
     elif name == SHIPPED:
-        title, shown = "edition four", bench.through(stored_decoder())
+        title, model = "edition four", stored_decoder()
     else:
         variant, name = VARIANTS[name], f"{name}-{options.steps}"
         model = trained(variant, options.work, options.out / name, options.steps)
-        title, shown, about = variant.title, bench.through(model), {"steps": options.steps}
+        title, about, own_latents = variant.title, {"steps": options.steps}, variant.own_latents
+    shown = bench.real() if model is None else bench.through(model)
     scores = {key: of.tolist() for key, of in bench.scores(shown).items()}
+    if model is not None and not own_latents:
+        with torch.no_grad():
+            drawn = decode_latents(model, drawn_latents(options.work, options.out))
+        scores["drawn_grid"] = grid(to_pictures(drawn)).tolist()
     if name == REAL:
         scores = {key: of for key, of in scores.items() if key not in ("psnr", "fringe")}
     write_json(options.out / f"{name}.json", {"title": title, "about": about, "scores": scores})

@@ -24,6 +24,11 @@ class Variant:
     title: str
     recipe: AutoencoderRecipe
 
+    @property
+    def own_latents(self) -> bool:
+        """Whether its latents are no longer those of edition four's base."""
+        return self.recipe.train_encoder
+
     def training(self, steps: int) -> AutoencoderRecipe:
         """The recipe for so many steps."""
         return replace(self.recipe, steps=steps, warmup_steps=min(WARMUP_STEPS, steps))
@@ -41,6 +46,16 @@ VARIANTS = {
         Variant(name="smooth", title="and a last part across borders (b)", recipe=SMOOTH),
         Variant(name="features", title="(b), features five times as heavy", recipe=FEATURES),
         Variant(name="deep", title="the same, also at stride 16", recipe=DEEP),
+        Variant(
+            name="borders",
+            title="(b), error of the steps between blocks (2)",
+            recipe=replace(SMOOTH, border_weight=2.0),
+        ),
+        Variant(
+            name="same_borders",
+            title="as before, error of the steps between blocks (1)",
+            recipe=replace(SAME, border_weight=1.0),
+        ),
         Variant(name="encoder", title="(b), the encoder trained, too", recipe=ENCODER),
         Variant(
             name="overlap",

@@ -70,8 +70,13 @@ class Base:
 
     @torch.no_grad()
     def draw(self, questions: Sequence[Question], steps: int, guidance: float) -> np.ndarray:
-        """Pictures (Q, H, H, 3) uint8 by DDIM with classifier-free guidance, in
-        bf16 where that is fastest."""
+        """Pictures (Q, H, H, 3) uint8 by DDIM with classifier-free guidance."""
+        latents = self.draw_latents(questions, steps, guidance).split(BATCH)
+        return np.concatenate([to_pictures(decode_latents(self.vae, some)) for some in latents])
+
+    @torch.no_grad()
+    def draw_latents(self, questions: Sequence[Question], steps: int, guidance: float) -> Tensor:
+        """The same as latents (Q, c, h, w); in bf16 where that is fastest."""
         rule = SamplingRule(steps=steps, text_guidance_scale=guidance)
         sampler = Sampler(self.model, self.base.prediction_type, rule)
         empty, shape = self.token_ids(""), (self.base.latent_channels, self.side, self.side)
@@ -82,9 +87,8 @@ class Base:
             full = self.told([q.prompt for q in some])
             branches = two_branches(full, full.token_ids, empty)
             with fastest_autocast(noise[0].device):
-                latents = sampler(branches, torch.stack(noise))
-            drawn.append(to_pictures(decode_latents(self.vae, latents)))
-        return np.concatenate(drawn)
+                drawn.append(sampler(branches, torch.stack(noise)))
+        return torch.cat(drawn)
 
 
 def plain_model(base: BaseModel) -> Any:

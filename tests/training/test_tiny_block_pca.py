@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from training.toy.autoencoder import border_distance
 from training.toy.block_pca import MAX_LATENT_STD, blocks, fit_basis, install_basis
 
 
@@ -67,3 +68,12 @@ def test_fewer_components_lose_more(pictures: np.ndarray) -> None:
         with torch.no_grad():
             errors.append(float((model.decode(model.encode(images)) - images).square().mean()))
     assert errors[0] > errors[1] > errors[2] > 0
+
+
+def test_the_border_distance_sees_steps_between_blocks_alone() -> None:
+    targets = torch.zeros(1, 3, 16, 24)
+    inside, shifted = targets.clone(), targets.clone()
+    inside[..., 2:6, 2:6] = 1
+    shifted[..., 8:16] = 1
+    assert border_distance(targets, targets) == border_distance(inside, targets) == 0
+    assert border_distance(shifted, targets) == pytest.approx(0.5)  # across: all, down: none

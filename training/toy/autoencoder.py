@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.block_autoencoder import BLOCK_SIZE, BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
 
 from ..loop.progress import Progress
@@ -86,10 +86,18 @@ def color_distance(images: Tensor, targets: Tensor) -> Tensor:
     return F.mse_loss(F.avg_pool2d(images, 8), F.avg_pool2d(targets, 8))
 
 
+def border_distance(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute error of the steps from one 8x8 block to the next: the grid that is seen."""
+    error, last = images - targets, BLOCK_SIZE - 1
+    across = error[..., BLOCK_SIZE::BLOCK_SIZE] - error[..., last:-1:BLOCK_SIZE]
+    down = error[..., BLOCK_SIZE::BLOCK_SIZE, :] - error[..., last:-1:BLOCK_SIZE, :]
+    return (across.abs().mean() + down.abs().mean()) / 2
+
+
 def decoder_loss(
     model: BlockAutoencoder, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
 ) -> tuple[Tensor, dict[str, float]]:
-    """Reconstruction in pixels, colours and features."""
+    """Reconstruction in pixels, colours, features and steps between blocks."""
     latents = model.encode(images)
     with fastest_autocast(images.device):
         noisy = latents + recipe.latent_noise * torch.randn_like(latents)
@@ -101,6 +109,7 @@ def decoder_loss(
         + mse
         + recipe.color_weight * color_distance(decoded, images)
         + recipe.perceptual_weight * perceptual
+        + recipe.border_weight * border_distance(decoded, images)
         + F.relu(latents.square().mean() - 1)  # a trained encoder shall not shout down the noise
     )
     psnr = 10 * torch.log10(4 / mse.detach())

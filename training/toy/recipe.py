@@ -34,6 +34,7 @@ class AutoencoderRecipe:
     perceptual_weight: float = 0.2
     perceptual_blocks: tuple[int, ...] = (2, FINE_BLOCK)
     color_weight: float = 4.0
+    border_weight: float = 0.0
     checkpoint_every: int = 200
     seed: int = 0
 
