@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
@@ -32,9 +31,8 @@ from training.evaluation.metric_encoder import load_metric_encoder
 from training.evaluation.metrics import mean_interval
 from training.evaluation.report import markdown_table
 from training.runs import save_array, save_picture, write_json
-from training.toy.autoencoder import build_autoencoder, train_decoder
+from training.toy.autoencoder import train_decoder
 from training.toy.data.library import load_library
-from training.toy.recipe import AutoencoderRecipe
 from training.toy.stages import TRAIN_SHARDS
 from training.toy.vision import load_vision
 
@@ -43,6 +41,7 @@ from ..measured_page import measured_rows, write_page
 from ..text_base.drawing import Base, plain_model
 from ..text_base.questions import draw_questions
 from ..text_base.start import read_start
+from .larger import LargerAutoencoder
 from .scores import Bench, grid
 from .variants import SHIPPED, VARIANTS, Variant
 
@@ -65,20 +64,17 @@ def stored_decoder() -> BlockAutoencoder:
     return tiny_vae(tiny_base.load(START))
 
 
-def begun(recipe: AutoencoderRecipe) -> BlockAutoencoder:
-    """A recipe's autoencoder that does what the stored one does."""
-    torch.manual_seed(recipe.seed)
-    model = build_autoencoder(recipe)
-    stored = stored_decoder().state_dict()
-    stored["analysis.weight"] = F.pad(stored["analysis.weight"], [recipe.overlap] * 4)
-    model.load_state_dict({**model.state_dict(), **stored})
+def begun(variant: Variant) -> BlockAutoencoder:
+    """A variant's autoencoder, which does what the stored one does."""
+    torch.manual_seed(variant.recipe.seed)
+    model = LargerAutoencoder(stored_decoder(), variant.smooth_width, variant.overlap)
+    model.analysis.requires_grad_(variant.own_latents)
     return model
 
 
 def trained(variant: Variant, work: Path, out: Path, steps: int) -> BlockAutoencoder:
     """A variant's autoencoder, trained on from the stored one in ``out``."""
-    recipe = variant.training(steps)
-    model = begun(recipe)
+    recipe, model = variant.training(steps), begun(variant)
     out.mkdir(parents=True, exist_ok=True)
     vision = load_vision(VisionGeometry())
     path = train_decoder(model, work / TRAIN_SHARDS, out, recipe, vision, torch.device("cpu"))

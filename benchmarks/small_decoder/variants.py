@@ -17,50 +17,54 @@ class Variant:
 
     Attributes:
         name: of the command. title: in the table.
-        recipe: what its training differs in from the small model's.
+        recipe: what its training differs in from edition four's.
+        smooth_width, overlap: of parts that the stored autoencoder lacks (larger.py).
+        own_latents: the encoder is trained, too, so latents are no longer those of a base.
     """
 
     name: str
     title: str
     recipe: AutoencoderRecipe
-
-    @property
-    def own_latents(self) -> bool:
-        """Whether its latents are no longer those of edition four's base."""
-        return self.recipe.train_encoder
+    smooth_width: int = 0
+    overlap: int = 0
+    own_latents: bool = False
 
     def training(self, steps: int) -> AutoencoderRecipe:
         """The recipe for so many steps."""
         return replace(self.recipe, steps=steps, warmup_steps=min(WARMUP_STEPS, steps))
 
 
-SAME = AutoencoderRecipe()
-SMOOTH = replace(SAME, smooth_width=SMOOTH_WIDTH)
-FEATURES = replace(SMOOTH, perceptual_weight=1.0)
+SAME = AutoencoderRecipe(border_weight=0.0)
+BORDERS = replace(SAME, border_weight=1.0)
+FEATURES = replace(SAME, perceptual_weight=1.0)
 DEEP = replace(FEATURES, perceptual_blocks=(2, FINE_BLOCK, COARSE_BLOCK))
-ENCODER = replace(SMOOTH, train_encoder=True)
+SMOOTH = Variant(
+    name="smooth",
+    title="a last part across borders (b)",
+    recipe=SAME,
+    smooth_width=SMOOTH_WIDTH,
+)
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant(name="longer", title="trained on as before", recipe=SAME),
-        Variant(name="smooth", title="and a last part across borders (b)", recipe=SMOOTH),
-        Variant(name="features", title="(b), features five times as heavy", recipe=FEATURES),
-        Variant(name="deep", title="the same, also at stride 16", recipe=DEEP),
-        Variant(
+        Variant(name="same_borders", title="error of the steps between blocks (1)", recipe=BORDERS),
+        SMOOTH,
+        replace(
+            SMOOTH,
             name="borders",
             title="(b), error of the steps between blocks (2)",
-            recipe=replace(SMOOTH, border_weight=2.0),
+            recipe=replace(SAME, border_weight=2.0),
         ),
-        Variant(
-            name="same_borders",
-            title="as before, error of the steps between blocks (1)",
-            recipe=replace(SAME, border_weight=1.0),
+        replace(
+            SMOOTH, name="features", title="(b), features five times as heavy", recipe=FEATURES
         ),
-        Variant(name="encoder", title="(b), the encoder trained, too", recipe=ENCODER),
-        Variant(
+        replace(SMOOTH, name="deep", title="the same, also at stride 16", recipe=DEEP),
+        replace(
+            SMOOTH,
             name="overlap",
-            title="the same, over blocks that overlap by 4 pixels",
-            recipe=replace(ENCODER, overlap=4),
+            title="(b), the encoder trained, too, over blocks that overlap by 4 pixels",
+            overlap=4,
+            own_latents=True,
         ),
     )
 }

@@ -15,7 +15,6 @@ from ..errors import require_shape
 BLOCK_SIZE = 8
 BLOCK_VALUES = 3 * BLOCK_SIZE * BLOCK_SIZE
 _MIDDLE_SCALE = 2  # the refinement's second half works on pixels of 1/4 of the picture's size
-_SMOOTH_BLOCK = 2  # the last part sees pixels two by two
 
 
 class ResidualConvolutions(nn.Module):
@@ -43,9 +42,6 @@ class BlockAutoencoder(nn.Module):
         latent_channels: C.
         width, depth: channels and residual blocks of the refinement at the latent's size.
         fine_width, fine_depth: the same at twice that size.
-        smooth_width, smooth_depth: the same at half of the picture's size, of a last part that sees
-            the decoded picture and corrects it across the blocks' borders; a width of 0 has none.
-        overlap: pixels around a block that its latents see, too.
 
     Attributes:
         sizes: the arguments, to build it again.
@@ -58,9 +54,6 @@ class BlockAutoencoder(nn.Module):
         depth: int = 3,
         fine_width: int = 64,
         fine_depth: int = 2,
-        smooth_width: int = 0,
-        smooth_depth: int = 2,
-        overlap: int = 0,
     ) -> None:
         super().__init__()
         self.latent_channels = latent_channels
@@ -70,12 +63,8 @@ class BlockAutoencoder(nn.Module):
             "depth": depth,
             "fine_width": fine_width,
             "fine_depth": fine_depth,
-            "smooth_width": smooth_width,
-            "smooth_depth": smooth_depth,
-            "overlap": overlap,
         }
-        seen = BLOCK_SIZE + 2 * overlap
-        self.analysis = nn.Conv2d(3, latent_channels, seen, stride=BLOCK_SIZE, padding=overlap)
+        self.analysis = nn.Conv2d(3, latent_channels, BLOCK_SIZE, stride=BLOCK_SIZE)
         self.synthesis = nn.Conv2d(latent_channels, BLOCK_VALUES, 1)
         self.coarse = nn.Sequential(
             nn.Conv2d(latent_channels, width, 3, padding=1),
@@ -83,18 +72,12 @@ class BlockAutoencoder(nn.Module):
             nn.Conv2d(width, fine_width * _MIDDLE_SCALE**2, 1),
         )
         values = BLOCK_VALUES // _MIDDLE_SCALE**2
+        to_pixels = nn.Conv2d(fine_width, values, 3, padding=1)
+        for parameter in to_pixels.parameters():
+            nn.init.zeros_(parameter)
         self.fine = nn.Sequential(
-            *(ResidualConvolutions(fine_width) for _ in range(fine_depth)),
-            zero_convolution(fine_width, values),
+            *(ResidualConvolutions(fine_width) for _ in range(fine_depth)), to_pixels
         )
-        self.smooth = nn.Sequential()
-        if smooth_width:
-            values = 3 * _SMOOTH_BLOCK**2
-            self.smooth = nn.Sequential(
-                nn.Conv2d(values, smooth_width, 3, padding=1),
-                *(ResidualConvolutions(smooth_width) for _ in range(smooth_depth)),
-                zero_convolution(smooth_width, values),
-            )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BlockAutoencoder:
@@ -113,16 +96,4 @@ class BlockAutoencoder(nn.Module):
         require_shape("latents", latents, expected, "Use the latents of this autoencoder")
         hidden = F.pixel_shuffle(self.coarse(latents), _MIDDLE_SCALE)
         detail = F.pixel_shuffle(self.fine(hidden), BLOCK_SIZE // _MIDDLE_SCALE)
-        image = F.pixel_shuffle(self.synthesis(latents), BLOCK_SIZE) + detail
-        if len(self.smooth) == 0:
-            return image
-        change = self.smooth(F.pixel_unshuffle(image, _SMOOTH_BLOCK))
-        return image + F.pixel_shuffle(change, _SMOOTH_BLOCK)
-
-
-def zero_convolution(width: int, values: int) -> nn.Conv2d:
-    """A 3x3 convolution that gives 0 before it is trained."""
-    convolution = nn.Conv2d(width, values, 3, padding=1)
-    for parameter in convolution.parameters():
-        nn.init.zeros_(parameter)
-    return convolution
+        return F.pixel_shuffle(self.synthesis(latents), BLOCK_SIZE) + detail

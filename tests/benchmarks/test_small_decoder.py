@@ -13,7 +13,7 @@ from benchmarks.small_decoder.variants import VARIANTS
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_begins_as_the_stored_autoencoder(name: str) -> None:
-    stored, model = stored_decoder(), begun(VARIANTS[name].training(1))
+    stored, model = stored_decoder(), begun(VARIANTS[name])
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, 32, 24, generator=generator) * 2 - 1
     latents = stored.encode(images)
@@ -22,7 +22,7 @@ def test_every_variant_begins_as_the_stored_autoencoder(name: str) -> None:
 
 
 def test_the_last_part_changes_the_picture() -> None:
-    stored, model = stored_decoder(), begun(VARIANTS["smooth"].training(1))
+    stored, model = stored_decoder(), begun(VARIANTS["smooth"])
     latents = torch.randn(1, stored.latent_channels, 3, 4)
     with torch.no_grad():
         model.smooth[-1].bias.fill_(0.5)  # type: ignore[union-attr]

@@ -31,11 +31,7 @@ from .recipe import AutoencoderRecipe
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> BlockAutoencoder:
     """The untrained autoencoder."""
-    return BlockAutoencoder(
-        latent_channels=recipe.latent_channels,
-        smooth_width=recipe.smooth_width,
-        overlap=recipe.overlap,
-    )
+    return BlockAutoencoder(latent_channels=recipe.latent_channels)
 
 
 def load_images(shards: Path, num_images: int) -> np.ndarray:
@@ -110,7 +106,6 @@ def decoder_loss(
         + recipe.color_weight * color_distance(decoded, images)
         + recipe.perceptual_weight * perceptual
         + recipe.border_weight * border_distance(decoded, images)
-        + F.relu(latents.square().mean() - 1)  # a trained encoder shall not shout down the noise
     )
     psnr = 10 * torch.log10(4 / mse.detach())
     values = {"psnr": psnr.item(), "perceptual": perceptual.item()}
@@ -144,13 +139,11 @@ def train_decoder(
     vision: TinyVision,
     device: torch.device,
 ) -> Path:
-    """Train the decoder of ``model`` on its fixed latents (resuming); returns the whole
-    autoencoder's file."""
+    """Train what is not frozen in ``model`` (resuming); returns the whole autoencoder's file."""
     final, state_path = work / "autoencoder.pt", work / "autoencoder-state.pt"
     if final.exists():
         return final
     steps = recipe.steps
-    model.analysis.requires_grad_(recipe.train_encoder)
     images = load_images(shards, recipe.num_images)
     for network in (model, vision):
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -17,13 +17,10 @@ class AutoencoderRecipe:
     The encoder is a fixed linear transform (``block_pca.py``), fitted to half of ``num_images``
     pictures; the decoder is trained on crops of all of them, at any time after it. Its loss
     compares the vision encoder's features behind ``perceptual_blocks`` (strides 4 and 8).
-    ``train_encoder`` trains the encoder with it: a base of other latents must be trained anew.
+    ``border_weight`` is that of the error of steps between blocks, which would show as a grid.
     """
 
     latent_channels: int = 24
-    smooth_width: int = 0
-    overlap: int = 0
-    train_encoder: bool = False
     crop: int = 64
     batch_size: int = 16
     steps: int = 3200
@@ -34,7 +31,7 @@ class AutoencoderRecipe:
     perceptual_weight: float = 0.2
     perceptual_blocks: tuple[int, ...] = (2, FINE_BLOCK)
     color_weight: float = 4.0
-    border_weight: float = 0.0
+    border_weight: float = 1.0
     checkpoint_every: int = 200
     seed: int = 0
 

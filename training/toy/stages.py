@@ -57,6 +57,7 @@ def run_decoder(work: Path, recipe: TinyRecipe) -> BlockAutoencoder:
     torch.manual_seed(recipe.autoencoder.seed)
     model = build_autoencoder(recipe.autoencoder)
     install_basis(model, basis)
+    model.analysis.requires_grad_(False)
     path = train_decoder(model, shards, work, recipe.autoencoder, vision, training_device())
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
     return model.eval().requires_grad_(False)
