@@ -19,12 +19,10 @@ COLUMNS = {
     "group_in_box": "in TinyBench's box, %",
     "scene": "scene, %",
     "loss": "loss, 1e-3",
-    "loss_over": "that, less (a)'s",
+    "loss_over": "loss, less (a)'s",
     "label_gap": "loss of a wrong label, +%",
-    "gap_over": "that, less (a)'s",
+    "gap_over": "wrong label, less (a)'s",
     "scene_gap": "loss of a wrong scene, +%",
-    "label_told": "label told apart, %",
-    "scene_told": "scene told apart, %",
     "label_effect": "a label moves, % of a scene",
 }
 READ_COLUMNS = {
@@ -33,7 +31,7 @@ READ_COLUMNS = {
     "read_scene": "of a scene",
 }
 COMPARED = {"loss": "loss_over", "label_gap": "gap_over"}
-SHARES = ("group", "group_in_box", "scene", "label_told", "scene_told")
+SHARES = ("group", "group_in_box", "scene")
 TENTHS = (*SHARES, "loss", "loss_over", "label_effect")
 SHOWN, PER_ROW, CAPTION = 64, 8, 12
 

@@ -71,9 +71,8 @@ def tell_apart(
 
     ``loss``: the base's own under the right caption, in all of the picture, in thousandths.
     ``label_gap``: how much more the loss inside the subject is under the wrong label, in per cent;
-    ``scene_gap``: the same outside of it, of the wrong scene. ``label_told``, ``scene_told``: 1.0
-    where it is more at all. ``label_effect``: how far the wrong label moves what the base says
-    inside the subject, in per cent of how far the wrong scene does.
+    ``scene_gap``: the same outside of it, of the wrong scene. ``label_effect``: how far the wrong
+    label moves what the base says inside the subject, in per cent of how far the wrong scene does.
     """
     found: dict[str, list[Tensor]] = {name: [] for name in ("loss", "label", "scene", "effect")}
     for first in range(0, len(questions), BATCH):
@@ -94,9 +93,9 @@ def tell_apart(
         found["scene"].append(100 * (sums[3] / sums[2] - 1))
         found["effect"].append(100 * (sums[4] / sums[5]).sqrt())
     gaps = {name: torch.cat(values).numpy() for name, values in found.items()}
-    told = {f"{name}_told": (gaps[name] > 0).astype(np.float64) for name in ("label", "scene")}
     return {
         "loss": gaps["loss"],
-        "label_gap": gaps["label"], "scene_gap": gaps["scene"], **told,
+        "label_gap": gaps["label"],
+        "scene_gap": gaps["scene"],
         "label_effect": gaps["effect"],
-    }  # fmt: skip
+    }
