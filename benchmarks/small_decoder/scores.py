@@ -15,10 +15,9 @@ from scipy.ndimage import binary_dilation
 from subject_diffusion_core.tiny.block_autoencoder import BLOCK_SIZE, BlockAutoencoder
 from training.evaluation.gallery import build_gallery
 from training.evaluation.metric_encoder import MetricEncoder
-from training.evaluation.pictures import pasted_boxes, through_autoencoder
+from training.evaluation.pictures import composite_with, through_autoencoder
 from training.evaluation.queries import Query, draw_queries
 from training.evaluation.scoring import Judge
-from training.toy.data.compose import compose
 from training.toy.data.library import Library
 
 KINDS = ("one", "two")
@@ -45,11 +44,8 @@ def real_questions(library: Library, kind: str, count: int) -> Questions:
 
 def composite_of(library: Library, query: Query) -> tuple[np.ndarray, np.ndarray]:
     """TinyBench's real composite, and its subjects' masks together."""
-    cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
-    boxes, unflipped = pasted_boxes(library, query), [False] * len(cutouts)
     background = np.asarray(library.backgrounds[query.background_row])
-    rng = np.random.default_rng(query.seed)
-    made = compose(cutouts, background, query.scene, rng, boxes_px=boxes, flipped=unflipped)
+    made = composite_with(library, query, background)
     return made.image, np.asarray(made.masks.any(0))
 
 

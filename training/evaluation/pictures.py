@@ -20,7 +20,7 @@ from ..bases.base_model import Autoencoder
 from ..bases.encoders import decode_latents, encode_latents, to_pictures
 from ..methods.subject_diffusion.sampling import SamplingRule
 from ..runs import save_array
-from ..toy.data.compose import compose
+from ..toy.data.compose import Composite, compose
 from ..toy.data.library import Library
 from ..toy.data.pictures import reference_image
 from ..toy.files import ADAPTER_NAME, BASE_NAME
@@ -71,13 +71,17 @@ def pasted_boxes(library: Library, query: Query) -> list[Box]:
     ]
 
 
-def paste_subjects(library: Library, query: Query, background: np.ndarray) -> np.ndarray:
+def composite_with(library: Library, query: Query, background: np.ndarray) -> Composite:
     """The right subjects, from other views, pasted into the boxes of a picture (H, H, 3) uint8."""
     cutouts = [library.cutout(subject.target_row) for subject in query.subjects]
     boxes_px, flipped = pasted_boxes(library, query), [False] * len(cutouts)
     rng = np.random.default_rng(query.seed)
-    composite = compose(cutouts, background, query.scene, rng, boxes_px=boxes_px, flipped=flipped)
-    return composite.image
+    return compose(cutouts, background, query.scene, rng, boxes_px=boxes_px, flipped=flipped)
+
+
+def paste_subjects(library: Library, query: Query, background: np.ndarray) -> np.ndarray:
+    """The picture (H, H, 3) uint8 of :func:`composite_with`."""
+    return composite_with(library, query, background).image
 
 
 def real_composite(library: Library, query: Query) -> np.ndarray:
