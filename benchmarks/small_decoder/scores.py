@@ -91,7 +91,7 @@ class Bench:
         """(Q,) by name, of pictures (Q, H, H, 3) by kind: recognised at first (share of a query's
         subjects) for every kind, and what the pictures of one subject are like."""
         real, one = self.questions["one"], shown["one"]
-        found = {f"{kind}_found": self.found(kind, shown[kind]) for kind in KINDS}
+        found = {f"{kind}_found": self.identity(kind, shown[kind])["found"] for kind in KINDS}
         return {
             **found,
             "psnr": psnr(real.pictures, one),
@@ -99,10 +99,12 @@ class Bench:
             "fringe": fringe(real.pictures, one, real.masks),
         }
 
-    def found(self, kind: str, shown: np.ndarray) -> np.ndarray:
-        """(Q,) share of the subjects of a query that are recognised."""
-        queries = self.questions[kind].queries
-        return self.judge.score(self.judge.crop_features(shown, queries), queries).found(1)
+    def identity(self, kind: str, shown: np.ndarray) -> dict[str, np.ndarray]:
+        """(Q,) by name, of pictures (Q, H, H, 3) of the first Q queries: share of their subjects
+        that are recognised, and the mean cosine."""
+        queries = self.questions[kind].queries[: len(shown)]
+        scores = self.judge.score(self.judge.crop_features(shown, queries), queries)
+        return {"found": scores.found(1), "cosine": scores.cosine.mean(axis=1)}
 
     def real(self) -> dict[str, np.ndarray]:
         """The real pictures by kind."""

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from subject_diffusion_core.tiny.tiny_vision import COARSE_BLOCK, FINE_BLOCK
 from training.toy.recipe import AutoencoderRecipe
 
-SHIPPED = "shipped"
-WARMUP_STEPS, SMOOTH_WIDTH = 30, 32
+UNTRAINED = "start"
+SMOOTH_WIDTH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A decoder trained on from the stored one.
+    """A decoder trained on from that of the start.
 
     Attributes:
         name: of the command. title: in the table.
-        recipe: what its training differs in from edition four's.
-        smooth_width, overlap: of parts that the stored autoencoder lacks (larger.py).
+        recipe: what its training differs in from edition four's, the start of the page's rows.
+        smooth_width, overlap: of parts that the start's autoencoder lacks (larger.py).
         own_latents: the encoder is trained, too, so latents are no longer those of a base.
     """
 
@@ -31,7 +31,7 @@ class Variant:
 
     def training(self, steps: int) -> AutoencoderRecipe:
         """The recipe for so many steps."""
-        return replace(self.recipe, steps=steps, warmup_steps=min(WARMUP_STEPS, steps))
+        return self.recipe.going_on(steps)
 
 
 SAME = AutoencoderRecipe(border_weight=0.0)
@@ -48,6 +48,16 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Variant(name="same_borders", title="error of the steps between blocks (1)", recipe=BORDERS),
+        Variant(
+            name="noisy",
+            title="(1), under noise of 0 to .3 in place of .1",
+            recipe=replace(BORDERS, latent_noise=(0.0, 0.3)),
+        ),
+        Variant(
+            name="noisier",
+            title="(1), under noise of 0 to .4",
+            recipe=replace(BORDERS, latent_noise=(0.0, 0.4)),
+        ),
         SMOOTH,
         replace(
             SMOOTH,

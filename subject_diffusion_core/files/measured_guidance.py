@@ -8,6 +8,7 @@ from typing import Any
 
 from ..schema import NumberRange
 
+SCORES_KEY = "tinybench"  # in an adapter's provenance
 SCALE = NumberRange(low=0.0, high=30.0)
 
 
@@ -29,7 +30,7 @@ def measured_guidance(provenance: Any) -> MeasuredGuidance | None:
     >>> measured_guidance({"tinybench": {"settings": {"text_guidance_scale": "much"}}})
     """
     found = provenance
-    for key in ("tinybench", "settings"):
+    for key in (SCORES_KEY, "settings"):
         found = found.get(key) if isinstance(found, Mapping) else None
     if not isinstance(found, Mapping):
         return None

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.small_decoder.__main__ import begun, stored_decoder, table
+from benchmarks.small_decoder.__main__ import BUNDLED, begun, stored_decoder, table
 from benchmarks.small_decoder.scores import fringe, grid, psnr
 from benchmarks.small_decoder.variants import VARIANTS
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_begins_as_the_stored_autoencoder(name: str) -> None:
-    stored, model = stored_decoder(), begun(VARIANTS[name])
+    stored, model = stored_decoder(BUNDLED), begun(VARIANTS[name], BUNDLED)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, 32, 24, generator=generator) * 2 - 1
     latents = stored.encode(images)
@@ -22,7 +22,7 @@ def test_every_variant_begins_as_the_stored_autoencoder(name: str) -> None:
 
 
 def test_the_last_part_changes_the_picture() -> None:
-    stored, model = stored_decoder(), begun(VARIANTS["smooth"])
+    stored, model = stored_decoder(BUNDLED), begun(VARIANTS["smooth"], BUNDLED)
     latents = torch.randn(1, stored.latent_channels, 3, 4)
     with torch.no_grad():
         model.smooth[-1].bias.fill_(0.5)  # type: ignore[union-attr]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
-from training.toy.autoencoder import border_distance
+from training.toy.autoencoder import border_distance, noise_levels
 from training.toy.block_pca import MAX_LATENT_STD, blocks, fit_basis, install_basis
+from training.toy.recipe import AutoencoderRecipe
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,13 @@ def test_the_border_distance_sees_steps_between_blocks_alone() -> None:
     shifted[..., 8:16] = 1
     assert border_distance(targets, targets) == border_distance(inside, targets) == 0
     assert border_distance(shifted, targets) == pytest.approx(0.5)  # across: all, down: none
+
+
+def test_noise_of_the_decoder_is_drawn_for_each_picture() -> None:
+    latents = torch.zeros(200, 24, 2, 2)
+    torch.manual_seed(0)
+    levels = noise_levels(latents, AutoencoderRecipe(latent_noise=(0.1, 0.3)))
+    assert levels.shape == (200, 1, 1, 1)
+    assert 0.1 <= levels.min() < 0.12 and 0.28 < levels.max() <= 0.3
+    same = noise_levels(latents, AutoencoderRecipe(latent_noise=(0.2, 0.2)))
+    torch.testing.assert_close(same, torch.full_like(same, 0.2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bench_work import write_work
 from tiny_parts import small_recipe, write_tables, write_weights
 
 from subject_diffusion_core import checkpoint
+from subject_diffusion_core.files.measured_guidance import SCORES_KEY
 from training.__main__ import main
 from training.bases.loading import tiny_vae
 from training.commands.tiny import with_adapter_options
@@ -28,6 +30,7 @@ from training.toy.stages import (
     history_after,
     require_words,
     run_adapter,
+    train_stored_decoder,
 )
 from training.toy.stored_start import StoredStart, claim_work, read_stored_start
 
@@ -117,10 +120,47 @@ def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
         main(words)
     with pytest.raises(SystemExit, match="error: --weights: expected another folder than"):
         main([*words, "--weights", str(tmp_path)])
+    for name, value in (("--seed", "3"), ("--decoder-steps", "8")):
+        with pytest.raises(SystemExit, match=f"error: {name}: expected --go-on-from beside"):
+            main(["tiny", name, value, "--work", str(tmp_path / "work")])
+    assert not (tmp_path / "work").exists()
+
+
+def test_options_of_a_training_that_goes_on_are_checked(start: StoredStart, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    words = ["tiny", "--go-on-from", str(start.base_path.parent), "--work", str(work)]
     with pytest.raises(SystemExit, match="error: --steps: expected at least 1, got 0"):
         main([*words, "--steps", "0"])
     with pytest.raises(SystemExit, match="error: --seed: expected at least 0, got -1"):
         main([*words, "--seed", "-1"])
-    with pytest.raises(SystemExit, match="error: --steps, --seed: expected --go-on-from"):
-        main(["tiny", "--seed", "3", "--work", str(tmp_path / "work")])
-    assert not (tmp_path / "work").exists()
+    with pytest.raises(SystemExit, match="error: --decoder-steps: expected at least 1, got 0"):
+        main([*words, "--decoder-steps", "0"])
+    with pytest.raises(SystemExit, match="expected it without --steps and --seed"):
+        main([*words, "--decoder-steps", "8", "--steps", "3"])
+    assert not work.exists()
+
+
+def test_decoder_is_trained_on_and_all_else_stays(start: StoredStart, tmp_path: Path) -> None:
+    work, weights = tmp_path / "work", tmp_path / "out"
+    scored = tmp_path / "scored"
+    shutil.copytree(start.base_path.parent, scored)
+    checkpoint.save_provenance(scored / ADAPTER_NAME, {"seed": 1, SCORES_KEY: {"rows": {}}})
+    start = read_stored_start(scored)
+    work.mkdir()
+    claim_work(work, start)
+    write_tables(write_work(work))
+    further = replace(small_recipe().autoencoder.going_on(4), batch_size=2)
+    assert further.warmup_steps == 4
+    train_stored_decoder(work, weights, further, start)
+    before, after = start.base, read_stored_start(weights).base
+    for part in ("unet", "text_encoder", "vision"):
+        old, new = getattr(before, part), getattr(after, part)
+        assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
+    moved = {name for name, old in before.vae.items() if not torch.equal(old, after.vae[name])}
+    assert "synthesis.weight" in moved and not any(name.startswith("analysis") for name in moved)
+    provenance = after.config["provenance"]
+    assert provenance["autoencoder"]["steps"] == 4
+    assert f"from the base {start.sha256[BASE_NAME][:12]}" in provenance["history"][-1]
+    adapter = checkpoint.load(weights / ADAPTER_NAME)
+    assert adapter.config.provenance == {"seed": 1}  # the old decoder's scores are gone
+    torch.testing.assert_close(adapter.grounding, start.adapter.grounding, rtol=0, atol=0)

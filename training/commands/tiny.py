@@ -20,6 +20,7 @@ Every stage resumes where it was stopped: run the same command again.
 Examples
   python -m training tiny --work .dev/tiny --weights weights
   python -m training tiny --go-on-from weights --work .dev/tiny-on
+  python -m training tiny --go-on-from weights --work .dev/tiny-decoder --decoder-steps 2000
   python -m training tiny --rehearse
 
 Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
@@ -33,6 +34,9 @@ with the recipe tiny_adapter instead.
 with their adapter, so autoencoder and joint training drop out. The result lies in WORK/weights
 unless --weights says otherwise. --steps and --seed are the adapter stage's; with another seed than
 the start's, training goes on with other samples and noise.
+
+--decoder-steps, beside --go-on-from, trains the base's decoder on instead of the adapter. Latents
+stay what they are, so both files still fit each other and only pictures change.
 """
 
 
@@ -57,6 +61,29 @@ def with_adapter_options(recipe: TinyRecipe, options: dict[str, int | None]) -> 
     return replace(recipe, adapter=replace(recipe.adapter, **given))
 
 
+def check_further(options: dict[str, int | None], start: Path | None) -> None:
+    """Options of a training that goes on: given with a start only, and sensible.
+
+    Raises:
+        ValueError: a sentence for the user.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if given and start is None:
+        raise ValueError(
+            f"{', '.join(f'--{name}' for name in given)}: expected --go-on-from beside, got none. "
+            "Name a folder of weights to train on, or leave this out: the recipe has its own."
+        )
+    for name, value in given.items():
+        least = 0 if name == "seed" else 1
+        if value < least:
+            raise ValueError(f"--{name}: expected at least {least}, got {value}. Give another.")
+    if "decoder-steps" in given and len(given) > 1:
+        raise ValueError(
+            "--decoder-steps: expected it without --steps and --seed, which are the adapter "
+            "stage's, got both. Train one after the other."
+        )
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Where, and what to go on from."""
     add_path(parser, "--work", f"folder for all stages (default {DEFAULT_WORK})")
@@ -64,6 +91,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--go-on-from", "train this folder's adapter on", metavar="FOLDER")
     parser.add_argument("--steps", type=int, help="of the adapter stage, with --go-on-from")
     parser.add_argument("--seed", type=int, help="of the adapter stage, with --go-on-from")
+    parser.add_argument(
+        "--decoder-steps", type=int, help="train the decoder on instead, with --go-on-from"
+    )
     add_path(parser, "--packages", "folder of packages downloaded before")
     parser.add_argument(
         "--rehearse",
@@ -79,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..evaluation.rows import DEFAULT_COUNT, SamplingSettings
     from ..evaluation.tinybench import TinyBench
     from ..precision import fastest_precision
-    from ..toy.stages import run_all
+    from ..toy.stages import run_all, run_stored_decoder
     from ..toy.stored_start import read_stored_start
 
     recipe, num_queries = TinyRecipe(), DEFAULT_COUNT
@@ -95,17 +125,20 @@ def run(arguments: argparse.Namespace) -> None:
             "Choose a new one, so that the start stays as it is."
         )
     options = {"steps": arguments.steps, "seed": arguments.seed}
-    if any(value is not None for value in options.values()) and not arguments.go_on_from:
-        raise ValueError(
-            "--steps, --seed: expected --go-on-from beside them, got none. Name a folder of "
-            "weights to train on, or leave both out: the recipe has its own."
-        )
-    for name, least in (("steps", 1), ("seed", 0)):
-        value = options[name]
-        if value is not None and value < least:
-            raise ValueError(f"--{name}: expected at least {least}, got {value}. Give another.")
-    recipe = with_adapter_options(recipe, options)
+    decoder_steps = {"decoder-steps": arguments.decoder_steps}
+    check_further(options | decoder_steps, arguments.go_on_from)
     start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
-    run_all(work, weights, recipe, packages=arguments.packages, start=start)
+    recipe = with_adapter_options(recipe, options)
+    if arguments.decoder_steps is None:
+        run_all(work, weights, recipe, packages=arguments.packages, start=start)
+    else:
+        run_stored_decoder(
+            work,
+            weights,
+            recipe,
+            start,
+            steps=arguments.decoder_steps,
+            packages=arguments.packages,
+        )
     settings = SamplingSettings(precision=fastest_precision(torch.device("cpu")))
     TinyBench(work, weights, work / "bench", settings, num_queries).measure_all()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.location_mask import boxes_to_location_mask
@@ -81,6 +82,11 @@ class Generator:
     @torch.no_grad()
     def __call__(self, requests: Sequence[GenerationRequest]) -> np.ndarray:
         """Pictures (B, H, W, 3) uint8, one per request."""
+        return to_pictures(decode_latents(self.autoencoder, self.latents(requests)))
+
+    @torch.no_grad()
+    def latents(self, requests: Sequence[GenerationRequest]) -> Tensor:
+        """The pictures before they are decoded, (B, c, h, w)."""
         side = self.recipe.resolution // LATENT_DOWNSCALE
         size = (self.base.latent_channels, side, side)
         noise = torch.stack(
@@ -92,7 +98,7 @@ class Generator:
         if not self.recipe.has_references:
             plain = torch.stack([self.chunk(r.prompt, []).token_ids for r in requests])
             branches = two_branches(full, plain, empty)
-        return to_pictures(decode_latents(self.autoencoder, self.sampler(branches, noise)))
+        return self.sampler(branches, noise)
 
     def chunk(self, prompt: str, labels: list[str]) -> ChunkTokens:
         """Token ids and positions of the template with ``labels``."""

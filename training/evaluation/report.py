@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from subject_diffusion_core import checkpoint
+from subject_diffusion_core.files.measured_guidance import SCORES_KEY
 
 from ..runs import write_json, write_text
 from ..toy.files import ADAPTER_NAME
@@ -146,7 +147,7 @@ def write_report(result: dict[str, Any], out: Path) -> None:
 
 def record_scores(weights: Path, result_json: Path) -> None:
     """Put the figures of ``result_json`` worth keeping beside the weights, [value, low, high],
-    into the adapter file's provenance, under "tinybench"."""
+    into the adapter file's provenance."""
     result = json.loads(result_json.read_text(encoding="utf-8"))
     rows = {
         name: {
@@ -158,4 +159,4 @@ def record_scores(weights: Path, result_json: Path) -> None:
     }
     summary = {"settings": result["settings"], "gallery": result["gallery"], "rows": rows}
     provenance = checkpoint.load(weights / ADAPTER_NAME).config.provenance
-    checkpoint.save_provenance(weights / ADAPTER_NAME, {**provenance, "tinybench": summary})
+    checkpoint.save_provenance(weights / ADAPTER_NAME, {**provenance, SCORES_KEY: summary})

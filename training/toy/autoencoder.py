@@ -90,13 +90,21 @@ def border_distance(images: Tensor, targets: Tensor) -> Tensor:
     return (across.abs().mean() + down.abs().mean()) / 2
 
 
+def noise_levels(latents: Tensor, recipe: AutoencoderRecipe) -> Tensor:
+    """(B, 1, 1, 1) standard deviations of the noise."""
+    least, most = recipe.latent_noise
+    share = torch.rand(len(latents), 1, 1, 1, device=latents.device)
+    return least + (most - least) * share
+
+
 def decoder_loss(
     model: BlockAutoencoder, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
 ) -> tuple[Tensor, dict[str, float]]:
     """Reconstruction in pixels, colours, features and steps between blocks."""
     latents = model.encode(images)
     with fastest_autocast(images.device):
-        noisy = latents + recipe.latent_noise * torch.randn_like(latents)
+        noise = torch.randn_like(latents)
+        noisy = latents + noise_levels(latents, recipe) * noise
         decoded = model.decode(noisy.to(images.dtype)).float()
     mse = F.mse_loss(decoded, images)
     perceptual = perceptual_distance(vision, decoded, images, recipe.perceptual_blocks)

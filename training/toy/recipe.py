@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from subject_diffusion_core.tiny.tiny_vision import FINE_BLOCK, VisionGeometry
 
 from ..recipes import TrainingRecipe, recipe_named
+
+GOING_ON_WARMUP_STEPS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,8 @@ class AutoencoderRecipe:
     pictures; the decoder is trained on crops of all of them, at any time after it. Its loss
     compares the vision encoder's features behind ``perceptual_blocks`` (strides 4 and 8).
     ``border_weight`` is that of the error of steps between blocks, which would show as a grid.
+    ``latent_noise``: least and most standard deviation of the noise that the decoder learns under,
+    drawn for each picture.
     """
 
     latent_channels: int = 24
@@ -27,13 +31,17 @@ class AutoencoderRecipe:
     warmup_steps: int = 100
     learning_rate: float = 1e-3
     num_images: int = 6000
-    latent_noise: float = 0.1
+    latent_noise: tuple[float, float] = (0.1, 0.1)
     perceptual_weight: float = 0.2
     perceptual_blocks: tuple[int, ...] = (2, FINE_BLOCK)
     color_weight: float = 4.0
     border_weight: float = 1.0
     checkpoint_every: int = 200
     seed: int = 0
+
+    def going_on(self, steps: int) -> AutoencoderRecipe:
+        """For a decoder that was trained before and gets ``steps`` more."""
+        return replace(self, steps=steps, warmup_steps=min(GOING_ON_WARMUP_STEPS, steps))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import torch
 from transformers import CLIPTextConfig
 
 from subject_diffusion_core import checkpoint
+from subject_diffusion_core.files.measured_guidance import SCORES_KEY
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.block_autoencoder import BlockAutoencoder
+from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 from ..bases.base_model import BaseModel
 from ..bases.encoders import weights_mark
-from ..bases.loading import read_tiny_base
+from ..bases.loading import read_tiny_base, tiny_vae
 from ..dataset.catalogue import open_catalogue
 from ..dataset.layout import decode_metadata
 from ..dataset.samples import words_of
@@ -35,7 +37,7 @@ from .data.sources import package_versions
 from .data.split import assert_split, identities_sha256
 from .export import base_from_model
 from .files import ADAPTER_NAME, BASE_NAME
-from .recipe import TinyRecipe
+from .recipe import AutoencoderRecipe, TinyRecipe
 from .references import encode_references, fit_statistics, write_pool
 from .stored_start import StoredStart, claim_work
 from .vision import load_vision
@@ -170,6 +172,62 @@ def run_all(
         made_by = provenance(recipe, "adapter", work)
         made_by |= {"start": start.sha256, "history": history_after(start, recipe.adapter)}
     run_adapter(work, weights, recipe, init, made_by)
+
+
+def run_stored_decoder(
+    work: Path,
+    weights: Path,
+    recipe: TinyRecipe,
+    start: StoredStart,
+    *,
+    steps: int,
+    packages: Path | None = None,
+) -> None:
+    """Train the stored decoder on for ``steps``, and write both files again.
+
+    Latents stay what they are, so UNet, text encoder and adapter fit as before. The adapter's file
+    loses the scores that it had with the old decoder.
+    """
+    claim_work(work, start)
+    further = recipe.autoencoder.going_on(steps)
+    build(work, packages, train_composites=further.num_images)
+    train_stored_decoder(work, weights, further, start)
+
+
+def train_stored_decoder(
+    work: Path, weights: Path, further: AutoencoderRecipe, start: StoredStart
+) -> None:
+    """The stage alone, on a claimed folder that has its pictures."""
+    autoencoder = tiny_vae(start.base)
+    for name, parameter in autoencoder.named_parameters():
+        parameter.requires_grad_(not name.startswith("analysis."))
+    out = work / f"decoder-{further.steps}"
+    out.mkdir(exist_ok=True)
+    vision = load_vision(VisionGeometry.from_config(start.base.config["vision"]))
+    shards = work / TRAIN_SHARDS
+    path = train_decoder(autoencoder, shards, out, further, vision, training_device())
+    vae = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    made_by = start.base.config["provenance"]
+    made_by = made_by | {
+        "autoencoder": asdict(further),
+        "history": [*made_by.get("history", []), decoder_history(start, further)],
+    }
+    config = {**start.base.config, "provenance": made_by}
+    weights.mkdir(parents=True, exist_ok=True)
+    tiny_base.save(weights / BASE_NAME, replace(start.base, config=config, vae=vae))
+    shutil.copyfile(start.adapter_path, weights / ADAPTER_NAME)
+    scored = start.adapter.config.provenance
+    unscored = {key: value for key, value in scored.items() if key != SCORES_KEY}
+    checkpoint.save_provenance(weights / ADAPTER_NAME, unscored)
+
+
+def decoder_history(start: StoredStart, stage: AutoencoderRecipe) -> str:
+    """What a base's file says of a decoder that was trained on."""
+    return (
+        f"decoder: {stage.steps} steps on at {stage.learning_rate:g}, seed {stage.seed}, weight of "
+        f"the steps between blocks {stage.border_weight:g}, from the base "
+        f"{start.sha256[BASE_NAME][:12]}; everything else is that base's"
+    )
 
 
 def require_words(start: StoredStart, words: CompactVocabulary) -> None:
