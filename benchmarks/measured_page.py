@@ -22,23 +22,27 @@ def name_of(path: Path) -> str:
     return path.stem.split("-")[0]
 
 
-def write_page(path: Path | None, lines: Sequence[str]) -> None:
+def write_page(path: Path | None, lines: Sequence[str], number: int = 0) -> None:
     """Print ``lines``, and write them into the page ``path``, if one is given, in the place of its
-    first table."""
+    table ``number``, from 0."""
     print("\n".join(lines))
     if path is not None:
-        page = with_table(path.read_text(encoding="utf-8"), lines)
+        page = with_table(path.read_text(encoding="utf-8"), lines, number)
         with atomic_path(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
 
-def with_table(page: str, lines: Sequence[str]) -> str:
-    """A page with ``lines`` in the place of its first table."""
+def with_table(page: str, lines: Sequence[str], number: int = 0) -> str:
+    """A page with ``lines`` in the place of its table ``number``."""
     old = page.split("\n")
-    first = next((n for n, line in enumerate(old) if line.startswith("|")), None)
-    if first is None:
-        raise ValueError("--write: expected a page with a table, got one without. Add |---|.")
-    last = first
+    is_row = [line.startswith("|") for line in ["", *old]]
+    begins = [at for at in range(len(old)) if is_row[at + 1] and not is_row[at]]
+    if len(begins) <= number:
+        raise ValueError(
+            f"--write: expected a page with at least {number + 1} tables, got {len(begins)}. "
+            "Add |---|."
+        )
+    first = last = begins[number]
     while last < len(old) and old[last].startswith("|"):
         last += 1
     return "\n".join([*old[:first], *lines, *old[last:]])

@@ -58,7 +58,7 @@ COLUMNS = {
     "drawn_grid": ("of pictures from text, %", 1),
     "given_grid": ("of pictures with a subject, %", 1),
     "given_found": ("their subject recognised, %", 100),
-    "given_cosine": ("its cosine", 1000),
+    "given_cosine": ("its cosine, 1e-3", 1000),
     "fringe": ("error around subjects, 255ths", 1),
 }
 SHEET_SHOWN, SHEET_SCALE = 8, 2

@@ -34,7 +34,7 @@ class Variant:
         return self.recipe.going_on(steps)
 
 
-SAME = AutoencoderRecipe(border_weight=0.0)
+SAME = AutoencoderRecipe(border_weight=0.0, latent_noise=(0.1, 0.1))
 BORDERS = replace(SAME, border_weight=1.0)
 FEATURES = replace(SAME, perceptual_weight=1.0)
 DEEP = replace(FEATURES, perceptual_blocks=(2, FINE_BLOCK, COARSE_BLOCK))

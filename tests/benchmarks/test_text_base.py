@@ -208,7 +208,7 @@ def test_a_table_takes_the_place_of_the_first_one() -> None:
     assert with_table(page, ["| new |", "|---|", "| 1 |"]) == (
         "Before.\n\n| new |\n|---|\n| 1 |\n\nBehind.\n\n| kept |\n|---|"
     )
-    with pytest.raises(ValueError, match=r"--write: expected a page with a table"):
+    with pytest.raises(ValueError, match=r"--write: expected a page with at least 1 tables, got 0"):
         with_table("None.", [])
 
 

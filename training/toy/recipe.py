@@ -31,7 +31,7 @@ class AutoencoderRecipe:
     warmup_steps: int = 100
     learning_rate: float = 1e-3
     num_images: int = 6000
-    latent_noise: tuple[float, float] = (0.1, 0.1)
+    latent_noise: tuple[float, float] = (0.0, 0.3)
     perceptual_weight: float = 0.2
     perceptual_blocks: tuple[int, ...] = (2, FINE_BLOCK)
     color_weight: float = 4.0

@@ -224,8 +224,8 @@ def train_stored_decoder(
 def decoder_history(start: StoredStart, stage: AutoencoderRecipe) -> str:
     """What a base's file says of a decoder that was trained on."""
     return (
-        f"decoder: {stage.steps} steps on at {stage.learning_rate:g}, seed {stage.seed}, weight of "
-        f"the steps between blocks {stage.border_weight:g}, from the base "
+        f"decoder: {stage.steps} steps on at {stage.learning_rate:g}, seed {stage.seed}, "
+        f"border_weight {stage.border_weight:g}, latent_noise {stage.latent_noise}, from the base "
         f"{start.sha256[BASE_NAME][:12]}; everything else is that base's"
     )
 
