@@ -119,13 +119,13 @@ def given_latents(start: Path, bench: Bench, out: Path) -> torch.Tensor:
 
 @torch.no_grad()
 def generated_scores(
-    model: BlockAutoencoder, options: argparse.Namespace, bench: Bench
+    model: BlockAutoencoder, name: str, options: argparse.Namespace, bench: Bench
 ) -> dict[str, np.ndarray]:
-    """Scores of pictures that weights drew and the decoder of ``model`` shows."""
+    """Scores of pictures that the start's weights drew and ``model`` decodes; a sheet of some."""
     drawn = drawn_latents(options.start, options.work, options.out)
     given = to_pictures(decode_latents(model, given_latents(options.start, bench, options.out)))
     sheet = contact(given[:SHEET_SHOWN])
-    save_picture(options.out / f"{options.variant}-{options.steps}-given.png", sheet)
+    save_picture(options.out / f"{name}-given.png", sheet)
     return {
         "drawn_grid": grid(to_pictures(decode_latents(model, drawn))),
         "given_grid": grid(given),
@@ -151,7 +151,7 @@ def measure(options: argparse.Namespace) -> None:
     shown = bench.real() if model is None else bench.through(model)
     scores = {key: of.tolist() for key, of in bench.scores(shown).items()}
     if model is not None and not own_latents:
-        generated = generated_scores(model, options, bench)
+        generated = generated_scores(model, name, options, bench)
         scores |= {key: of.tolist() for key, of in generated.items()}
     if name == REAL:
         scores = {key: of for key, of in scores.items() if key not in ("psnr", "fringe")}
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--start", type=Path, default=BUNDLED, help="folder of weights (default: the bundled ones)"
     )
-    parser.add_argument("--out", type=Path, required=True, help="where runs and rows are kept")
+    parser.add_argument("--out", type=Path, required=True, help="runs and rows of one start")
     parser.add_argument("--steps", type=int, default=800, help="of training")
     parser.add_argument("--count", type=int, default=200, help="queries of each kind")
     parser.add_argument("--write", type=Path, help="table: a page that has one already")
