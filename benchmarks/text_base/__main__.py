@@ -37,10 +37,11 @@ from training.toy.data.library import load_library
 
 from ..comfyui import ROOT
 from ..measured_page import measured_rows, write_page
-from .budget_run import taught_start, train_variant
+from .budget_run import start_of_variant, train_variant
 from .compositions import make_pictures
 from .drawing import Base, plain_base, plain_model
 from .export import write_both
+from .lessons import Start
 from .looking import KEYS, open_looking
 from .questions import draw_questions, real_picture
 from .report import sheet_of, table
@@ -75,13 +76,13 @@ def limits(options: argparse.Namespace) -> None:
 def words(options: argparse.Namespace) -> None:
     """Read labels and scenes from the states of the text encoder that a variant begins with."""
     if options.variant == SHIPPED:
-        start, tera = read_start(START), 0.0
+        start = Start(read_start(START), 0.0)
     else:
         variant = VARIANTS[options.variant]
-        start, tera = taught_start(variant, options.work, run_folder(options), START)
-    base = Base(plain_model(start), start)
+        start = start_of_variant(variant, options.work, run_folder(options), START)
+    base = Base(plain_model(start.base), start.base)
     library = load_library(options.work, "train", "train")
-    about = {**readable(library, options.work, base), "tera": tera}
+    about = {**readable(library, options.work, base), "tera": start.tera}
     title = {SHIPPED: "edition four's text encoder"}.get(
         options.variant, "the same, after a lesson"
     )

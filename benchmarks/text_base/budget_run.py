@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from training.bases.base_model import BaseModel
 from training.bases.encoders import FrozenEncoders
-from training.bases.vision import vision_shape
 from training.dataset.batches import BatchStream, MicroBatch
 from training.dataset.catalogue import Catalogue, open_catalogue
 from training.loop.checkpoints import newest_intact, remove_partial
@@ -27,19 +24,18 @@ from training.loop.run import Run
 from training.loop.step_cost import count_flops
 from training.loop.trained import TrainedModel, load_trained
 from training.methods.objective import Objective
-from training.methods.registry import method_of
 from training.networks.fused_attention import WatchedTokens
-from training.runs import save_state, write_json
-from training.toy.data.library import load_library
+from training.runs import write_json
 
-from .drawing import Base
+from .compositions import folder_of
+from .export import base_of
+from .lessons import Start, after_lessons
 from .muon import Muon
 from .objective import VariantObjective
-from .start import read_start, with_attention_above
-from .variants import Variant
-from .words import teach
+from .start import read_start, start_of, with_attention_above
+from .variants import VARIANTS, Variant
 
-COUNTED_STEPS = 2
+COUNTED_STEPS = 4
 
 
 class VariantRun(Run):
@@ -93,19 +89,21 @@ def train_variant(
     Args:
         data: shards of the variant's mix. out: the run's folder. start: the stored base's file.
     """
-    base, taught = taught_start(variant, data.parent, out, start)
+    begun = start_of_variant(variant, data.parent, out, start)
     accelerator = make_accelerator(variant.training(1))
     catalogue = open_catalogue(data, out / "index")
     cost_path = out / "cost.json"
 
     def run_of(steps: int) -> VariantRun:
-        options = RunOptions(recipe=variant.training(steps), data=data, out=out, base_model=base)
+        options = RunOptions(
+            recipe=variant.training(steps), data=data, out=out, base_model=begun.base
+        )
         return VariantRun(variant, options, accelerator, catalogue)
 
     if not cost_path.exists():
         write_json(cost_path, run_of(1).count_step())
     cost = json.loads(cost_path.read_text(encoding="utf-8"))
-    steps = max(1, round((tera - taught) / cost))
+    steps = max(1, round((tera - begun.tera) / cost))
     recipe = variant.training(steps)
     with only_writer(out):
         check_config(out, recipe, {})
@@ -115,26 +113,21 @@ def train_variant(
         run.go()
     folder = newest_intact(out)
     assert folder is not None
-    trained = load_trained(folder, base, recipe)
-    samples = steps * recipe.global_batch_size
-    return trained, {"samples": samples, "tera": steps * cost + taught}
+    trained = load_trained(folder, begun.base, recipe)
+    samples = steps * recipe.global_batch_size + begun.samples
+    return trained, {"samples": samples, "tera": steps * cost + begun.tera}
 
 
-def taught_start(variant: Variant, work: Path, out: Path, path: Path) -> tuple[BaseModel, float]:
-    """The base that a variant begins with, and the tera-operations of its words' lesson, which
-    variants of one lesson share."""
+def start_of_variant(variant: Variant, work: Path, out: Path, path: Path) -> Start:
+    """What a variant begins with: the stored base ``path`` after lessons, or another variant as its
+    own training left it; both are kept beside ``out``."""
+    if variant.after:
+        first = VARIANTS[variant.after]
+        folder = out.parent / f"{first.name}-{variant.after_tera:g}"
+        data = work / folder_of(first.mix)
+        trained, spent = train_variant(first, data, folder, path, variant.after_tera)
+        return Start(start_of(base_of(trained, path)), spent["tera"], round(spent["samples"]))
     base = read_start(path, from_nothing=variant.from_nothing)
     if variant.attention_above:
         base = with_attention_above(base)
-    if not variant.lesson_steps:
-        return base, 0.0
-    kept = out.parent / f"words-{variant.lesson_steps}-{variant.lesson_rate:g}.pt"
-    if not kept.exists():
-        recipe = variant.training(1)
-        shape = vision_shape(recipe, base)
-        pupil = Base(method_of(recipe).build_model(base, recipe, shape, None), base)
-        library = load_library(work, "train", "train")
-        tera = teach(library, work, pupil, variant.lesson_steps, variant.lesson_rate)
-        save_state(kept, {"text": pupil.model.text_encoder.state_dict(), "tera": tera})
-    stored = torch.load(kept, map_location="cpu", weights_only=True)
-    return replace(base, text=stored["text"]), stored["tera"]
+    return after_lessons(variant, base, work, out.parent)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from subject_diffusion_core.tiny.layouts import SIZE_RANGES
 from training.dataset.shard_file import write_shard
 from training.toy.data.compose import (
     PLAIN_CAPTION,
     Composite,
     Cutout,
     compose,
-    draw_sizes,
     plain_background,
 )
 from training.toy.data.library import Library, draw_rows, load_library
@@ -32,19 +32,26 @@ SCENE_TEMPLATES = ("{}", "a photo {}", "a picture {}", "an image {}")
 class Mix:
     """Shares of pictures: ``counts`` with 0, 1, 2, 3, 4 subjects; ``plain`` before a plain colour.
 
-    A single subject stands near the middle in the share ``centred``, as subjects of photographs do.
-    The recipe's is (0, .45, .35, .10, .10) and .08; its pictures are those of the data stage.
+    A single subject stands near the middle in the share ``centred``, as subjects of photographs do;
+    there ``size`` is its longer side at least and at most, ``spread`` the standard deviation of its
+    place, both of the picture's side. The recipe's is (0, .45, .35, .10, .10) and .08; its
+    pictures are those of the data stage.
     """
 
     counts: tuple[float, ...]
     plain: float
     centred: float = 0.0
+    size: tuple[float, float] = SIZE_RANGES[1]
+    spread: float = 0.06
 
 
 RECIPE = "recipe"
 FEW = Mix(counts=(0.15, 0.65, 0.20), plain=0.04)
-MIXES = {"few": FEW, "centred": replace(FEW, centred=0.7)}
-MIDDLE_SPREAD = 0.06  # standard deviation of a centred subject's place, of the picture's side
+MIXES = {
+    "few": FEW,
+    "centred": replace(FEW, centred=0.7),
+    "drawn": Mix(counts=(0.2, 0.75, 0.05), plain=0.04, centred=1.0, size=(0.54, 0.66), spread=0.02),
+}
 
 
 def scene_alone(background: np.ndarray, caption: str, rng: np.random.Generator) -> Composite:
@@ -59,11 +66,12 @@ def scene_alone(background: np.ndarray, caption: str, rng: np.random.Generator) 
     )
 
 
-def middle_box(cutout: Cutout, rng: np.random.Generator) -> tuple[int, int, int, int]:
+def middle_box(cutout: Cutout, mix: Mix, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """A box for a cut-out near the middle, x1 y1 x2 y2 in pixels."""
-    ((width, height),) = draw_sizes([cutout], SIDE, rng)
+    scale = rng.uniform(*mix.size) * SIDE / max(cutout.width, cutout.height)
+    width, height = (max(2, round(side * scale)) for side in (cutout.width, cutout.height))
     x, y = (
-        int(np.clip(round((SIDE - size) / 2 + rng.normal(0, MIDDLE_SPREAD * SIDE)), 0, SIDE - size))
+        int(np.clip(round((SIDE - size) / 2 + rng.normal(0, mix.spread * SIDE)), 0, SIDE - size))
         for size in (width, height)
     )
     return x, y, x + width, y + height
@@ -87,7 +95,7 @@ def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dic
         rows = draw_rows(library, rng, count)
         cutouts = [library.cutout(row) for row in rows]
         middle = count == 1 and rng.random() < mix.centred
-        boxes = [middle_box(cutouts[0], rng)] if middle else None
+        boxes = [middle_box(cutouts[0], mix, rng)] if middle else None
         composite = compose(
             cutouts, background, caption, rng, boxes_px=boxes, flipped=[False] * count
         )
@@ -103,12 +111,17 @@ def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dic
     return composite, {"caption": composite.caption, "scene": scene, "entities": entities}
 
 
+def folder_of(name: str) -> str:
+    """Where a mix's pictures lie."""
+    return TRAIN_SHARDS if name == RECIPE else f"composites-{name}"
+
+
 def make_pictures(work: Path, name: str, count: int) -> Path:
     """The first ``count`` pictures of a mix as shards below ``work``, those there already stay; of
     the recipe's own mix all that there are."""
+    folder = work / folder_of(name)
     if name == RECIPE:
-        return work / TRAIN_SHARDS
-    folder = work / f"composites-{name}"
+        return folder
     library = load_library(work, "train", "train")
     for number, first in enumerate(range(0, count, SAMPLES_PER_SHARD)):
         path = folder / f"{number:05d}.tar"

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from training.dataset.batches import MicroBatch
 from training.methods.objective import NUM_TIMESTEPS, Objective, draw_noise, weighted_mse
 
 from .variants import Variant
+from .windows import CYCLE, windowed
 
 
 class VariantObjective(Objective):
@@ -25,6 +28,14 @@ class VariantObjective(Objective):
         base = arguments[2]
         self.channel_weights = pixel_weights(base.load_vae(), variant.pixel_power)
         self.step_weights = min_snr_weights(self.scheduler.alphas_cumprod, variant.min_snr)
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """The loop's, in the variant's share of steps on windows."""
+        step = batch.positions[0] // self.recipe.global_batch_size
+        if step % CYCLE < self.variant.windows:
+            tensors = self.encoders.complete(batch.to(self.device))
+            batch = replace(batch, tensors=windowed(tensors, batch.positions))
+        return super().__call__(batch)
 
     def draw_changed(
         self, shape: torch.Size, positions: list[int], seed: int

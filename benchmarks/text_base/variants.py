@@ -27,8 +27,14 @@ class Variant:
         pixel_power: channels' weights in the loss (objective.pixel_weights). min_snr: gamma of the
             timesteps' weights, 0 for none.
         muon: matrices and kernels take steps of Muon (muon.py), all else AdamW's.
+        windows: so many of every four steps see a window of half the side, around a point of the
+            subject (windows.py), which costs a quarter.
         attention_above: attention in the first block on the way down, too.
         lesson_steps, lesson_rate: of the words' lesson before (words.py), which counts too.
+        canvas_steps, canvas_rate: of the canvas's (canvas.py) after it; then some heads look at it
+            (local_start.py).
+        after, after_tera: goes on from this variant, trained for that budget on pictures of the
+            same mix, in place of the stored base.
     """
 
     name: str
@@ -42,9 +48,14 @@ class Variant:
     pixel_power: float = 0.0
     min_snr: float = 0.0
     muon: bool = False
+    windows: int = 0
     attention_above: bool = False
     lesson_steps: int = 0
     lesson_rate: float = 1e-3
+    canvas_steps: int = 0
+    canvas_rate: float = 1.5e-3
+    after: str = ""
+    after_tera: float = 0.0
 
     def training(self, steps: int) -> TrainingRecipe:
         """The recipe for so many steps."""
@@ -102,6 +113,29 @@ VARIANTS = {
             noise_share=0.1,
         ),
         replace(AFTER_LESSON, name="muon", title="(a), Muon for the matrices", muon=True),
+        replace(
+            AFTER_LESSON,
+            name="windows",
+            title="(a), three steps of four on windows of half the side",
+            windows=3,
+        ),
+        replace(
+            AFTER_LESSON,
+            name="drawn",
+            title="(a), then a canvas: a small picture of every label learnt by heart",
+            mix="drawn",
+            canvas_steps=420,
+        ),
+        replace(
+            AFTER_LESSON,
+            name="drawn_on",
+            title="the canvas, trained on, timesteps shifted towards noise (2)",
+            mix="drawn",
+            early=2.0,
+            settings=("learning_rate=6e-4",),
+            after="drawn",
+            after_tera=65.0,
+        ),
         replace(
             AFTER_LESSON,
             name="fast",

@@ -9,10 +9,10 @@ and the encoder is causal, so tokens behind the end are left out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -89,30 +89,57 @@ def looks_of(library: Library, work: Path) -> tuple[dict[str, Tensor], dict[str,
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """A batch of a lesson.
+
+    Attributes:
+        ids: (B, L) compact. labels: of the captions.
+        label_ends, ends: (B,) where the label's last token and the end stand.
+        label_looks, scene_looks: (B, KEPT).
+    """
+
+    ids: Tensor
+    labels: list[str]
+    label_ends: Tensor
+    ends: Tensor
+    label_looks: Tensor
+    scene_looks: Tensor
+
+
 class Lesson:
-    """Captions with what their states must tell."""
+    """Captions, and what their states must tell through heads that are thrown away."""
+
+    seed, batch_size = SEED, BATCH
 
     def __init__(self, library: Library, work: Path, base: Base) -> None:
         self.library, self.base = library, base
         self.labels, self.scenes = looks_of(library, work)
         self.captions = sorted(self.scenes)
+        torch.manual_seed(self.seed)
+        self.heads = nn.ModuleList(self.head(KEPT) for _ in range(2))
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Ids (B, L), where the label ends and where the caption ends (B,), looks of the label and
-        of the scene (B, KEPT)."""
-        rng = np.random.default_rng((SEED, step))
-        rows = [draw_rows(self.library, rng, 1)[0] for _ in range(BATCH)]
+    def head(self, width: int) -> nn.Linear:
+        """Reads ``width`` numbers from a state."""
+        return nn.Linear(self.base.base.text_config.hidden_size, width)
+
+    def batch(self, step: int) -> Captions:
+        """The captions of a step."""
+        rng = np.random.default_rng((self.seed, step))
+        rows = [draw_rows(self.library, rng, 1)[0] for _ in range(self.batch_size)]
         labels = [self.library.records[row]["label"] for row in rows]
-        scenes = [self.captions[n] for n in rng.integers(len(self.captions), size=BATCH)]
+        scenes = [self.captions[n] for n in rng.integers(len(self.captions), size=len(rows))]
         prompts = [write_caption([of], at, rng) for of, at in zip(labels, scenes, strict=True)]
         ids = torch.stack([self.base.token_ids(prompt) for prompt in prompts])
-        label_ends = torch.tensor(
-            [self.end_of(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
+        label_ends = [self.end_of(text, of) for text, of in zip(prompts, labels, strict=True)]
+        return Captions(
+            ids=ids,
+            labels=labels,
+            label_ends=torch.tensor(label_ends),
+            ends=(ids == ids[:, -1:]).float().argmax(1),
+            label_looks=torch.stack([self.labels[label] for label in labels]),
+            scene_looks=torch.stack([self.scenes[scene] for scene in scenes]),
         )
-        ends = (ids == ids[:, -1:]).float().argmax(1)
-        looks = [torch.stack([table[name] for name in names])
-                 for table, names in ((self.labels, labels), (self.scenes, scenes))]  # fmt: skip
-        return ids[:, : int(ends.max()) + BEHIND_END], label_ends, ends, looks[0], looks[1]
 
     def end_of(self, prompt: str, label: str) -> int:
         """Where the last token of the label stands."""
@@ -120,47 +147,51 @@ class Lesson:
         ids = self.base.token_ids(before)
         return int((ids == ids[-1]).float().argmax()) - 1
 
+    def read(self, captions: Captions) -> Tensor:
+        """The states (B, L', D) that the lesson looks at: all up to the last end and a little
+        behind."""
+        seen = captions.ids[:, : int(captions.ends.max()) + BEHIND_END]
+        with fastest_autocast(seen.device):
+            return encode_text(self.base.model.text_encoder, seen).float()
 
-def teach(library: Library, work: Path, base: Base, steps: int, rate: float) -> float:
-    """Train the text encoder of ``base`` in place; the heads that read its states are thrown away.
-    Returns the tera-operations that this took."""
-    text: nn.Module = base.model.text_encoder
-    lesson, width = Lesson(library, work, base), base.base.text_config.hidden_size
-    torch.manual_seed(SEED)
-    heads = nn.ModuleList(nn.Linear(width, KEPT) for _ in range(2))
+    def errors(self, states: Tensor, captions: Captions) -> list[Tensor]:
+        """Of the label at its own end and behind the caption's, and of the scene behind it."""
+        rows = torch.arange(len(states))
+        behind = torch.stack([states[rows, captions.ends + n] for n in range(BEHIND_END)], 1)
+        wanted = (captions.label_looks, captions.scene_looks)
+        late = (
+            F.mse_loss(head(behind), looks[:, None].expand(-1, BEHIND_END, -1))
+            for head, looks in zip(self.heads[:2], wanted, strict=True)
+        )
+        own = self.heads[0](states[rows, captions.label_ends])
+        return [F.mse_loss(own, captions.label_looks), *late]
+
+
+def teach(lesson: Lesson, steps: int, rate: float) -> float:
+    """Train the text encoder of the lesson's base in place. Returns the tera-operations that this
+    took."""
+    text: nn.Module = lesson.base.model.text_encoder
     text.requires_grad_(True)
-    trained = [*text.parameters(), *heads.parameters()]
+    trained = [*text.parameters(), *lesson.heads.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     flops = 0
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = cosine_learning_rate(step, steps, rate, WARMUP)
         losses: list[float] = []
-        flops += count_flops(partial(learn, losses, text, heads, lesson.batch(step)))
+        flops += count_flops(partial(learn, losses, lesson, lesson.batch(step)))
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if (step + 1) % 25 == 0:
-            print(f"words {step + 1}: {losses}", flush=True)
+            print(f"{type(lesson).__name__} {step + 1}: {losses}", flush=True)
     text.requires_grad_(False)
     return flops / 1e12
 
 
-def learn(losses: list[float], text: Any, heads: nn.ModuleList, batch: tuple[Tensor, ...]) -> None:
-    """Gradients of a batch; adds to ``losses`` the errors of the label at its own end and at the
-    caption's, and of the scene at the caption's."""
-    ids, label_ends, ends, label_looks, scene_looks = batch
-    rows = torch.arange(len(ids))
-    with fastest_autocast(ids.device):
-        states = encode_text(text, ids).float()
-    behind = torch.stack([states[rows, ends + n] for n in range(BEHIND_END)], 1)
-    errors = [
-        F.mse_loss(heads[0](states[rows, label_ends]), label_looks),
-        *(
-            F.mse_loss(head(behind), looks[:, None].expand(-1, BEHIND_END, -1))
-            for head, looks in zip(heads, (label_looks, scene_looks), strict=True)
-        ),
-    ]
+def learn(losses: list[float], lesson: Lesson, captions: Captions) -> None:
+    """Gradients of a batch; adds its errors to ``losses``."""
+    errors = lesson.errors(lesson.read(captions), captions)
     torch.stack(errors).sum().backward()
     losses += [round(error.item(), 3) for error in errors]
 
@@ -174,11 +205,13 @@ def readable(library: Library, work: Path, base: Base) -> dict[str, float]:
     lesson = Lesson(library, work, base)
     found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in READ}
     for step in range(FIRST_UNSEEN, FIRST_UNSEEN + FITTED + TESTED):
-        ids, label_ends, ends, label_looks, scene_looks = lesson.batch(step)
-        states, rows = encode_text(base.model.text_encoder, ids).double(), torch.arange(BATCH)
-        found["read_label"].append((states[rows, label_ends], label_looks))
-        found["read_late"].append((states[rows, ends], label_looks))
-        found["read_scene"].append((states[rows, ends], scene_looks))
+        captions = lesson.batch(step)
+        states, rows = lesson.read(captions).double(), torch.arange(BATCH)
+        at_end = states[rows, captions.ends]
+        own = (states[rows, captions.label_ends], captions.label_looks)
+        late = (at_end, captions.label_looks), (at_end, captions.scene_looks)
+        for name, pair in zip(READ, (own, *late), strict=True):
+            found[name].append(pair)
     return {name: explained(pairs) for name, pairs in found.items()}
 
 

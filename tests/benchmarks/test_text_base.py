@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPTextModel
+from small_library import small_library
 
 from benchmarks.measured_page import measured_rows, with_table
 from benchmarks.text_base.compositions import MIXES, RECIPE, middle_box, scene_alone
@@ -22,19 +22,16 @@ from benchmarks.text_base.report import table
 from benchmarks.text_base.start import read_start, with_attention_above
 from benchmarks.text_base.telling import tell_apart
 from benchmarks.text_base.variants import VARIANTS, Variant
-from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained
+from benchmarks.text_base.windows import window_corner, windowed
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.tiny import tiny_base
 from training.bases.base_model import BaseModel
-from training.bases.loading import read_tiny_base
 from training.bases.vision import vision_shape
 from training.loop.checkpoints import Snapshot
 from training.loop.trained import TrainedModel
 from training.methods.objective import draw_noise
 from training.methods.registry import method_of
-from training.networks.text import encode_text, encode_words
 from training.recipes import TrainingRecipe
-from training.toy.data.library import Library
 from training.toy.data.pictures import SIDE
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
@@ -131,10 +128,32 @@ def test_attention_above_does_nothing_at_first() -> None:
 
 def test_subjects_of_the_middle_stand_near_it() -> None:
     cutout, rng = small_library().cutout(0), np.random.default_rng(0)
-    boxes = np.array([middle_box(cutout, rng) for _ in range(200)])
+    boxes = np.array([middle_box(cutout, MIXES["centred"], rng) for _ in range(200)])
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert boxes.min() >= 0 and boxes.max() <= SIDE
     assert np.abs(centres - SIDE / 2).mean() < 0.1 * SIDE
+
+
+def test_a_mix_keeps_its_sizes_and_its_middle() -> None:
+    mix, cutout, rng = MIXES["drawn"], small_library().cutout(0), np.random.default_rng(0)
+    boxes = np.array([middle_box(cutout, mix, rng) for _ in range(200)])
+    sides, centres = (boxes[:, 2:] - boxes[:, :2]).max(1), (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert sides.min() >= mix.size[0] * SIDE - 1 and sides.max() <= mix.size[1] * SIDE + 1
+    assert np.ptp(sides) > 0.08 * SIDE and np.abs(centres - SIDE / 2).mean() < 0.03 * SIDE
+
+
+def test_a_window_is_of_half_the_side_and_holds_a_point_of_a_subject() -> None:
+    boxes = np.array([[0.7, 0.1, 0.9, 0.3], [0.0, 0.0, 0.0, 0.0]])
+    corners = np.array([window_corner(boxes, 16, position) for position in range(200)])
+    assert corners.min() >= 0 and corners.max() <= 8 and len(np.unique(corners[:, 0])) > 1
+    assert (corners[:, 0] + 8 >= 0.7 * 16).all() and (corners[:, 1] <= 0.3 * 16).all()
+    there = torch.arange(256.0).reshape(1, 1, 16, 16)
+    tensors = {"latents": there, "location_mask": -there,
+               "subject_boxes_xyxy": torch.from_numpy(boxes)[None], "other": there}  # fmt: skip
+    cut = windowed(tensors, [3])
+    left, top = corners[3]
+    assert torch.equal(cut["latents"], there[..., top : top + 8, left : left + 8])
+    assert torch.equal(cut["location_mask"], -cut["latents"]) and cut["other"] is there
 
 
 def test_every_variant_is_a_recipe() -> None:
@@ -156,27 +175,6 @@ def test_a_scene_alone_is_captioned_by_the_scene() -> None:
     }
     places = {"in a forest", "a photo in a forest", "a picture in a forest"}
     assert captions == places | {"an image in a forest"}
-
-
-def test_directions_keep_what_differs_most() -> None:
-    features = np.random.default_rng(0).normal(size=(10, 5)) * [9, 1, 1, 1, 0.1]
-    found = directions(features)
-    assert found.shape == (10, KEPT) and found.std() == pytest.approx(5**0.5 / 8, rel=0.05)
-    centred = features[:, 0] - features[:, 0].mean()
-    assert abs(np.corrcoef(found[:, 0], centred)[0, 1]) > 0.99
-
-
-def test_the_start_says_of_known_words_what_the_stored_base_says() -> None:
-    start, stored = read_start(START), read_tiny_base(START)
-    assert start.vocabulary is not None
-    ids = torch.tensor([[49406, *encode_words("a truck in a forest"), 49407, 49407]])
-    states = []
-    for base, own in ((stored, ids), (start, start.vocabulary.compact(ids))):
-        encoder = CLIPTextModel(base.text_config).eval()
-        encoder.load_state_dict(base.text)
-        with torch.no_grad():
-            states.append(encode_text(encoder, own))
-    assert torch.equal(*states)
 
 
 def test_a_row_has_shares_in_per_cent_and_gaps_as_they_are() -> None:
@@ -247,38 +245,6 @@ def test_an_untrained_base_is_written_as_it_was_read() -> None:
         if ".fuser." in name:
             assert torch.equal(tensor, adapter.unet[name])
     assert joined.text_encoder.keys() == adapter.text_encoder.keys()
-
-
-def test_what_states_say_of_looks_is_read_and_what_they_do_not_is_not() -> None:
-    generator = torch.Generator().manual_seed(0)
-    states = [torch.randn(BATCH, 20, generator=generator) for _ in range(FITTED + TESTED)]
-    weight = torch.randn(20, KEPT, generator=generator)
-    noise = [torch.randn(BATCH, KEPT, generator=generator) for _ in states]
-    assert explained([(s, s @ weight) for s in states]) > 0.99
-    assert abs(explained(list(zip(states, noise, strict=True)))) < 0.05
-
-
-def small_library() -> Library:
-    """Two subjects of noise in two scenes of noise."""
-    rng = np.random.default_rng(0)
-    cutouts = rng.integers(256, size=(2, SIDE, SIDE, 4), dtype=np.uint8)
-    cutouts[..., 3] = 255
-    about = (("armchair", "office"), ("lemon", "food-fruit"))
-    return Library(
-        cutouts=cutouts,
-        records=[
-            {"label": label, "category": category, "width": SIDE, "height": SIDE}
-            for label, category in about
-        ],
-        backgrounds=rng.integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8),
-        scenes=[
-            {"scene": "mall", "caption": "in a shopping hall"},
-            {"scene": "forest", "caption": "in a forest"},
-        ],
-        models=[("armchair", [0])],
-        emoji=[("lemon", [1])],
-        scene_rows=[0, 1],
-    )
 
 
 def test_a_question_asks_for_another_group_and_another_scene() -> None:

@@ -1,0 +1,99 @@
+"""What a variant of `python -m benchmarks.text_base` begins with: lessons of the text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_library import small_library
+from transformers import CLIPTextModel
+
+from benchmarks.text_base.canvas import FIRST, CanvasLesson
+from benchmarks.text_base.drawing import Base, plain_model
+from benchmarks.text_base.lessons import parts_of
+from benchmarks.text_base.local_start import FAR, key_words, look_at_canvas, query_words
+from benchmarks.text_base.questions import draw_questions
+from benchmarks.text_base.start import read_start
+from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained, teach
+from training.bases.loading import read_tiny_base
+from training.networks.text import encode_text, encode_words
+
+START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
+
+
+def test_a_place_asks_most_for_the_cell_of_that_place() -> None:
+    """Logits are -|place - cell|^2 / (2 SPREAD^2) but for what all tokens share, and FAR below the
+    best for tokens that are no cell."""
+    logits = query_words(8) @ key_words().T
+    inner = torch.arange(64).reshape(8, 8)[1:7, 1:7].flatten()
+    assert torch.equal(logits[inner].argmax(1), FIRST + torch.arange(36))
+    best = logits[inner].amax(1)
+    next_one = logits[inner[0], FIRST] - logits[inner[0], FIRST + 1]
+    assert next_one.item() == pytest.approx(1 / (2 * 0.8**2))
+    places = query_words(8)[inner, :2].square().sum(1) / 2
+    torch.testing.assert_close(best - logits[inner, 0], places + FAR)
+
+
+def test_the_text_encoder_learns_pictures_and_heads_look_at_them(tmp_path: Path) -> None:
+    start, library = read_start(START), small_library()
+    labels = {label for label, _ in (*library.models, *library.emoji)}
+    scenes = {library.scenes[row]["caption"] for row in library.scene_rows}
+    looks = np.random.default_rng(0).normal(size=(len(labels) + len(scenes), KEPT))
+    (tmp_path / "evaluation").mkdir()
+    np.save(tmp_path / "evaluation" / "looks.npy", looks.astype(np.float32))
+    pupil = Base(plain_model(start), start)
+    before = parts_of(pupil)["unet"]
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    lesson = CanvasLesson(library, tmp_path, pupil)
+    lesson.batch_size = 4
+    assert lesson.tiles.keys() == labels
+    assert teach(lesson, 6, 1e-3) > 0
+    captions = lesson.batch(0)
+    states = lesson.read(captions)
+    assert states.shape[:2] == (4, 77) and len(lesson.errors(states, captions)) == 5
+    look_at_canvas(lesson, draw_questions(library, 2))
+    after = parts_of(pupil)["unet"]
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.split(".attn2.")[1] for name in changed} == {
+        "to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight"
+    }  # fmt: skip
+    layer = pupil.model.unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    silent = [
+        head
+        for head in range(layer.heads)
+        if not layer.to_out[0].weight[:, head * 32 : head * 32 + 32].any()
+    ]
+    assert len(silent) == 2
+    assert layer.to_q.weight[silent[0] * 32 + 4 : silent[0] * 32 + 32].abs().max() == 0
+
+
+def test_directions_keep_what_differs_most() -> None:
+    features = np.random.default_rng(0).normal(size=(10, 5)) * [9, 1, 1, 1, 0.1]
+    found = directions(features)
+    assert found.shape == (10, KEPT) and found.std() == pytest.approx(5**0.5 / 8, rel=0.05)
+    centred = features[:, 0] - features[:, 0].mean()
+    assert abs(np.corrcoef(found[:, 0], centred)[0, 1]) > 0.99
+
+
+def test_the_start_says_of_known_words_what_the_stored_base_says() -> None:
+    start, stored = read_start(START), read_tiny_base(START)
+    assert start.vocabulary is not None
+    ids = torch.tensor([[49406, *encode_words("a truck in a forest"), 49407, 49407]])
+    states = []
+    for base, own in ((stored, ids), (start, start.vocabulary.compact(ids))):
+        encoder = CLIPTextModel(base.text_config).eval()
+        encoder.load_state_dict(base.text)
+        with torch.no_grad():
+            states.append(encode_text(encoder, own))
+    assert torch.equal(*states)
+
+
+def test_what_states_say_of_looks_is_read_and_what_they_do_not_is_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(BATCH, 20, generator=generator) for _ in range(FITTED + TESTED)]
+    weight = torch.randn(20, KEPT, generator=generator)
+    noise = [torch.randn(BATCH, KEPT, generator=generator) for _ in states]
+    assert explained([(s, s @ weight) for s in states]) > 0.99
+    assert abs(explained(list(zip(states, noise, strict=True)))) < 0.05
