@@ -30,6 +30,7 @@ from training.runs import write_json
 from .compositions import folder_of
 from .export import base_of
 from .lessons import Start, after_lessons
+from .local_start import Heads
 from .muon import Muon
 from .objective import VariantObjective
 from .start import read_start, start_of, with_attention_above
@@ -42,15 +43,20 @@ class VariantRun(Run):
     """The common loop with a variant's noise and loss."""
 
     def __init__(
-        self, variant: Variant, options: RunOptions, accelerator: Accelerator, catalogue: Catalogue
+        self,
+        variant: Variant,
+        heads: Heads,
+        options: RunOptions,
+        accelerator: Accelerator,
+        catalogue: Catalogue,
     ) -> None:
-        self.variant = variant
+        self.variant, self.heads = variant, heads
         super().__init__(options, accelerator, catalogue)
 
     def make_objective(self, watched: WatchedTokens, encoders: FrozenEncoders) -> Objective:
         device = self.accelerator.device
         return VariantObjective(
-            self.variant, self.model, watched, self.base, self.recipe, encoders, device
+            self.variant, self.heads, self.model, watched, self.base, self.recipe, encoders, device
         )
 
     def make_optimizer(self, parameters: NamedParameters) -> torch.optim.Optimizer:
@@ -98,7 +104,7 @@ def train_variant(
         options = RunOptions(
             recipe=variant.training(steps), data=data, out=out, base_model=begun.base
         )
-        return VariantRun(variant, options, accelerator, catalogue)
+        return VariantRun(variant, begun.heads, options, accelerator, catalogue)
 
     if not cost_path.exists():
         write_json(cost_path, run_of(1).count_step())
@@ -126,7 +132,9 @@ def start_of_variant(variant: Variant, work: Path, out: Path, path: Path) -> Sta
         folder = out.parent / f"{first.name}-{variant.after_tera:g}"
         data = work / folder_of(first.mix)
         trained, spent = train_variant(first, data, folder, path, variant.after_tera)
-        return Start(start_of(base_of(trained, path)), spent["tera"], round(spent["samples"]))
+        heads = start_of_variant(first, work, folder, path).heads
+        base = start_of(base_of(trained, path))
+        return Start(base, spent["tera"], round(spent["samples"]), heads)
     base = read_start(path, from_nothing=variant.from_nothing)
     if variant.attention_above:
         base = with_attention_above(base)

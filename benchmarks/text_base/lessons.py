@@ -4,7 +4,7 @@ beside the runs, as variants share them."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from training.toy.data.library import Library, load_library
 
 from .canvas import CanvasLesson
 from .drawing import Base, plain_model
-from .local_start import look_at_canvas
+from .local_start import Heads, look_at_canvas
 from .questions import draw_questions
 from .variants import Variant
 from .words import Lesson, teach
@@ -26,11 +26,13 @@ LOOKED_AT = 96  # questions whose real composites show what the UNet's features 
 
 @dataclass(frozen=True)
 class Start:
-    """A base to train on, and what came before: tera-operations and training samples."""
+    """A base to train on; tera-operations and training samples that came before; heads that look at
+    a canvas."""
 
     base: BaseModel
     tera: float
     samples: int = 0
+    heads: Heads = field(default_factory=dict)
 
 
 def after_lessons(variant: Variant, base: BaseModel, work: Path, kept: Path) -> Start:
@@ -38,9 +40,9 @@ def after_lessons(variant: Variant, base: BaseModel, work: Path, kept: Path) -> 
     start = Start(base, 0.0)
     if variant.lesson_steps:
         name = f"words-{variant.lesson_steps}-{variant.lesson_rate:g}"
-        start = kept_start(kept / f"{name}.pt", start, work, lambda pupil, library: teach(
+        start = kept_start(kept / f"{name}.pt", start, work, lambda pupil, library: (teach(
             Lesson(library, work, pupil), variant.lesson_steps, variant.lesson_rate
-        ))  # fmt: skip
+        ), {}))  # fmt: skip
     if variant.canvas_steps:
         name = f"canvas-{variant.canvas_steps}-{variant.canvas_rate:g}"
         start = kept_start(kept / f"{name}.pt", start, work, lambda pupil, library: learn_canvas(
@@ -49,23 +51,24 @@ def after_lessons(variant: Variant, base: BaseModel, work: Path, kept: Path) -> 
     return start
 
 
-def learn_canvas(lesson: CanvasLesson, steps: int, rate: float) -> float:
-    """The lesson, and heads that look at what it taught; tera-operations of the former."""
+def learn_canvas(lesson: CanvasLesson, steps: int, rate: float) -> tuple[float, Heads]:
+    """The lesson, then heads that look at what it taught; tera-operations of the former, and which
+    heads."""
     tera = teach(lesson, steps, rate)
-    look_at_canvas(lesson, draw_questions(lesson.library, LOOKED_AT))
-    return tera
+    return tera, look_at_canvas(lesson, draw_questions(lesson.library, LOOKED_AT))
 
 
 def kept_start(
-    path: Path, before: Start, work: Path, change: Callable[[Base, Library], float]
+    path: Path, before: Start, work: Path, change: Callable[[Base, Library], tuple[float, Heads]]
 ) -> Start:
     """``before`` after ``change``, from the file if there is one."""
     if not path.exists():
         pupil = Base(plain_model(before.base), before.base)
-        tera = before.tera + change(pupil, load_library(work, "train", "train"))
-        save_state(path, {**parts_of(pupil), "tera": tera})
+        tera, heads = change(pupil, load_library(work, "train", "train"))
+        save_state(path, {**parts_of(pupil), "tera": before.tera + tera, "heads": heads})
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    return Start(replace(before.base, text=stored["text"], unet=stored["unet"]), stored["tera"])
+    base = replace(before.base, text=stored["text"], unet=stored["unet"])
+    return Start(base, stored["tera"], heads=stored["heads"])
 
 
 def parts_of(pupil: Base) -> dict[str, dict[str, Tensor]]:

@@ -4,7 +4,8 @@
 A UNet's features tell roughly where they are (of a row nine tenths of the variance, of a column
 seven, at half the latent's size), since convolutions see the picture's border. Least squares make
 that the query's words and what the canvas says of its cells the key's, so that a head's logits are
--|place - cell|^2 / (2 SPREAD^2). What such a head adds is zero at first.
+-|place - cell|^2 / (2 SPREAD^2). What such a head adds is zero at first. Training loses the place
+again, unless it is told to keep it (PlaceWatch).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .telling import real_latents
 SPREAD = 0.8  # in cells
 FAR = 12.0  # logits below a cell's, of tokens that are none
 TIMESTEPS = (150, 400, 600, 800, 950)
+Heads = dict[str, list[int]]
 CELLS_OF_PICTURE = CELLS + 2
 QUERY_RIDGE, KEY_RIDGE = 1e-4, 1e-5
 
@@ -56,8 +58,9 @@ def query_words(side: int) -> Tensor:
 
 
 @torch.no_grad()
-def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question]) -> None:
-    """Change a third of the heads of the UNet's text attention, those that say least, in place."""
+def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question]) -> Heads:
+    """Change a third of the heads of the UNet's text attention, those that say least, in place.
+    Returns which these are."""
     base = lesson.base
     states = encode_text(
         base.model.text_encoder, base.told([question.prompt for question in questions]).token_ids
@@ -69,18 +72,49 @@ def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question]) -> None:
         name: layer for name, layer in base.model.unet.named_modules() if name.endswith("attn2")
     }
     features = features_of(base, lesson, questions, layers)
+    changed: Heads = {}
     for name, layer in layers.items():
         seen = torch.cat(features[name]).double()
         words = query_words(round(seen.shape[1] ** 0.5)).repeat(len(seen), 1)
         queries = least_squares(seen.flatten(0, 1), words, QUERY_RIDGE).T
         width = layer.to_q.weight.shape[0] // layer.heads
-        for number, head in enumerate(quiet_heads(layer, layer.heads // 3)):
+        changed[name] = quiet_heads(layer, layer.heads // 3)
+        for number, head in enumerate(changed[name]):
             rows = slice(head * width, (head + 1) * width)
             some = directions[number * width : (number + 1) * width]
             write(layer.to_q.weight[rows], queries * width**0.5)
             write(layer.to_k.weight[rows], keys)
             write(layer.to_v.weight[rows], some / (pairs @ some.T).std())
             layer.to_out[0].weight[:, rows] = 0
+    return changed
+
+
+class PlaceWatch:
+    """How far the queries of heads that look at the canvas are from telling their places."""
+
+    def __init__(self, unet: nn.Module, heads: Heads) -> None:
+        self.heads = heads
+        self.widths: dict[str, int] = {}
+        self.queries: dict[str, Tensor] = {}
+        for name in heads:
+            layer: Any = unet.get_submodule(name)
+            self.widths[name] = layer.to_q.weight.shape[0] // layer.heads
+            layer.to_q.register_forward_hook(self.keeper(name))
+
+    def keeper(self, name: str) -> Any:
+        """A hook that keeps what a layer asks."""
+        return lambda _layer, _inputs, asked: self.queries.__setitem__(name, asked)
+
+    def loss(self) -> Tensor:
+        """Squared error of row and column, as a share of their own squares, mean over heads."""
+        errors = []
+        for name, asked in self.queries.items():
+            width = self.widths[name]
+            wanted = query_words(round(asked.shape[1] ** 0.5))[:, :2].to(asked)
+            for head in self.heads[name]:
+                told = asked[..., head * width : head * width + 2] / width**0.5
+                errors.append((told - wanted).square().mean() / wanted.square().mean())
+        return torch.stack(errors).mean()
 
 
 def features_of(

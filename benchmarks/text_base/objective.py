@@ -14,6 +14,7 @@ from torch import Tensor
 from training.dataset.batches import MicroBatch
 from training.methods.objective import NUM_TIMESTEPS, Objective, draw_noise, weighted_mse
 
+from .local_start import Heads, PlaceWatch
 from .variants import Variant
 from .windows import CYCLE, windowed
 
@@ -21,9 +22,11 @@ from .windows import CYCLE, windowed
 class VariantObjective(Objective):
     """The common loop's, changed as ``variant`` says."""
 
-    def __init__(self, variant: Variant, *arguments: Any) -> None:
+    def __init__(self, variant: Variant, heads: Heads, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.variant = variant
+        model = arguments[0]
+        self.places = PlaceWatch(model.unet, heads) if variant.place_weight else None
         self.draw_noise = self.draw_changed
         base = arguments[2]
         self.channel_weights = pixel_weights(base.load_vae(), variant.pixel_power)
@@ -35,7 +38,10 @@ class VariantObjective(Objective):
         if step % CYCLE < self.variant.windows:
             tensors = self.encoders.complete(batch.to(self.device))
             batch = replace(batch, tensors=windowed(tensors, batch.positions))
-        return super().__call__(batch)
+        mse, maps = super().__call__(batch)
+        if self.places is not None:
+            mse = mse + self.variant.place_weight * self.places.loss()
+        return mse, maps
 
     def draw_changed(
         self, shape: torch.Size, positions: list[int], seed: int

@@ -33,6 +33,7 @@ class Variant:
         lesson_steps, lesson_rate: of the words' lesson before (words.py), which counts too.
         canvas_steps, canvas_rate: of the canvas's (canvas.py) after it; then some heads look at it
             (local_start.py).
+        place_weight: of the loss that keeps their queries' places.
         after, after_tera: goes on from this variant, trained for that budget on pictures of the
             same mix, in place of the stored base.
     """
@@ -54,6 +55,7 @@ class Variant:
     lesson_rate: float = 1e-3
     canvas_steps: int = 0
     canvas_rate: float = 1.5e-3
+    place_weight: float = 0.0
     after: str = ""
     after_tera: float = 0.0
 
@@ -128,13 +130,11 @@ VARIANTS = {
         ),
         replace(
             AFTER_LESSON,
-            name="drawn_on",
-            title="the canvas, trained on, timesteps shifted towards noise (2)",
+            name="placed",
+            title="the same, and heads that look at it keep their places",
             mix="drawn",
-            early=2.0,
-            settings=("learning_rate=6e-4",),
-            after="drawn",
-            after_tera=65.0,
+            canvas_steps=420,
+            place_weight=0.1,
         ),
         replace(
             AFTER_LESSON,
