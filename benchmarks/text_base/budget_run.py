@@ -27,14 +27,12 @@ from training.methods.objective import Objective
 from training.networks.fused_attention import WatchedTokens
 from training.runs import write_json
 
-from .compositions import folder_of
-from .export import base_of
 from .lessons import Start, after_lessons
 from .local_start import Heads
 from .muon import Muon
 from .objective import VariantObjective
-from .start import read_start, start_of, with_attention_above
-from .variants import VARIANTS, Variant
+from .start import read_start, with_attention_above
+from .variants import Variant
 
 COUNTED_STEPS = 4
 
@@ -120,21 +118,12 @@ def train_variant(
     folder = newest_intact(out)
     assert folder is not None
     trained = load_trained(folder, begun.base, recipe)
-    samples = steps * recipe.global_batch_size + begun.samples
+    samples = steps * recipe.global_batch_size
     return trained, {"samples": samples, "tera": steps * cost + begun.tera}
 
 
 def start_of_variant(variant: Variant, work: Path, out: Path, path: Path) -> Start:
-    """What a variant begins with: the stored base ``path`` after lessons, or another variant as its
-    own training left it; both are kept beside ``out``."""
-    if variant.after:
-        first = VARIANTS[variant.after]
-        folder = out.parent / f"{first.name}-{variant.after_tera:g}"
-        data = work / folder_of(first.mix)
-        trained, spent = train_variant(first, data, folder, path, variant.after_tera)
-        heads = start_of_variant(first, work, folder, path).heads
-        base = start_of(base_of(trained, path))
-        return Start(base, spent["tera"], round(spent["samples"]), heads)
+    """What a variant begins with: the stored base ``path`` after lessons, kept beside ``out``."""
     base = read_start(path, from_nothing=variant.from_nothing)
     if variant.attention_above:
         base = with_attention_above(base)

@@ -111,17 +111,12 @@ def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dic
     return composite, {"caption": composite.caption, "scene": scene, "entities": entities}
 
 
-def folder_of(name: str) -> str:
-    """Where a mix's pictures lie."""
-    return TRAIN_SHARDS if name == RECIPE else f"composites-{name}"
-
-
 def make_pictures(work: Path, name: str, count: int) -> Path:
     """The first ``count`` pictures of a mix as shards below ``work``, those there already stay; of
     the recipe's own mix all that there are."""
-    folder = work / folder_of(name)
     if name == RECIPE:
-        return folder
+        return work / TRAIN_SHARDS
+    folder = work / f"composites-{name}"
     library = load_library(work, "train", "train")
     for number, first in enumerate(range(0, count, SAMPLES_PER_SHARD)):
         path = folder / f"{number:05d}.tar"

@@ -26,12 +26,10 @@ LOOKED_AT = 96  # questions whose real composites show what the UNet's features 
 
 @dataclass(frozen=True)
 class Start:
-    """A base to train on; tera-operations and training samples that came before; heads that look at
-    a canvas."""
+    """A base to train on, the tera-operations before, and the heads that look at a canvas."""
 
     base: BaseModel
     tera: float
-    samples: int = 0
     heads: Heads = field(default_factory=dict)
 
 
@@ -44,18 +42,19 @@ def after_lessons(variant: Variant, base: BaseModel, work: Path, kept: Path) -> 
             Lesson(library, work, pupil), variant.lesson_steps, variant.lesson_rate
         ), {}))  # fmt: skip
     if variant.canvas_steps:
-        name = f"canvas-{variant.canvas_steps}-{variant.canvas_rate:g}"
+        name = f"canvas-{variant.canvas_steps}-{variant.canvas_rate:g}-{variant.canvas_spread:g}"
         start = kept_start(kept / f"{name}.pt", start, work, lambda pupil, library: learn_canvas(
-            CanvasLesson(library, work, pupil), variant.canvas_steps, variant.canvas_rate
+            CanvasLesson(library, work, pupil), variant
         ))  # fmt: skip
     return start
 
 
-def learn_canvas(lesson: CanvasLesson, steps: int, rate: float) -> tuple[float, Heads]:
+def learn_canvas(lesson: CanvasLesson, variant: Variant) -> tuple[float, Heads]:
     """The lesson, then heads that look at what it taught; tera-operations of the former, and which
     heads."""
-    tera = teach(lesson, steps, rate)
-    return tera, look_at_canvas(lesson, draw_questions(lesson.library, LOOKED_AT))
+    tera = teach(lesson, variant.canvas_steps, variant.canvas_rate)
+    questions = draw_questions(lesson.library, LOOKED_AT)
+    return tera, look_at_canvas(lesson, questions, variant.canvas_spread)
 
 
 def kept_start(

@@ -4,7 +4,7 @@
 A UNet's features tell roughly where they are (of a row nine tenths of the variance, of a column
 seven, at half the latent's size), since convolutions see the picture's border. Least squares make
 that the query's words and what the canvas says of its cells the key's, so that a head's logits are
--|place - cell|^2 / (2 SPREAD^2). What such a head adds is zero at first. Training loses the place
+-|place - cell|^2 / (2 spread^2). What such a head adds is zero at first. Training loses the place
 again, unless it is told to keep it (PlaceWatch).
 """
 
@@ -24,7 +24,7 @@ from .drawing import BATCH, Base, seeded
 from .questions import Question
 from .telling import real_latents
 
-SPREAD = 0.8  # in cells
+UNIT = 0.8  # of queries, in cells
 FAR = 12.0  # logits below a cell's, of tokens that are none
 TIMESTEPS = (150, 400, 600, 800, 950)
 Heads = dict[str, list[int]]
@@ -41,12 +41,12 @@ def least_squares(inputs: Tensor, wanted: Tensor, ridge: float) -> Tensor:
 
 
 def key_words() -> Tensor:
-    """(L, 4) what keys say: the cell's place, its square, and being none."""
+    """(L, 4) what keys say at a spread of UNIT: the cell's place, its square, and being none."""
     cells = cell_places().double()
     words = torch.zeros(TOKENS, 4).double()
     words[:FIRST, 3] = -FAR
-    words[FIRST:, :2] = cells / SPREAD
-    words[FIRST:, 2] = -cells.square().sum(1) / (2 * SPREAD**2)
+    words[FIRST:, :2] = cells / UNIT
+    words[FIRST:, 2] = -cells.square().sum(1) / (2 * UNIT**2)
     return words
 
 
@@ -54,19 +54,19 @@ def query_words(side: int) -> Tensor:
     """(side^2, 4) what queries say: the place, in cells from the middle, and twice 1."""
     rows = torch.cartesian_prod(torch.arange(side), torch.arange(side)).double()
     places = (rows - (side - 1) / 2) * CELLS_OF_PICTURE / side
-    return torch.cat([places / SPREAD, torch.ones(side**2, 2).double()], 1)
+    return torch.cat([places / UNIT, torch.ones(side**2, 2).double()], 1)
 
 
 @torch.no_grad()
-def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question]) -> Heads:
+def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question], spread: float) -> Heads:
     """Change a third of the heads of the UNet's text attention, those that say least, in place.
-    Returns which these are."""
+    Returns which these are. ``spread``: of where they look, in cells."""
     base = lesson.base
     states = encode_text(
         base.model.text_encoder, base.told([question.prompt for question in questions]).token_ids
     ).double()
     pairs, wanted = states.flatten(0, 1), key_words().repeat(len(states), 1)
-    keys = least_squares(pairs, wanted, KEY_RIDGE).T
+    keys = least_squares(pairs, wanted, KEY_RIDGE).T * (UNIT / spread) ** 2
     directions = reading_directions(lesson)
     layers: dict[str, Any] = {
         name: layer for name, layer in base.model.unet.named_modules() if name.endswith("attn2")

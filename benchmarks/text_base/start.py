@@ -28,12 +28,8 @@ def compact_table(stored: TinyBase) -> torch.Tensor:
 
 
 def read_start(path: Path, *, from_nothing: bool = False) -> BaseModel:
-    """:func:`start_of` a file."""
-    return start_of(tiny_base.load(path), from_nothing=from_nothing)
-
-
-def start_of(stored: TinyBase, *, from_nothing: bool = False) -> BaseModel:
-    """A base over its few words; ``from_nothing`` keeps sizes, words and autoencoder."""
+    """The base's file over its few words; ``from_nothing`` keeps sizes, words and autoencoder."""
+    stored = tiny_base.load(path)
     vocabulary = CompactVocabulary(stored.token_ids.tolist())
     sizes = compact_text_arguments(dict(stored.config["text_encoder"]), vocabulary)
     unet = {k: v for k, v in stored.config["unet"].items() if k not in NOT_ARGUMENTS}

@@ -31,11 +31,9 @@ class Variant:
             subject (windows.py), which costs a quarter.
         attention_above: attention in the first block on the way down, too.
         lesson_steps, lesson_rate: of the words' lesson before (words.py), which counts too.
-        canvas_steps, canvas_rate: of the canvas's (canvas.py) after it; then some heads look at it
-            (local_start.py).
+        canvas_steps, canvas_rate: of the canvas's (canvas.py) after it; then some heads look at it,
+            as far around as ``canvas_spread``, in cells (local_start.py).
         place_weight: of the loss that keeps their queries' places.
-        after, after_tera: goes on from this variant, trained for that budget on pictures of the
-            same mix, in place of the stored base.
     """
 
     name: str
@@ -55,9 +53,8 @@ class Variant:
     lesson_rate: float = 1e-3
     canvas_steps: int = 0
     canvas_rate: float = 1.5e-3
+    canvas_spread: float = 0.8
     place_weight: float = 0.0
-    after: str = ""
-    after_tera: float = 0.0
 
     def training(self, steps: int) -> TrainingRecipe:
         """The recipe for so many steps."""
@@ -134,6 +131,17 @@ VARIANTS = {
             title="the same, and heads that look at it keep their places",
             mix="drawn",
             canvas_steps=420,
+            place_weight=0.1,
+        ),
+        replace(
+            AFTER_LESSON,
+            name="kept",
+            title="the same, text encoder frozen, a closer look (.45), timesteps towards noise (2)",
+            mix="drawn",
+            settings=("learning_rate=6e-4", "text_encoder=frozen"),
+            early=2.0,
+            canvas_steps=420,
+            canvas_spread=0.45,
             place_weight=0.1,
         ),
         replace(

@@ -24,7 +24,7 @@ START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors
 
 
 def test_a_place_asks_most_for_the_cell_of_that_place() -> None:
-    """Logits are -|place - cell|^2 / (2 SPREAD^2) but for what all tokens share, and FAR below the
+    """Logits are -|place - cell|^2 / (2 UNIT^2) but for what all tokens share, and FAR below the
     best for tokens that are no cell."""
     logits = query_words(8) @ key_words().T
     inner = torch.arange(64).reshape(8, 8)[1:7, 1:7].flatten()
@@ -53,7 +53,7 @@ def test_the_text_encoder_learns_pictures_and_heads_look_at_them(tmp_path: Path)
     captions = lesson.batch(0)
     states = lesson.read(captions)
     assert states.shape[:2] == (4, 77) and len(lesson.errors(states, captions)) == 5
-    look_at_canvas(lesson, draw_questions(library, 2))
+    look_at_canvas(lesson, draw_questions(library, 2), 0.45)
     after = parts_of(pupil)["unet"]
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.split(".attn2.")[1] for name in changed} == {
