@@ -1,8 +1,8 @@
 """Heads of the UNet's text attention that look, from a place, at the canvas's cell of that place.
 
 # Shapes: M pairs, F feature width, L tokens (77), D text width, d width of a head.
-A UNet's features tell roughly where they are (of a row nine tenths of the variance, of a column
-seven, at half the latent's size), since convolutions see the picture's border. Least squares make
+A UNet's features tell roughly where they are (at half the latent's size .7 to .95 of a row's
+variance, .55 to .75 of a column's), since convolutions see the picture's border. Least squares make
 that the query's words and what the canvas says of its cells the key's, so that a head's logits are
 -|place - cell|^2 / (2 spread^2). What such a head adds is zero at first. Training loses the place
 again, unless it is told to keep it (PlaceWatch).
@@ -20,7 +20,7 @@ from training.methods.objective import noise_scheduler
 from training.networks.text import encode_text
 
 from .canvas import CELLS, FIRST, TOKENS, CanvasLesson, cell_places, reading_directions
-from .drawing import BATCH, Base, seeded
+from .drawing import BATCH, seeded
 from .questions import Question
 from .telling import real_latents
 
@@ -71,7 +71,7 @@ def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question], spread: 
     layers: dict[str, Any] = {
         name: layer for name, layer in base.model.unet.named_modules() if name.endswith("attn2")
     }
-    features = features_of(base, lesson, questions, layers)
+    features = features_of(lesson, questions, layers)
     changed: Heads = {}
     for name, layer in layers.items():
         seen = torch.cat(features[name]).double()
@@ -118,9 +118,10 @@ class PlaceWatch:
 
 
 def features_of(
-    base: Base, lesson: CanvasLesson, questions: Sequence[Question], layers: dict[str, nn.Module]
+    lesson: CanvasLesson, questions: Sequence[Question], layers: dict[str, nn.Module]
 ) -> dict[str, list[Tensor]]:
     """What every layer asks from, in real composites of the questions under noise."""
+    base = lesson.base
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def keep(name: str) -> Any:

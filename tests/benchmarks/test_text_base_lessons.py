@@ -13,7 +13,13 @@ from transformers import CLIPTextModel
 from benchmarks.text_base.canvas import FIRST, CanvasLesson
 from benchmarks.text_base.drawing import Base, plain_model
 from benchmarks.text_base.lessons import parts_of
-from benchmarks.text_base.local_start import FAR, key_words, look_at_canvas, query_words
+from benchmarks.text_base.local_start import (
+    FAR,
+    PlaceWatch,
+    key_words,
+    look_at_canvas,
+    query_words,
+)
 from benchmarks.text_base.questions import draw_questions
 from benchmarks.text_base.start import read_start
 from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained, teach
@@ -34,6 +40,22 @@ def test_a_place_asks_most_for_the_cell_of_that_place() -> None:
     assert next_one.item() == pytest.approx(1 / (2 * 0.8**2))
     places = query_words(8)[inner, :2].square().sum(1) / 2
     torch.testing.assert_close(best - logits[inner, 0], places + FAR)
+
+
+def test_queries_that_tell_their_places_have_no_error() -> None:
+    """Of two heads one is watched; all places as they are, doubled, and silent."""
+    layer = torch.nn.Module()
+    layer.to_q, layer.heads = torch.nn.Linear(2, 8, bias=False), 2
+    unet = torch.nn.Module()
+    unet.attn2 = layer
+    watch = PlaceWatch(unet, {"attn2": [1]})
+    places = query_words(8)[None, :, :2].float()
+    for scale in (1.0, 2.0, 0.0):
+        with torch.no_grad():
+            layer.to_q.weight.fill_(7)
+            layer.to_q.weight[4:6] = scale * 4**0.5 * torch.eye(2)
+        layer.to_q(places)
+        assert watch.loss().item() == pytest.approx((scale - 1) ** 2, abs=1e-6)
 
 
 def test_the_text_encoder_learns_pictures_and_heads_look_at_them(tmp_path: Path) -> None:
