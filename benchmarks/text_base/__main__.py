@@ -163,8 +163,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--weights", type=Path, help="export: where both files go")
     parser.add_argument("--write", type=Path, help="table: a page that has one already")
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--threads", type=int, default=1, help="cores to train and draw on")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     if options.action == "export" and (options.weights is None or options.variant == SHIPPED):
         parser.error("export: expected a variant and --weights. Name both.")
     actions = {

@@ -28,7 +28,6 @@ from training.networks.fused_attention import WatchedTokens
 from training.runs import write_json
 
 from .lessons import Start, after_lessons
-from .local_start import Heads
 from .muon import Muon
 from .objective import VariantObjective
 from .start import read_start, with_attention_above
@@ -43,18 +42,18 @@ class VariantRun(Run):
     def __init__(
         self,
         variant: Variant,
-        heads: Heads,
+        start: Start,
         options: RunOptions,
         accelerator: Accelerator,
         catalogue: Catalogue,
     ) -> None:
-        self.variant, self.heads = variant, heads
+        self.variant, self.start = variant, start
         super().__init__(options, accelerator, catalogue)
 
     def make_objective(self, watched: WatchedTokens, encoders: FrozenEncoders) -> Objective:
         device = self.accelerator.device
         return VariantObjective(
-            self.variant, self.heads, self.model, watched, self.base, self.recipe, encoders, device
+            self.variant, self.start, self.model, watched, self.base, self.recipe, encoders, device
         )
 
     def make_optimizer(self, parameters: NamedParameters) -> torch.optim.Optimizer:
@@ -102,7 +101,7 @@ def train_variant(
         options = RunOptions(
             recipe=variant.training(steps), data=data, out=out, base_model=begun.base
         )
-        return VariantRun(variant, begun.heads, options, accelerator, catalogue)
+        return VariantRun(variant, begun, options, accelerator, catalogue)
 
     if not cost_path.exists():
         write_json(cost_path, run_of(1).count_step())

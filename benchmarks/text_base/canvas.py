@@ -2,19 +2,21 @@
 
 # Shapes: B captions, L tokens (77), D text width, K = 36 cells of the canvas.
 Behind a caption all tokens are padding, which says nothing of its own. Its last K tokens become a
-canvas: each tells how its cell of 16 pixels looks, of the 6 x 6 in the middle of a picture in which
-the label's object stands in the middle, and which cell it is. What is told of a cell is the mean of
-the label's cut-outs, colour times coverage and coverage, at 4 pixels a point.
+canvas: each tells how its cell looks, of the 6 x 6 in the middle of a picture in which the label's
+object stands in the middle, and which cell it is. What is told of a cell is the mean of the label's
+cut-outs, colour times coverage and coverage, at 4 pixels a point.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from training.networks.text import encode_text
 from training.precision import fastest_autocast
@@ -25,12 +27,40 @@ from training.toy.data.pictures import SIDE
 from .drawing import Base
 from .words import Captions, Lesson
 
-CELLS, CELL, POINT = 6, 16, 4
-SIZE = 0.6  # of the object's longer side, of the picture's
+CELLS, POINT = 6, 4
 VIEWS = 12  # of an identity, at most
 TOKENS = 77
 FIRST = TOKENS - CELLS**2
 TILE_WEIGHT = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """A canvas, how it is learnt, and what keeps it.
+
+    Attributes:
+        cell: pixels of a cell's side. size: of the object's longer side, of the picture's.
+        steps, rate: of the lesson, which counts, too.
+        spread: how far around a place some of the UNet's heads look after it, in cells
+            (local_start.py). gain: of what they see at first.
+        place_weight: of the loss that keeps their queries' places.
+        lesson_weight: of the lesson's errors in the loss; its heads stay as the lesson left them.
+    """
+
+    cell: int = 16
+    size: float = 0.6
+    steps: int = 420
+    rate: float = 1.5e-3
+    spread: float = 0.8
+    gain: float = 1.0
+    place_weight: float = 0.0
+    lesson_weight: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of the file that keeps what the lesson made."""
+        look = f"{self.cell}-{self.size:g}-{self.spread:g}-{self.gain:g}"
+        return f"canvas-{self.steps}-{self.rate:g}-{look}"
 
 
 class CanvasLesson(Lesson):
@@ -38,16 +68,17 @@ class CanvasLesson(Lesson):
 
     seed, batch_size = 77, 64
 
-    def __init__(self, library: Library, work: Path, base: Base) -> None:
+    def __init__(self, library: Library, work: Path, base: Base, canvas: Canvas) -> None:
         super().__init__(library, work, base)
-        self.tiles = label_tiles(library, work / "evaluation" / "label_pictures.npy")
-        points = (CELL // POINT) ** 2 * 4
+        self.canvas = canvas
+        self.tiles = label_tiles(library, work / "evaluation", canvas)
+        points = (canvas.cell // POINT) ** 2 * 4
         self.heads.extend([self.head(points), self.head(len(places().T))])
 
-    def read(self, captions: Captions) -> Tensor:
+    def read(self, text_encoder: CLIPTextModel, captions: Captions) -> Tensor:
         """The states (B, L, D) of all tokens."""
         with fastest_autocast(captions.ids.device):
-            return encode_text(self.base.model.text_encoder, captions.ids).float()
+            return encode_text(text_encoder, captions.ids).float()
 
     def errors(self, states: Tensor, captions: Captions) -> list[Tensor]:
         """The words' own, of the canvas's cells and of where they are."""
@@ -75,36 +106,38 @@ def places() -> Tensor:
     return told
 
 
-def label_tiles(library: Library, kept: Path) -> dict[str, Tensor]:
-    """Every label's cells (K, points x 4) less their mean over labels, in standard deviations."""
+def label_tiles(library: Library, folder: Path, canvas: Canvas) -> dict[str, Tensor]:
+    """Every label's cells (K, points x 4) less their mean over labels, in standard deviations; the
+    pictures are kept in ``folder``."""
+    kept = folder / f"label_pictures-{canvas.cell}-{canvas.size:g}.npy"
     groups: dict[str, list[list[int]]] = {}
     for label, rows in (*library.models, *library.emoji):
         groups.setdefault(label, []).append(list(rows))
     if not kept.exists():
-        save_array(kept, np.stack([mean_picture(library, rows) for rows in groups.values()]))
+        made = [mean_picture(library, rows, canvas) for rows in groups.values()]
+        save_array(kept, np.stack(made))
     pictures = torch.from_numpy(np.load(kept)).permute(0, 3, 1, 2)
-    cell = CELL // POINT
+    cell = canvas.cell // POINT
     tiles = F.unfold(pictures, cell, stride=cell).transpose(1, 2)
     return dict(zip(groups, (tiles - tiles.mean(0)) / tiles.std(), strict=True))
 
 
-def mean_picture(library: Library, identities: list[list[int]]) -> np.ndarray:
+def mean_picture(library: Library, identities: list[list[int]], canvas: Canvas) -> np.ndarray:
     """(points, points, 4) float32: colour in -1..1 times coverage, and coverage, in the mean of the
     identities' views; the object stands in the middle."""
-    side = CELLS * CELL
     shown = []
     for rows in identities:
         some = rows[:: max(1, len(rows) // VIEWS)][:VIEWS]
-        shown.append(torch.stack([centred(library, row, side) for row in some]).mean(0))
+        shown.append(torch.stack([centred(library, row, canvas) for row in some]).mean(0))
     whole = torch.stack(shown).mean(0)
     picture: np.ndarray = F.avg_pool2d(whole, POINT).permute(1, 2, 0).numpy().astype(np.float32)
     return picture
 
 
-def centred(library: Library, row: int, side: int) -> Tensor:
-    """(4, side, side): a cut-out in the middle, premultiplied."""
-    cutout = library.cutout(row)
-    scale = SIZE * SIDE / max(cutout.width, cutout.height)
+def centred(library: Library, row: int, canvas: Canvas) -> Tensor:
+    """(4, side, side) of all cells: a cut-out in the middle, premultiplied."""
+    cutout, side = library.cutout(row), CELLS * canvas.cell
+    scale = canvas.size * SIDE / max(cutout.width, cutout.height)
     width, height = (max(2, round(edge * scale)) for edge in (cutout.width, cutout.height))
     content = torch.from_numpy(cutout.content().astype(np.float32) / 255).permute(2, 0, 1)
     shown = torch.cat([(content[:3] * 2 - 1) * content[3:], content[3:]])

@@ -47,10 +47,12 @@ class Mix:
 
 RECIPE = "recipe"
 FEW = Mix(counts=(0.15, 0.65, 0.20), plain=0.04)
+DRAWN = Mix(counts=(0.2, 0.75, 0.05), plain=0.04, centred=1.0, size=(0.54, 0.66), spread=0.02)
 MIXES = {
     "few": FEW,
     "centred": replace(FEW, centred=0.7),
-    "drawn": Mix(counts=(0.2, 0.75, 0.05), plain=0.04, centred=1.0, size=(0.54, 0.66), spread=0.02),
+    "drawn": DRAWN,
+    "middle": replace(DRAWN, counts=(0.25, 0.7, 0.05), size=(0.45, 0.55)),
 }
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from training.bases.base_model import BaseModel
 from training.runs import save_state
-from training.toy.data.library import Library, load_library
+from training.toy.data.library import load_library
 
 from .canvas import CanvasLesson
 from .drawing import Base, plain_model
@@ -26,11 +27,13 @@ LOOKED_AT = 96  # questions whose real composites show what the UNet's features 
 
 @dataclass(frozen=True)
 class Start:
-    """A base to train on, the tera-operations before, and the heads that look at a canvas."""
+    """A base to train on, the tera-operations before, the heads that look at a canvas, and the
+    lesson that taught it, with its own heads."""
 
     base: BaseModel
     tera: float
     heads: Heads = field(default_factory=dict)
+    lesson: CanvasLesson | None = None
 
 
 def after_lessons(variant: Variant, base: BaseModel, work: Path, kept: Path) -> Start:
@@ -38,36 +41,58 @@ def after_lessons(variant: Variant, base: BaseModel, work: Path, kept: Path) -> 
     start = Start(base, 0.0)
     if variant.lesson_steps:
         name = f"words-{variant.lesson_steps}-{variant.lesson_rate:g}"
-        start = kept_start(kept / f"{name}.pt", start, work, lambda pupil, library: (teach(
-            Lesson(library, work, pupil), variant.lesson_steps, variant.lesson_rate
-        ), {}))  # fmt: skip
-    if variant.canvas_steps:
-        name = f"canvas-{variant.canvas_steps}-{variant.canvas_rate:g}-{variant.canvas_spread:g}"
-        start = kept_start(kept / f"{name}.pt", start, work, lambda pupil, library: learn_canvas(
-            CanvasLesson(library, work, pupil), variant
-        ))  # fmt: skip
+        start = after_words(variant, start, work, kept / f"{name}.pt")
+    if variant.canvas is not None:
+        start = after_canvas(variant, start, work, kept / f"{variant.canvas.name}.pt")
     return start
 
 
-def learn_canvas(lesson: CanvasLesson, variant: Variant) -> tuple[float, Heads]:
-    """The lesson, then heads that look at what it taught; tera-operations of the former, and which
-    heads."""
-    tera = teach(lesson, variant.canvas_steps, variant.canvas_rate)
-    questions = draw_questions(lesson.library, LOOKED_AT)
-    return tera, look_at_canvas(lesson, questions, variant.canvas_spread)
+def after_words(variant: Variant, before: Start, work: Path, path: Path) -> Start:
+    """``before`` after the words' lesson."""
+
+    def learn(pupil: Base) -> dict[str, Any]:
+        lesson = Lesson(load_library(work, "train", "train"), work, pupil)
+        return {"tera": before.tera + teach(lesson, variant.lesson_steps, variant.lesson_rate)}
+
+    stored = kept_parts(path, before.base, learn)
+    return Start(taught_base(before.base, stored), stored["tera"])
 
 
-def kept_start(
-    path: Path, before: Start, work: Path, change: Callable[[Base, Library], tuple[float, Heads]]
-) -> Start:
-    """``before`` after ``change``, from the file if there is one."""
+def after_canvas(variant: Variant, before: Start, work: Path, path: Path) -> Start:
+    """``before`` after the canvas's lesson, and with heads that look at what it taught."""
+    canvas, library = variant.canvas, load_library(work, "train", "train")
+    assert canvas is not None
+
+    def learn(pupil: Base) -> dict[str, Any]:
+        lesson = CanvasLesson(library, work, pupil, canvas)
+        tera = teach(lesson, canvas.steps, canvas.rate)
+        heads = look_at_canvas(lesson, draw_questions(library, LOOKED_AT))
+        told = lesson.heads.state_dict()
+        return {"tera": before.tera + tera, "heads": heads, "lesson": told}
+
+    stored = kept_parts(path, before.base, learn)
+    base = taught_base(before.base, stored)
+    lesson = CanvasLesson(library, work, Base(plain_model(base), base), canvas)
+    lesson.heads.load_state_dict(stored["lesson"])
+    return Start(base, stored["tera"], stored["heads"], lesson)
+
+
+def kept_parts(
+    path: Path, base: BaseModel, learn: Callable[[Base], dict[str, Any]]
+) -> dict[str, Any]:
+    """What ``learn`` tells of a lesson and what it made of the base, from the file if there is
+    one."""
     if not path.exists():
-        pupil = Base(plain_model(before.base), before.base)
-        tera, heads = change(pupil, load_library(work, "train", "train"))
-        save_state(path, {**parts_of(pupil), "tera": before.tera + tera, "heads": heads})
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    base = replace(before.base, text=stored["text"], unet=stored["unet"])
-    return Start(base, stored["tera"], heads=stored["heads"])
+        pupil = Base(plain_model(base), base)
+        about = learn(pupil)
+        save_state(path, {**parts_of(pupil), **about})
+    stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return stored
+
+
+def taught_base(base: BaseModel, stored: dict[str, Any]) -> BaseModel:
+    """``base`` with what is kept of a lesson."""
+    return replace(base, text=stored["text"], unet=stored["unet"])
 
 
 def parts_of(pupil: Base) -> dict[str, dict[str, Tensor]]:

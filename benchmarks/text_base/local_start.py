@@ -5,7 +5,7 @@ A UNet's features tell roughly where they are (at half the latent's size .7 to .
 variance, .55 to .75 of a column's), since convolutions see the picture's border. Least squares make
 that the query's words and what the canvas says of its cells the key's, so that a head's logits are
 -|place - cell|^2 / (2 spread^2). What such a head adds is zero at first. Training loses the place
-again, unless it is told to keep it (PlaceWatch).
+again, unless it is told to keep it (kept_canvas.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from training.methods.objective import noise_scheduler
 from training.networks.text import encode_text
+from training.toy.data.pictures import SIDE
 
-from .canvas import CELLS, FIRST, TOKENS, CanvasLesson, cell_places, reading_directions
+from .canvas import FIRST, TOKENS, CanvasLesson, cell_places, reading_directions
 from .drawing import BATCH, seeded
 from .questions import Question
 from .telling import real_latents
@@ -28,7 +29,6 @@ UNIT = 0.8  # of queries, in cells
 FAR = 12.0  # logits below a cell's, of tokens that are none
 TIMESTEPS = (150, 400, 600, 800, 950)
 Heads = dict[str, list[int]]
-CELLS_OF_PICTURE = CELLS + 2
 QUERY_RIDGE, KEY_RIDGE = 1e-4, 1e-5
 
 
@@ -50,23 +50,24 @@ def key_words() -> Tensor:
     return words
 
 
-def query_words(side: int) -> Tensor:
-    """(side^2, 4) what queries say: the place, in cells from the middle, and twice 1."""
+def query_words(side: int, cell: int) -> Tensor:
+    """(side^2, 4) what queries say: the place, in cells of ``cell`` pixels from the middle, and
+    twice 1."""
     rows = torch.cartesian_prod(torch.arange(side), torch.arange(side)).double()
-    places = (rows - (side - 1) / 2) * CELLS_OF_PICTURE / side
+    places = (rows - (side - 1) / 2) * SIDE / (side * cell)
     return torch.cat([places / UNIT, torch.ones(side**2, 2).double()], 1)
 
 
 @torch.no_grad()
-def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question], spread: float) -> Heads:
+def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question]) -> Heads:
     """Change a third of the heads of the UNet's text attention, those that say least, in place.
-    Returns which these are. ``spread``: of where they look, in cells."""
-    base = lesson.base
+    Returns which these are."""
+    base, canvas = lesson.base, lesson.canvas
     states = encode_text(
         base.model.text_encoder, base.told([question.prompt for question in questions]).token_ids
     ).double()
     pairs, wanted = states.flatten(0, 1), key_words().repeat(len(states), 1)
-    keys = least_squares(pairs, wanted, KEY_RIDGE).T * (UNIT / spread) ** 2
+    keys = least_squares(pairs, wanted, KEY_RIDGE).T * (UNIT / canvas.spread) ** 2
     directions = reading_directions(lesson)
     layers: dict[str, Any] = {
         name: layer for name, layer in base.model.unet.named_modules() if name.endswith("attn2")
@@ -75,46 +76,18 @@ def look_at_canvas(lesson: CanvasLesson, questions: Sequence[Question], spread: 
     changed: Heads = {}
     for name, layer in layers.items():
         seen = torch.cat(features[name]).double()
-        words = query_words(round(seen.shape[1] ** 0.5)).repeat(len(seen), 1)
+        words = query_words(round(seen.shape[1] ** 0.5), canvas.cell).repeat(len(seen), 1)
         queries = least_squares(seen.flatten(0, 1), words, QUERY_RIDGE).T
         width = layer.to_q.weight.shape[0] // layer.heads
         changed[name] = quiet_heads(layer, layer.heads // 3)
         for number, head in enumerate(changed[name]):
             rows = slice(head * width, (head + 1) * width)
-            some = directions[number * width : (number + 1) * width]
+            some = directions.roll(-number * width, 0)[:width]
             write(layer.to_q.weight[rows], queries * width**0.5)
             write(layer.to_k.weight[rows], keys)
-            write(layer.to_v.weight[rows], some / (pairs @ some.T).std())
+            write(layer.to_v.weight[rows], canvas.gain * some / (pairs @ some.T).std())
             layer.to_out[0].weight[:, rows] = 0
     return changed
-
-
-class PlaceWatch:
-    """How far the queries of heads that look at the canvas are from telling their places."""
-
-    def __init__(self, unet: nn.Module, heads: Heads) -> None:
-        self.heads = heads
-        self.widths: dict[str, int] = {}
-        self.queries: dict[str, Tensor] = {}
-        for name in heads:
-            layer: Any = unet.get_submodule(name)
-            self.widths[name] = layer.to_q.weight.shape[0] // layer.heads
-            layer.to_q.register_forward_hook(self.keeper(name))
-
-    def keeper(self, name: str) -> Any:
-        """A hook that keeps what a layer asks."""
-        return lambda _layer, _inputs, asked: self.queries.__setitem__(name, asked)
-
-    def loss(self) -> Tensor:
-        """Squared error of row and column, as a share of their own squares, mean over heads."""
-        errors = []
-        for name, asked in self.queries.items():
-            width = self.widths[name]
-            wanted = query_words(round(asked.shape[1] ** 0.5))[:, :2].to(asked)
-            for head in self.heads[name]:
-                told = asked[..., head * width : head * width + 2] / width**0.5
-                errors.append((told - wanted).square().mean() / wanted.square().mean())
-        return torch.stack(errors).mean()
 
 
 def features_of(

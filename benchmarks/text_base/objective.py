@@ -14,7 +14,8 @@ from torch import Tensor
 from training.dataset.batches import MicroBatch
 from training.methods.objective import NUM_TIMESTEPS, Objective, draw_noise, weighted_mse
 
-from .local_start import Heads, PlaceWatch
+from .kept_canvas import KeptCanvas
+from .lessons import Start
 from .variants import Variant
 from .windows import CYCLE, windowed
 
@@ -22,11 +23,10 @@ from .windows import CYCLE, windowed
 class VariantObjective(Objective):
     """The common loop's, changed as ``variant`` says."""
 
-    def __init__(self, variant: Variant, heads: Heads, *arguments: Any) -> None:
+    def __init__(self, variant: Variant, start: Start, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.variant = variant
-        model = arguments[0]
-        self.places = PlaceWatch(model.unet, heads) if variant.place_weight else None
+        self.kept = KeptCanvas(start.lesson, start.heads, arguments[0]) if start.lesson else None
         self.draw_noise = self.draw_changed
         base = arguments[2]
         self.channel_weights = pixel_weights(base.load_vae(), variant.pixel_power)
@@ -39,8 +39,8 @@ class VariantObjective(Objective):
             tensors = self.encoders.complete(batch.to(self.device))
             batch = replace(batch, tensors=windowed(tensors, batch.positions))
         mse, maps = super().__call__(batch)
-        if self.places is not None:
-            mse = mse + self.variant.place_weight * self.places.loss()
+        if self.kept is not None:
+            mse = mse + self.kept.loss(step)
         return mse, maps
 
     def draw_changed(

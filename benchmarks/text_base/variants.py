@@ -9,6 +9,7 @@ import torch
 from training.precision import fastest_precision
 from training.recipes import TrainingRecipe, recipe_named, with_settings
 
+from .canvas import Canvas
 from .compositions import RECIPE
 
 CHECKPOINT_EVERY, WARMUP_STEPS = 50, 30
@@ -31,9 +32,7 @@ class Variant:
             subject (windows.py), which costs a quarter.
         attention_above: attention in the first block on the way down, too.
         lesson_steps, lesson_rate: of the words' lesson before (words.py), which counts too.
-        canvas_steps, canvas_rate: of the canvas's (canvas.py) after it; then some heads look at it,
-            as far around as ``canvas_spread``, in cells (local_start.py).
-        place_weight: of the loss that keeps their queries' places.
+        canvas: learnt after it (canvas.py), if any.
     """
 
     name: str
@@ -51,10 +50,7 @@ class Variant:
     attention_above: bool = False
     lesson_steps: int = 0
     lesson_rate: float = 1e-3
-    canvas_steps: int = 0
-    canvas_rate: float = 1.5e-3
-    canvas_spread: float = 0.8
-    place_weight: float = 0.0
+    canvas: Canvas | None = None
 
     def training(self, steps: int) -> TrainingRecipe:
         """The recipe for so many steps."""
@@ -123,15 +119,14 @@ VARIANTS = {
             name="drawn",
             title="(a), then a canvas: a small picture of every label learnt by heart",
             mix="drawn",
-            canvas_steps=420,
+            canvas=Canvas(),
         ),
         replace(
             AFTER_LESSON,
             name="placed",
             title="the same, and heads that look at it keep their places",
             mix="drawn",
-            canvas_steps=420,
-            place_weight=0.1,
+            canvas=Canvas(place_weight=0.1),
         ),
         replace(
             AFTER_LESSON,
@@ -140,9 +135,24 @@ VARIANTS = {
             mix="drawn",
             settings=("learning_rate=6e-4", "text_encoder=frozen"),
             early=2.0,
-            canvas_steps=420,
-            canvas_spread=0.45,
-            place_weight=0.1,
+            canvas=Canvas(spread=0.45, place_weight=0.1),
+        ),
+        replace(
+            AFTER_LESSON,
+            name="lessoned",
+            title="a finer canvas, learnt longer and kept in the loss; timesteps towards noise (2)",
+            mix="middle",
+            settings=("learning_rate=6e-4",),
+            early=2.0,
+            canvas=Canvas(
+                cell=12,
+                size=0.5,
+                steps=1500,
+                spread=0.6,
+                gain=4.0,
+                place_weight=0.1,
+                lesson_weight=0.05,
+            ),
         ),
         replace(
             AFTER_LESSON,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from training.evaluation.metric_encoder import EfficientNet, MetricEncoder, fold_batch_norms
 from training.loop.step_cost import count_flops
@@ -147,12 +148,12 @@ class Lesson:
         ids = self.base.token_ids(before)
         return int((ids == ids[-1]).float().argmax()) - 1
 
-    def read(self, captions: Captions) -> Tensor:
+    def read(self, text_encoder: CLIPTextModel, captions: Captions) -> Tensor:
         """The states (B, L', D) that the lesson looks at: all up to the last end and a little
         behind."""
         seen = captions.ids[:, : int(captions.ends.max()) + BEHIND_END]
         with fastest_autocast(seen.device):
-            return encode_text(self.base.model.text_encoder, seen).float()
+            return encode_text(text_encoder, seen).float()
 
     def errors(self, states: Tensor, captions: Captions) -> list[Tensor]:
         """Of the label at its own end and behind the caption's, and of the scene behind it."""
@@ -191,7 +192,8 @@ def teach(lesson: Lesson, steps: int, rate: float) -> float:
 
 def learn(losses: list[float], lesson: Lesson, captions: Captions) -> None:
     """Gradients of a batch; adds its errors to ``losses``."""
-    errors = lesson.errors(lesson.read(captions), captions)
+    states = lesson.read(lesson.base.model.text_encoder, captions)
+    errors = lesson.errors(states, captions)
     torch.stack(errors).sum().backward()
     losses += [round(error.item(), 3) for error in errors]
 
@@ -206,7 +208,7 @@ def readable(library: Library, work: Path, base: Base) -> dict[str, float]:
     found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in READ}
     for step in range(FIRST_UNSEEN, FIRST_UNSEEN + FITTED + TESTED):
         captions = lesson.batch(step)
-        states, rows = lesson.read(captions).double(), torch.arange(BATCH)
+        states, rows = lesson.read(base.model.text_encoder, captions).double(), torch.arange(BATCH)
         at_end = states[rows, captions.ends]
         own = (states[rows, captions.label_ends], captions.label_looks)
         late = (at_end, captions.label_looks), (at_end, captions.scene_looks)

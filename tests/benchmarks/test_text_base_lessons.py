@@ -10,16 +10,12 @@ import torch
 from small_library import small_library
 from transformers import CLIPTextModel
 
-from benchmarks.text_base.canvas import FIRST, CanvasLesson
+from benchmarks.text_base.canvas import FIRST, Canvas, CanvasLesson
 from benchmarks.text_base.drawing import Base, plain_model
+from benchmarks.text_base.kept_canvas import FIRST as KEPT_FROM
+from benchmarks.text_base.kept_canvas import KeptCanvas, PlaceWatch
 from benchmarks.text_base.lessons import parts_of
-from benchmarks.text_base.local_start import (
-    FAR,
-    PlaceWatch,
-    key_words,
-    look_at_canvas,
-    query_words,
-)
+from benchmarks.text_base.local_start import FAR, key_words, look_at_canvas, query_words
 from benchmarks.text_base.questions import draw_questions
 from benchmarks.text_base.start import read_start
 from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained, teach
@@ -32,13 +28,13 @@ START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors
 def test_a_place_asks_most_for_the_cell_of_that_place() -> None:
     """Logits are -|place - cell|^2 / (2 UNIT^2) but for what all tokens share, and FAR below the
     best for tokens that are no cell."""
-    logits = query_words(8) @ key_words().T
+    logits = query_words(8, 16) @ key_words().T
     inner = torch.arange(64).reshape(8, 8)[1:7, 1:7].flatten()
     assert torch.equal(logits[inner].argmax(1), FIRST + torch.arange(36))
     best = logits[inner].amax(1)
     next_one = logits[inner[0], FIRST] - logits[inner[0], FIRST + 1]
     assert next_one.item() == pytest.approx(1 / (2 * 0.8**2))
-    places = query_words(8)[inner, :2].square().sum(1) / 2
+    places = query_words(8, 16)[inner, :2].square().sum(1) / 2
     torch.testing.assert_close(best - logits[inner, 0], places + FAR)
 
 
@@ -48,8 +44,8 @@ def test_queries_that_tell_their_places_have_no_error() -> None:
     layer.to_q, layer.heads = torch.nn.Linear(2, 8, bias=False), 2
     unet = torch.nn.Module()
     unet.attn2 = layer
-    watch = PlaceWatch(unet, {"attn2": [1]})
-    places = query_words(8)[None, :, :2].float()
+    watch = PlaceWatch(unet, {"attn2": [1]}, 12)
+    places = query_words(8, 12)[None, :, :2].float()
     for scale in (1.0, 2.0, 0.0):
         with torch.no_grad():
             layer.to_q.weight.fill_(7)
@@ -68,14 +64,15 @@ def test_the_text_encoder_learns_pictures_and_heads_look_at_them(tmp_path: Path)
     pupil = Base(plain_model(start), start)
     before = parts_of(pupil)["unet"]
     before = {name: tensor.clone() for name, tensor in before.items()}
-    lesson = CanvasLesson(library, tmp_path, pupil)
+    canvas = Canvas(cell=12, size=0.5, spread=0.45, place_weight=0.1, lesson_weight=0.05)
+    lesson = CanvasLesson(library, tmp_path, pupil, canvas)
     lesson.batch_size = 4
     assert lesson.tiles.keys() == labels
     assert teach(lesson, 6, 1e-3) > 0
     captions = lesson.batch(0)
-    states = lesson.read(captions)
+    states = lesson.read(pupil.model.text_encoder, captions)
     assert states.shape[:2] == (4, 77) and len(lesson.errors(states, captions)) == 5
-    look_at_canvas(lesson, draw_questions(library, 2), 0.45)
+    heads = look_at_canvas(lesson, draw_questions(library, 2))
     after = parts_of(pupil)["unet"]
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.split(".attn2.")[1] for name in changed} == {
@@ -89,6 +86,23 @@ def test_the_text_encoder_learns_pictures_and_heads_look_at_them(tmp_path: Path)
     ]
     assert len(silent) == 2
     assert layer.to_q.weight[silent[0] * 32 + 4 : silent[0] * 32 + 32].abs().max() == 0
+    pupil.model.requires_grad_(True)
+    kept = KeptCanvas(lesson, heads, pupil.model)
+    pupil.model(
+        torch.randn(2, start.latent_channels, 16, 16),
+        torch.tensor([5, 900]),
+        pupil.told(["a lemon", ""]),
+    )
+    loss = kept.loss(0)
+    loss.backward()
+    captions = lesson.batch(KEPT_FROM)
+    errors = lesson.errors(lesson.read(pupil.model.text_encoder, captions), captions)
+    told = 0.1 * kept.places.loss() + 0.05 * torch.stack(errors).sum()
+    assert loss.item() == pytest.approx(told.item(), rel=1e-4)
+    assert all(parameter.grad is None for parameter in lesson.heads.parameters())
+    assert layer.to_q.weight.grad.any() and pupil.model.unet.conv_out.weight.grad is None
+    table = pupil.model.text_encoder.get_input_embeddings().weight
+    assert table.grad.any()
 
 
 def test_directions_keep_what_differs_most() -> None:
