@@ -50,7 +50,11 @@ from .telling import tell_apart
 from .variants import AFTER_LESSON, SHIPPED, VARIANTS
 from .words import readable
 
-BOUNDS = ("real", "real_vae", "real_scene", "real_scene_vae")
+MIDDLE_SIZES = (36, 44, 52, 60)
+BOUNDS = (
+    "real", "real_vae", *(f"real_{size}_vae" for size in MIDDLE_SIZES),
+    "real_scene", "real_scene_vae",
+)  # fmt: skip
 START = ROOT / "weights" / "tiny_base.safetensors"
 
 
@@ -62,10 +66,15 @@ def limits(options: argparse.Namespace) -> None:
     real = np.stack([real_picture(library, question)[0] for question in questions])
     scenes = np.stack([library.backgrounds[question.background_row] for question in questions])
     vae = read_start(START).load_vae()
-    for name, title, pictures, keys in (
+    rows = [
         ("real", "real composites", real, KEYS),
         ("real_scene", "real scenes alone", scenes, ("scene",)),
-    ):
+    ]
+    for percent in MIDDLE_SIZES:
+        some = [real_picture(library, question, percent / 100)[0] for question in questions]
+        title = f"the same, subject in the middle, {percent} % of the side"
+        rows.append((f"real_{percent}", title, np.stack(some), KEYS))
+    for name, title, pictures, keys in rows:
         again = through_autoencoder(vae, pictures)
         for end, said, shown in (("", "", pictures), ("_vae", " through the VAE", again)):
             scores = looking.scores(questions, shown)

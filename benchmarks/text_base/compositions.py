@@ -68,12 +68,15 @@ def scene_alone(background: np.ndarray, caption: str, rng: np.random.Generator) 
     )
 
 
-def middle_box(cutout: Cutout, mix: Mix, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A box for a cut-out near the middle, x1 y1 x2 y2 in pixels."""
-    scale = rng.uniform(*mix.size) * SIDE / max(cutout.width, cutout.height)
+def middle_box(
+    cutout: Cutout, sizes: tuple[float, float], spread: float, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A box for a cut-out near the middle, x1 y1 x2 y2 in pixels; ``sizes`` and ``spread`` as a
+    :class:`Mix` has them."""
+    scale = rng.uniform(*sizes) * SIDE / max(cutout.width, cutout.height)
     width, height = (max(2, round(side * scale)) for side in (cutout.width, cutout.height))
     x, y = (
-        int(np.clip(round((SIDE - size) / 2 + rng.normal(0, mix.spread * SIDE)), 0, SIDE - size))
+        int(np.clip(round((SIDE - size) / 2 + rng.normal(0, spread * SIDE)), 0, SIDE - size))
         for size in (width, height)
     )
     return x, y, x + width, y + height
@@ -97,7 +100,7 @@ def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dic
         rows = draw_rows(library, rng, count)
         cutouts = [library.cutout(row) for row in rows]
         middle = count == 1 and rng.random() < mix.centred
-        boxes = [middle_box(cutouts[0], mix, rng)] if middle else None
+        boxes = [middle_box(cutouts[0], mix.size, mix.spread, rng)] if middle else None
         composite = compose(
             cutouts, background, caption, rng, boxes_px=boxes, flipped=[False] * count
         )

@@ -14,6 +14,8 @@ from training.toy.data.compose import compose, draw_sizes, place_boxes, write_ca
 from training.toy.data.library import Library, draw_rows
 from training.toy.data.pictures import SIDE
 
+from .compositions import middle_box
+
 SEED = 71
 Box = tuple[int, int, int, int]
 
@@ -88,13 +90,17 @@ def draw_questions(library: Library, count: int) -> list[Question]:
     return [draw_question(library, index) for index in range(count)]
 
 
-def real_picture(library: Library, question: Question) -> tuple[np.ndarray, np.ndarray]:
+def real_picture(
+    library: Library, question: Question, size: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """The answer as a composite (H, H, 3) uint8, and its subject's mask (H, H) bool.
 
-    The subject stands at a place of its own, as a base that is not told the box may put it.
+    The subject stands at a place of its own, as a base that is not told the box may put it; with a
+    ``size``, of its longer side and of the picture's, it stands in the middle.
     """
     rng = np.random.default_rng((SEED, question.seed))
     background = np.asarray(library.backgrounds[question.background_row])
     cutout = library.cutout(question.row)
-    composite = compose([cutout], background, question.scene, rng, flipped=[False])
+    boxes = [middle_box(cutout, (size, size), 0.0, rng)] if size else None
+    composite = compose([cutout], background, question.scene, rng, boxes_px=boxes, flipped=[False])
     return composite.image, composite.masks[0]

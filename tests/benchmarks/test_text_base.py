@@ -17,7 +17,7 @@ from benchmarks.text_base.drawing import Base, plain_base, plain_model
 from benchmarks.text_base.export import adapter_on, base_of
 from benchmarks.text_base.muon import Muon, orthogonal
 from benchmarks.text_base.objective import draw_changed, min_snr_weights, pixel_weights
-from benchmarks.text_base.questions import draw_questions
+from benchmarks.text_base.questions import draw_questions, real_picture
 from benchmarks.text_base.report import table
 from benchmarks.text_base.start import read_start, with_attention_above
 from benchmarks.text_base.telling import tell_apart
@@ -127,8 +127,8 @@ def test_attention_above_does_nothing_at_first() -> None:
 
 
 def test_subjects_of_the_middle_stand_near_it() -> None:
-    cutout, rng = small_library().cutout(0), np.random.default_rng(0)
-    boxes = np.array([middle_box(cutout, MIXES["centred"], rng) for _ in range(200)])
+    centred, cutout, rng = MIXES["centred"], small_library().cutout(0), np.random.default_rng(0)
+    boxes = np.array([middle_box(cutout, centred.size, centred.spread, rng) for _ in range(200)])
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert boxes.min() >= 0 and boxes.max() <= SIDE
     assert np.abs(centres - SIDE / 2).mean() < 0.1 * SIDE
@@ -136,10 +136,18 @@ def test_subjects_of_the_middle_stand_near_it() -> None:
 
 def test_a_mix_keeps_its_sizes_and_its_middle() -> None:
     mix, cutout, rng = MIXES["drawn"], small_library().cutout(0), np.random.default_rng(0)
-    boxes = np.array([middle_box(cutout, mix, rng) for _ in range(200)])
+    boxes = np.array([middle_box(cutout, mix.size, mix.spread, rng) for _ in range(200)])
     sides, centres = (boxes[:, 2:] - boxes[:, :2]).max(1), (boxes[:, :2] + boxes[:, 2:]) / 2
     assert sides.min() >= mix.size[0] * SIDE - 1 and sides.max() <= mix.size[1] * SIDE + 1
     assert np.ptp(sides) > 0.08 * SIDE and np.abs(centres - SIDE / 2).mean() < 0.03 * SIDE
+
+
+def test_a_real_picture_may_have_its_subject_in_the_middle_at_a_size() -> None:
+    library = small_library()
+    (question,) = draw_questions(library, 1)
+    rows, columns = np.nonzero(real_picture(library, question, 0.5)[1])
+    assert np.ptp(rows) == np.ptp(columns) == SIDE // 2 - 1
+    assert rows.mean() == columns.mean() == (SIDE - 1) / 2
 
 
 def test_a_window_is_of_half_the_side_and_holds_a_point_of_a_subject() -> None:
