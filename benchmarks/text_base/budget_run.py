@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from training.dataset.batches import BatchStream, MicroBatch
 from training.dataset.catalogue import Catalogue, open_catalogue
 from training.loop.checkpoints import newest_intact, remove_partial
 from training.loop.launch import (
+    CONFIG_NAME,
     RunOptions,
     check_config,
     make_accelerator,
@@ -25,15 +27,18 @@ from training.loop.step_cost import count_flops
 from training.loop.trained import TrainedModel, load_trained
 from training.methods.objective import Objective
 from training.networks.fused_attention import WatchedTokens
+from training.recipes import TrainingRecipe
 from training.runs import write_json
 
-from .lessons import Start, after_lessons
+from .drawing import plain_base
+from .lessons import Start, after_lessons, parts_of, taught_base
 from .muon import Muon
 from .objective import VariantObjective
 from .start import read_start, with_attention_above
 from .variants import Variant
 
 COUNTED_STEPS = 4
+COST_NAME = "cost.json"
 
 
 class VariantRun(Run):
@@ -93,9 +98,11 @@ def train_variant(
         data: shards of the variant's mix. out: the run's folder. start: the stored base's file.
     """
     begun = start_of_variant(variant, data.parent, out, start)
+    if variant.goes_on:
+        begun = after_run(begun, out.parent / variant.goes_on)
     accelerator = make_accelerator(variant.training(1))
     catalogue = open_catalogue(data, out / "index")
-    cost_path = out / "cost.json"
+    cost_path = out / COST_NAME
 
     def run_of(steps: int) -> VariantRun:
         options = RunOptions(
@@ -117,8 +124,25 @@ def train_variant(
     folder = newest_intact(out)
     assert folder is not None
     trained = load_trained(folder, begun.base, recipe)
-    samples = steps * recipe.global_batch_size
+    samples = begun.samples + steps * recipe.global_batch_size
     return trained, {"samples": samples, "tera": steps * cost + begun.tera}
+
+
+def after_run(begun: Start, out: Path) -> Start:
+    """``begun`` with the averaged weights of a run in the folder ``out``."""
+    folder = newest_intact(out)
+    if folder is None:
+        raise FileNotFoundError(
+            f"{out}: expected the run that this variant goes on from, got no checkpoint there. "
+            "Measure that variant first."
+        )
+    recipe = TrainingRecipe(**json.loads((out / CONFIG_NAME).read_text("utf-8"))["recipe"])
+    trained = load_trained(folder, begun.base, recipe)
+    base = taught_base(begun.base, parts_of(plain_base(trained)))
+    steps = trained.snapshot.step
+    tera = steps * json.loads((out / COST_NAME).read_text(encoding="utf-8"))
+    samples = steps * recipe.global_batch_size
+    return replace(begun, base=base, tera=begun.tera + tera, samples=begun.samples + samples)
 
 
 def start_of_variant(variant: Variant, work: Path, out: Path, path: Path) -> Start:

@@ -27,11 +27,12 @@ LOOKED_AT = 96  # questions whose real composites show what the UNet's features 
 
 @dataclass(frozen=True)
 class Start:
-    """A base to train on, the tera-operations before, the heads that look at a canvas, and the
-    lesson that taught it, with its own heads."""
+    """A base to train on, the tera-operations and samples before, the heads that look at a canvas,
+    and the lesson that taught it, with its own heads."""
 
     base: BaseModel
     tera: float
+    samples: int = 0
     heads: Heads = field(default_factory=dict)
     lesson: CanvasLesson | None = None
 
@@ -74,7 +75,7 @@ def after_canvas(variant: Variant, before: Start, work: Path, path: Path) -> Sta
     base = taught_base(before.base, stored)
     lesson = CanvasLesson(library, work, Base(plain_model(base), base), canvas)
     lesson.heads.load_state_dict(stored["lesson"])
-    return Start(base, stored["tera"], stored["heads"], lesson)
+    return Start(base, stored["tera"], heads=stored["heads"], lesson=lesson)
 
 
 def kept_parts(
@@ -91,7 +92,7 @@ def kept_parts(
 
 
 def taught_base(base: BaseModel, stored: dict[str, Any]) -> BaseModel:
-    """``base`` with what is kept of a lesson."""
+    """``base`` with what is kept of a lesson or a training."""
     return replace(base, text=stored["text"], unet=stored["unet"])
 
 

@@ -33,6 +33,8 @@ class Variant:
         attention_above: attention in the first block on the way down, too.
         lesson_steps, lesson_rate: of the words' lesson before (words.py), which counts too.
         canvas: learnt after it (canvas.py), if any.
+        goes_on: the run of another variant, with the same lessons, whose weights it begins with:
+            the folder's name.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Variant:
     lesson_steps: int = 0
     lesson_rate: float = 1e-3
     canvas: Canvas | None = None
+    goes_on: str = ""
 
     def training(self, steps: int) -> TrainingRecipe:
         """The recipe for so many steps."""
@@ -62,6 +65,15 @@ class Variant:
 
 
 SHIPPED = "shipped"
+LONGER_CANVAS = Canvas(
+    cell=12,
+    size=0.5,
+    steps=1500,
+    spread=0.6,
+    gain=4.0,
+    place_weight=0.1,
+    lesson_weight=0.05,
+)
 RATE = ("learning_rate=5e-4",)
 AFTER_LESSON = Variant(
     name="few_words",
@@ -144,15 +156,15 @@ VARIANTS = {
             mix="middle",
             settings=("learning_rate=6e-4",),
             early=2.0,
-            canvas=Canvas(
-                cell=12,
-                size=0.5,
-                steps=1500,
-                spread=0.6,
-                gain=4.0,
-                place_weight=0.1,
-                lesson_weight=0.05,
-            ),
+            canvas=LONGER_CANVAS,
+        ),
+        replace(
+            AFTER_LESSON,
+            name="longer",
+            title="the same, gone on with, timesteps as they were",
+            mix="middle",
+            canvas=LONGER_CANVAS,
+            goes_on="lessoned-534",
         ),
         replace(
             AFTER_LESSON,

@@ -17,7 +17,7 @@ def small_library() -> Library:
     return Library(
         cutouts=cutouts,
         records=[
-            {"label": label, "category": category, "width": SIDE, "height": SIDE}
+            {"label": label, "identity": label, "category": category, "width": SIDE, "height": SIDE}
             for label, category in about
         ],
         backgrounds=rng.integers(256, size=(2, SIDE, SIDE, 3), dtype=np.uint8),
