@@ -57,6 +57,11 @@ class Canvas:
     lesson_weight: float = 0.0
 
     @property
+    def is_kept(self) -> bool:
+        """Whether the loss holds it."""
+        return self.place_weight > 0 or self.lesson_weight > 0
+
+    @property
     def name(self) -> str:
         """Of the file that keeps what the lesson made."""
         look = f"{self.cell}-{self.size:g}-{self.spread:g}-{self.gain:g}"

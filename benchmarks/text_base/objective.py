@@ -26,7 +26,9 @@ class VariantObjective(Objective):
     def __init__(self, variant: Variant, start: Start, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.variant = variant
-        self.kept = KeptCanvas(start.lesson, start.heads, arguments[0]) if start.lesson else None
+        self.kept: KeptCanvas | None = None
+        if start.lesson is not None and start.lesson.canvas.is_kept:
+            self.kept = KeptCanvas(start.lesson, start.heads, arguments[0])
         self.draw_noise = self.draw_changed
         base = arguments[2]
         self.channel_weights = pixel_weights(base.load_vae(), variant.pixel_power)
