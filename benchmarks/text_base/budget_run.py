@@ -31,7 +31,7 @@ from training.recipes import TrainingRecipe
 from training.runs import write_json
 
 from .drawing import plain_base
-from .lessons import Start, after_lessons, parts_of, taught_base
+from .lessons import Start, after_lessons, after_relearning, parts_of, taught_base
 from .muon import Muon
 from .objective import VariantObjective
 from .start import read_start, with_attention_above
@@ -100,6 +100,9 @@ def train_variant(
     begun = start_of_variant(variant, data.parent, out, start)
     if variant.goes_on:
         begun = after_run(begun, out.parent / variant.goes_on)
+    if variant.relearns is not None:
+        kept = out.parent / f"{variant.goes_on}-{variant.relearns.name}.pt"
+        begun = after_relearning(variant, begun, data.parent, kept)
     accelerator = make_accelerator(variant.training(1))
     catalogue = open_catalogue(data, out / "index")
     cost_path = out / COST_NAME

@@ -25,6 +25,7 @@ from training.toy.data.library import Library
 from training.toy.data.pictures import SIDE
 
 from .drawing import Base
+from .typical import typical_library
 from .words import Captions, Lesson
 
 CELLS, POINT = 6, 4
@@ -45,6 +46,7 @@ class Canvas:
             (local_start.py). gain: of what they see at first.
         place_weight: of the loss that keeps their queries' places.
         lesson_weight: of the lesson's errors in the loss; its heads stay as the lesson left them.
+        typical: shows a label's most telling cut-out (typical.py), not the mean of all.
     """
 
     cell: int = 16
@@ -55,6 +57,7 @@ class Canvas:
     gain: float = 1.0
     place_weight: float = 0.0
     lesson_weight: float = 0.0
+    typical: bool = False
 
     @property
     def is_kept(self) -> bool:
@@ -65,7 +68,12 @@ class Canvas:
     def name(self) -> str:
         """Of the file that keeps what the lesson made."""
         look = f"{self.cell}-{self.size:g}-{self.spread:g}-{self.gain:g}"
-        return f"canvas-{self.steps}-{self.rate:g}-{look}"
+        return f"canvas-{self.steps}-{self.rate:g}-{look}{self.kind}"
+
+    @property
+    def kind(self) -> str:
+        """Of the pictures, at the end of files' names."""
+        return "-typical" if self.typical else ""
 
 
 class CanvasLesson(Lesson):
@@ -74,6 +82,8 @@ class CanvasLesson(Lesson):
     seed, batch_size = 77, 64
 
     def __init__(self, library: Library, work: Path, base: Base, canvas: Canvas) -> None:
+        if canvas.typical:
+            library = typical_library(library, work, 1)
         super().__init__(library, work, base)
         self.canvas = canvas
         self.tiles = label_tiles(library, work / "evaluation", canvas)
@@ -114,7 +124,7 @@ def places() -> Tensor:
 def label_tiles(library: Library, folder: Path, canvas: Canvas) -> dict[str, Tensor]:
     """Every label's cells (K, points x 4) less their mean over labels, in standard deviations; the
     pictures are kept in ``folder``."""
-    kept = folder / f"label_pictures-{canvas.cell}-{canvas.size:g}.npy"
+    kept = folder / f"label_pictures-{canvas.cell}-{canvas.size:g}{canvas.kind}.npy"
     groups: dict[str, list[list[int]]] = {}
     for label, rows in (*library.models, *library.emoji):
         groups.setdefault(label, []).append(list(rows))

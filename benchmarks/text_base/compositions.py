@@ -23,6 +23,8 @@ from training.toy.data.pictures import SIDE
 from training.toy.data.shards import sample_members
 from training.toy.stages import TRAIN_SHARDS
 
+from .typical import typical_library
+
 SEED = 73
 SAMPLES_PER_SHARD = 2000
 SCENE_TEMPLATES = ("{}", "a photo {}", "a picture {}", "an image {}")
@@ -34,8 +36,10 @@ class Mix:
 
     A single subject stands near the middle in the share ``centred``, as subjects of photographs do;
     there ``size`` is its longer side at least and at most, ``spread`` the standard deviation of its
-    place, both of the picture's side. The recipe's is (0, .45, .35, .10, .10) and .08; its
-    pictures are those of the data stage.
+    place, both of the picture's side. Backgrounds are mirrored half of the time, unless not
+    ``mirrored``. With ``views``, only the typical pictures are used (typical.py), so many of a
+    scene. The recipe's is (0, .45, .35, .10, .10) and .08; its pictures are those of the data
+    stage.
     """
 
     counts: tuple[float, ...]
@@ -43,6 +47,8 @@ class Mix:
     centred: float = 0.0
     size: tuple[float, float] = SIZE_RANGES[1]
     spread: float = 0.06
+    mirrored: bool = True
+    views: int = 0
 
 
 RECIPE = "recipe"
@@ -53,6 +59,15 @@ MIXES = {
     "centred": replace(FEW, centred=0.7),
     "drawn": DRAWN,
     "middle": replace(DRAWN, counts=(0.25, 0.7, 0.05), size=(0.45, 0.55)),
+    "typical": Mix(
+        counts=(0.25, 0.75),
+        plain=0.03,
+        centred=1.0,
+        size=(0.48, 0.52),
+        spread=0.01,
+        mirrored=False,
+        views=12,
+    ),
 }
 
 
@@ -91,7 +106,8 @@ def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dic
     else:
         row = library.scene_rows[rng.integers(len(library.scene_rows))]
         background = np.asarray(library.backgrounds[row])
-        background = background[:, :: 1 if rng.random() < 0.5 else -1]
+        if mix.mirrored and rng.random() >= 0.5:
+            background = background[:, ::-1]
         scene, caption = library.scenes[row]["scene"], library.scenes[row]["caption"]
     if count == 0:
         composite = scene_alone(np.ascontiguousarray(background), caption, rng)
@@ -123,6 +139,8 @@ def make_pictures(work: Path, name: str, count: int) -> Path:
         return work / TRAIN_SHARDS
     folder = work / f"composites-{name}"
     library = load_library(work, "train", "train")
+    if MIXES[name].views:
+        library = typical_library(library, work, MIXES[name].views)
     for number, first in enumerate(range(0, count, SAMPLES_PER_SHARD)):
         path = folder / f"{number:05d}.tar"
         if not path.exists():

@@ -78,6 +78,28 @@ def after_canvas(variant: Variant, before: Start, work: Path, path: Path) -> Sta
     return Start(base, stored["tera"], heads=stored["heads"], lesson=lesson)
 
 
+def after_relearning(variant: Variant, before: Start, work: Path, path: Path) -> Start:
+    """``before`` after a lesson of the canvas with other pictures; what the lesson before read them
+    with stays, as the UNet has learnt to read them so."""
+    canvas, library = variant.relearns, load_library(work, "train", "train")
+    assert canvas is not None and before.lesson is not None
+    told = before.lesson.heads.state_dict()
+
+    def lesson_of(pupil: Base) -> CanvasLesson:
+        lesson = CanvasLesson(library, work, pupil, canvas)
+        lesson.heads.load_state_dict(told)
+        lesson.heads.requires_grad_(False)
+        return lesson
+
+    def learn(pupil: Base) -> dict[str, Any]:
+        return {"tera": before.tera + teach(lesson_of(pupil), canvas.steps, canvas.rate)}
+
+    stored = kept_parts(path, before.base, learn)
+    base = taught_base(before.base, stored)
+    lesson = lesson_of(Base(plain_model(base), base))
+    return replace(before, base=base, tera=stored["tera"], lesson=lesson)
+
+
 def kept_parts(
     path: Path, base: BaseModel, learn: Callable[[Base], dict[str, Any]]
 ) -> dict[str, Any]:

