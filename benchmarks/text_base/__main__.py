@@ -38,21 +38,23 @@ from training.toy.data.library import load_library
 from ..comfyui import ROOT
 from ..measured_page import measured_rows, write_page
 from .budget_run import start_of_variant, train_variant
-from .compositions import make_pictures
+from .compositions import MIXES, make_pictures
 from .drawing import Base, plain_base, plain_model
 from .export import write_both
 from .lessons import Start
 from .looking import KEYS, open_looking
-from .questions import draw_questions, real_picture
+from .questions import answered_from, draw_questions, real_picture
 from .report import sheet_of, table
 from .start import read_start
 from .telling import tell_apart
+from .typical import typical_library
 from .variants import AFTER_LESSON, SHIPPED, VARIANTS
 from .words import readable
 
 MIDDLE_SIZES = (36, 44, 52, 60)
+TYPICAL, TYPICAL_SIZE = MIXES["typical"], 50
 BOUNDS = (
-    "real", "real_vae", *(f"real_{size}_vae" for size in MIDDLE_SIZES),
+    "real", "real_vae", *(f"real_{size}_vae" for size in MIDDLE_SIZES), "real_typical_vae",
     "real_scene", "real_scene_vae",
 )  # fmt: skip
 START = ROOT / "weights" / "tiny_base.safetensors"
@@ -74,6 +76,13 @@ def limits(options: argparse.Namespace) -> None:
         some = [real_picture(library, question, percent / 100)[0] for question in questions]
         title = f"the same, subject in the middle, {percent} % of the side"
         rows.append((f"real_{percent}", title, np.stack(some), KEYS))
+    usual = typical_library(library, options.work, TYPICAL.views)
+    some = [
+        real_picture(usual, answered_from(usual, question), TYPICAL_SIZE / 100)[0]
+        for question in questions
+    ]
+    title = f"typical pictures, subject in the middle, {TYPICAL_SIZE} % of the side"
+    rows.append(("real_typical", title, np.stack(some), KEYS))
     for name, title, pictures, keys in rows:
         again = through_autoencoder(vae, pictures)
         for end, said, shown in (("", "", pictures), ("_vae", " through the VAE", again)):

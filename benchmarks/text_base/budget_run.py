@@ -38,7 +38,7 @@ from .start import read_start, with_attention_above
 from .variants import Variant
 
 COUNTED_STEPS = 4
-COST_NAME = "cost.json"
+COST_NAME, SPENT_NAME = "cost.json", "spent.json"
 
 
 class VariantRun(Run):
@@ -128,24 +128,25 @@ def train_variant(
     assert folder is not None
     trained = load_trained(folder, begun.base, recipe)
     samples = begun.samples + steps * recipe.global_batch_size
-    return trained, {"samples": samples, "tera": steps * cost + begun.tera}
+    spent = {"samples": samples, "tera": steps * cost + begun.tera}
+    write_json(out / SPENT_NAME, spent)
+    return trained, spent
 
 
 def after_run(begun: Start, out: Path) -> Start:
-    """``begun`` with the averaged weights of a run in the folder ``out``."""
+    """``begun`` with the averaged weights of a finished run in the folder ``out``, and with what
+    that took."""
     folder = newest_intact(out)
-    if folder is None:
+    if folder is None or not (out / SPENT_NAME).exists():
         raise FileNotFoundError(
-            f"{out}: expected the run that this variant goes on from, got no checkpoint there. "
+            f"{out}: expected the finished run that this variant goes on from, got none there. "
             "Measure that variant first."
         )
     recipe = TrainingRecipe(**json.loads((out / CONFIG_NAME).read_text("utf-8"))["recipe"])
     trained = load_trained(folder, begun.base, recipe)
     base = taught_base(begun.base, parts_of(plain_base(trained)))
-    steps = trained.snapshot.step
-    tera = steps * json.loads((out / COST_NAME).read_text(encoding="utf-8"))
-    samples = steps * recipe.global_batch_size
-    return replace(begun, base=base, tera=begun.tera + tera, samples=begun.samples + samples)
+    spent = json.loads((out / SPENT_NAME).read_text(encoding="utf-8"))
+    return replace(begun, base=base, tera=spent["tera"], samples=spent["samples"])
 
 
 def start_of_variant(variant: Variant, work: Path, out: Path, path: Path) -> Start:

@@ -14,6 +14,7 @@ from torch import Tensor
 from training.dataset.batches import MicroBatch
 from training.methods.objective import NUM_TIMESTEPS, Objective, draw_noise, weighted_mse
 
+from .feature_loss import FeatureLoss
 from .kept_canvas import KeptCanvas
 from .lessons import Start
 from .variants import Variant
@@ -31,15 +32,20 @@ class VariantObjective(Objective):
             self.kept = KeptCanvas(start.lesson, start.heads, arguments[0])
         self.draw_noise = self.draw_changed
         base = arguments[2]
+        self.latents = torch.empty(0)
+        self.features: FeatureLoss | None = None
+        if variant.feature_weight:
+            self.features = FeatureLoss(base, self.scheduler.alphas_cumprod)
         self.channel_weights = pixel_weights(base.load_vae(), variant.pixel_power)
         self.step_weights = min_snr_weights(self.scheduler.alphas_cumprod, variant.min_snr)
 
     def __call__(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """The loop's, in the variant's share of steps on windows."""
         step = batch.positions[0] // self.recipe.global_batch_size
+        tensors = self.encoders.complete(batch.to(self.device))
         if step % CYCLE < self.variant.windows:
-            tensors = self.encoders.complete(batch.to(self.device))
-            batch = replace(batch, tensors=windowed(tensors, batch.positions))
+            tensors = windowed(tensors, batch.positions)
+        batch, self.latents = replace(batch, tensors=tensors), tensors["latents"]
         mse, maps = super().__call__(batch)
         if self.kept is not None:
             mse = mse + self.kept.loss(step)
@@ -55,7 +61,11 @@ class VariantObjective(Objective):
         """Squared error with the variant's weights, each of mean one."""
         weights = self.channel_weights[:, None, None] * self.step_weights[steps, None, None, None]
         root = weights.sqrt()
-        return weighted_mse(root * prediction, root * target, mask, self.recipe.inside_weight)
+        mse = weighted_mse(root * prediction, root * target, mask, self.recipe.inside_weight)
+        if self.features is not None:
+            distance = self.features(self.latents, prediction, target, steps)
+            mse = mse + self.variant.feature_weight * distance
+        return mse
 
 
 def draw_changed(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -88,6 +88,14 @@ def other_row(library: Library, rng: np.random.Generator, group: str, label: str
 def draw_questions(library: Library, count: int) -> list[Question]:
     """The first ``count`` questions; ``library`` of train identities and scenes."""
     return [draw_question(library, index) for index in range(count)]
+
+
+def answered_from(library: Library, question: Question) -> Question:
+    """The same question, whose real composite is made of pictures that ``library`` has."""
+    rng = np.random.default_rng((SEED, question.seed, 1))
+    views = [row for row in library.scene_rows if library.scenes[row]["scene"] == question.scene]
+    rows = dict((*library.models, *library.emoji))[question.label]
+    return replace(question, background_row=int(rng.choice(views)), row=int(rng.choice(rows)))
 
 
 def real_picture(

@@ -27,6 +27,7 @@ class Variant:
         early: shift of the timesteps towards noise: t/T -> s t / (1 + (s - 1) t), s = ``early``.
         pixel_power: channels' weights in the loss (objective.pixel_weights). min_snr: gamma of the
             timesteps' weights, 0 for none.
+        feature_weight: of the loss in features (feature_loss.py).
         muon: matrices and kernels take steps of Muon (muon.py), all else AdamW's.
         windows: so many of every four steps see a window of half the side, around a point of the
             subject (windows.py), which costs a quarter.
@@ -35,7 +36,8 @@ class Variant:
         canvas: learnt after it (canvas.py), if any.
         goes_on: the run of another variant, with the same lessons, whose weights it begins with:
             the folder's name.
-        relearns: another canvas, learnt after that in the place of ``canvas``.
+        relearns: another canvas, learnt after that in the place of ``canvas``; of no steps where
+            the run before has learnt it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Variant:
     early: float = 1.0
     pixel_power: float = 0.0
     min_snr: float = 0.0
+    feature_weight: float = 0.0
     muon: bool = False
     windows: int = 0
     attention_above: bool = False
@@ -177,6 +180,17 @@ VARIANTS = {
             canvas=LONGER_CANVAS,
             goes_on="lessoned-534",
             relearns=replace(LONGER_CANVAS, steps=500, rate=1e-3, typical=True),
+        ),
+        replace(
+            AFTER_LESSON,
+            name="felt",
+            title="the same, gone on with, with a loss in features",
+            mix="typical",
+            settings=("learning_rate=4e-4",),
+            canvas=LONGER_CANVAS,
+            goes_on="typical-790",
+            relearns=replace(LONGER_CANVAS, steps=0, typical=True),
+            feature_weight=0.02,
         ),
         replace(
             AFTER_LESSON,

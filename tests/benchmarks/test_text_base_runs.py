@@ -41,9 +41,9 @@ def test_a_variant_goes_on_from_the_averaged_weights_of_anothers_run(
 ) -> None:
     trained, spent = train_variant(PLAIN, shards, tmp_path / "plain-1", START, ONE_STEP)
     start = read_start(START)
-    begun = after_run(Start(start, 0.5), tmp_path / "plain-1")
+    begun = after_run(Start(start, 0.0), tmp_path / "plain-1")
     assert begun.samples == spent["samples"] == 2
-    assert begun.tera == pytest.approx(0.5 + spent["tera"]) and spent["tera"] > 0
+    assert begun.tera == spent["tera"] > 0
     state = trained.model.state_dict()
     for name, tensor in begun.base.unet.items():
         own = state[f"unet.{name}"]
@@ -54,6 +54,9 @@ def test_a_variant_goes_on_from_the_averaged_weights_of_anothers_run(
     on = replace(PLAIN, name="on", goes_on="plain-1")
     _, more = train_variant(on, shards, tmp_path / "on-1", START, ONE_STEP)
     assert more["samples"] == 4 and more["tera"] == pytest.approx(2 * spent["tera"], rel=0.05)
+    last = replace(PLAIN, name="last", goes_on="on-1")
+    _, most = train_variant(last, shards, tmp_path / "last-1", START, ONE_STEP)
+    assert most["samples"] == 6 and most["tera"] == pytest.approx(3 * spent["tera"], rel=0.05)
 
 
 def test_a_variant_asks_for_the_run_that_it_goes_on_from(shards: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from benchmarks.text_base import lessons
 from benchmarks.text_base.canvas import Canvas, mean_picture
 from benchmarks.text_base.compositions import MIXES, mixed_sample
 from benchmarks.text_base.lessons import Start, after_canvas, after_relearning
+from benchmarks.text_base.questions import answered_from, draw_questions
 from benchmarks.text_base.start import read_start
 from benchmarks.text_base.typical import most_telling, telling_order, typical_library
 from benchmarks.text_base.variants import Variant
@@ -62,6 +63,18 @@ def test_a_typical_library_has_some_views_of_a_scene_and_one_cut_out_of_a_label(
     assert small.scene_rows == sorted(best["scenes"]["mall"][:2] + best["scenes"]["forest"][:2])
     assert small.models == [("armchair", best["labels"]["armchair"])]
     assert small.emoji == [("lemon", [1])]
+
+
+def test_a_question_is_answered_with_what_a_library_has() -> None:
+    library = many_views()
+    small = replace(library, scene_rows=[4, 5], models=[("armchair", [3])])
+    for question in draw_questions(library, 6):
+        answered = answered_from(small, question)
+        wanted = {"mall": 4, "forest": 5}[question.scene], {"armchair": 3, "lemon": 1}
+        assert (answered.background_row, answered.row) == (wanted[0], wanted[1][question.label])
+        assert answered == replace(
+            question, background_row=answered.background_row, row=answered.row
+        )
 
 
 def test_typical_pictures_show_scenes_as_they_are(tmp_path: Path) -> None:
