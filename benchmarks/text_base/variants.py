@@ -87,6 +87,17 @@ AFTER_LESSON = Variant(
     mix="few",
     lesson_steps=300,
 )
+TYPICAL_CANVAS = replace(LONGER_CANVAS, steps=500, rate=1e-3, typical=True)
+TYPICAL = replace(
+    AFTER_LESSON,
+    name="typical",
+    title="the same, gone on with on typical pictures, 12 views of a scene, 1 of a label",
+    mix="typical",
+    settings=("learning_rate=6e-4",),
+    canvas=LONGER_CANVAS,
+    goes_on="lessoned-534",
+    relearns=TYPICAL_CANVAS,
+)
 VARIANTS = {
     variant.name: variant
     for variant in (
@@ -171,25 +182,14 @@ VARIANTS = {
             canvas=LONGER_CANVAS,
             goes_on="lessoned-534",
         ),
+        TYPICAL,
         replace(
-            AFTER_LESSON,
-            name="typical",
-            title="the same, gone on with on typical pictures, 12 views of a scene, 1 of a label",
-            mix="typical",
-            settings=("learning_rate=6e-4",),
-            canvas=LONGER_CANVAS,
-            goes_on="lessoned-534",
-            relearns=replace(LONGER_CANVAS, steps=500, rate=1e-3, typical=True),
-        ),
-        replace(
-            AFTER_LESSON,
+            TYPICAL,
             name="felt",
             title="the same, gone on with, with a loss in features",
-            mix="typical",
             settings=("learning_rate=4e-4",),
-            canvas=LONGER_CANVAS,
             goes_on="typical-790",
-            relearns=replace(LONGER_CANVAS, steps=0, typical=True),
+            relearns=replace(TYPICAL_CANVAS, steps=0),
             feature_weight=0.02,
         ),
         replace(
