@@ -4,6 +4,7 @@
     python -m benchmarks.text_base words shipped --work .dev/tiny --out FOLDER
     python -m benchmarks.text_base measure shipped --work .dev/tiny --out FOLDER
     python -m benchmarks.text_base measure VARIANT --work .dev/tiny --out FOLDER --tera 30
+    python -m benchmarks.text_base restore VARIANT --work .dev/tiny --out FOLDER --tera 30
     python -m benchmarks.text_base export VARIANT --out FOLDER --tera 30 --weights FOLDER
     python -m benchmarks.text_base table --out FOLDER --write docs/small_base.md
 
@@ -12,6 +13,8 @@ says how much of the looks of labels and scenes can be read from the text encode
 stored base or after a variant's lesson. `measure`
 trains a variant (variants.py) in the common loop until the budget of arithmetic is spent (it goes
 on where it was stopped), and scores what it draws from text; `shipped` is the stored base as it is.
+`restore` adds noise to real typical pictures up to the timesteps `--since`, and scores what a
+trained variant makes of them: where on the way from noise it loses what they show.
 `export` writes a trained variant as both weight files, for `python -m training tiny --go-on-from`.
 `table` prints one table of all that was measured, and writes it into a page in the place of the old
 one. Cut-outs and backgrounds in `--work` are those of `python -m training tiny`; the variants'
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +46,11 @@ from .drawing import Base, plain_base, plain_model
 from .export import write_both
 from .lessons import Start
 from .looking import KEYS, open_looking
-from .questions import answered_from, draw_questions, real_picture
+from .questions import draw_questions, real_picture
 from .report import sheet_of, table
+from .restoring import restored, typical_answers
 from .start import read_start
 from .telling import tell_apart
-from .typical import typical_library
 from .variants import AFTER_LESSON, SHIPPED, VARIANTS
 from .words import readable
 
@@ -76,13 +79,9 @@ def limits(options: argparse.Namespace) -> None:
         some = [real_picture(library, question, percent / 100)[0] for question in questions]
         title = f"the same, subject in the middle, {percent} % of the side"
         rows.append((f"real_{percent}", title, np.stack(some), KEYS))
-    usual = typical_library(library, options.work, TYPICAL.views)
-    some = [
-        real_picture(usual, answered_from(usual, question), TYPICAL_SIZE / 100)[0]
-        for question in questions
-    ]
+    usual = typical_answers(library, options.work, questions, TYPICAL.views, TYPICAL_SIZE / 100)
     title = f"typical pictures, subject in the middle, {TYPICAL_SIZE} % of the side"
-    rows.append(("real_typical", title, np.stack(some), KEYS))
+    rows.append(("real_typical", title, usual, KEYS))
     for name, title, pictures, keys in rows:
         again = through_autoencoder(vae, pictures)
         for end, said, shown in (("", "", pictures), ("_vae", " through the VAE", again)):
@@ -146,6 +145,25 @@ def measure(options: argparse.Namespace) -> None:
     keep(options.out, name, title, about, {**values, **looking.scores(questions, pictures)})
 
 
+def restore(options: argparse.Namespace) -> None:
+    """Score what a trained variant makes of real typical pictures with noise, of as many views as
+    its own mix has."""
+    trained, spent = trained_variant(options)
+    base, library = plain_base(trained), load_library(options.work, "train", "train")
+    questions = draw_questions(library, options.count)
+    views = MIXES[VARIANTS[options.variant].mix].views or TYPICAL.views
+    real = typical_answers(library, options.work, questions, views, TYPICAL_SIZE / 100)
+    looking = open_looking(options.work, load_metric_encoder())
+    for since in options.since:
+        drawn = restored(base, questions, real, since, options.steps, options.guidance)
+        name = f"restored_{options.variant}-{spent['samples']}-t{since}"
+        title = f"of the same, what it makes of {views} typical views of a scene, "
+        title += f"noised to step {since} of 1000" if since else "through the VAE alone"
+        about = {"guidance": options.guidance, "sampling_steps": options.steps} if since else {}
+        sheet_of(questions, drawn, options.out / f"{name}.png")
+        keep(options.out, name, title, about, looking.scores(questions, drawn))
+
+
 def keep(
     out: Path, name: str, title: str, about: dict[str, float], values: dict[str, np.ndarray]
 ) -> None:
@@ -158,9 +176,20 @@ def keep(
 def write_table(options: argparse.Namespace) -> None:
     """The table of all rows in ``--out``: bounds, the shipped base, variants in their order."""
     own = (SHIPPED, *VARIANTS)
-    order = (*BOUNDS, *(f"words_{name}" for name in own), *own)
+    drawn = (row for name in own for row in (name, f"restored_{name}"))
+    order = (*BOUNDS, *(f"words_{name}" for name in own), *drawn)
     rows = measured_rows(options.out, order)
     write_page(options.write, table(rows, AFTER_LESSON.title))
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "limits": limits,
+    "words": words,
+    "measure": measure,
+    "restore": restore,
+    "export": export,
+    "table": write_table,
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -169,7 +198,7 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=("limits", "words", "measure", "export", "table"))
+    parser.add_argument("action", choices=ACTIONS)
     parser.add_argument("variant", nargs="?", choices=(SHIPPED, *VARIANTS), default=SHIPPED)
     parser.add_argument("--work", type=Path, default=ROOT / ".dev" / "tiny")
     parser.add_argument("--out", type=Path, required=True, help="where runs and rows are kept")
@@ -178,19 +207,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--count", type=int, default=200, help="questions")
     parser.add_argument("--telling", type=int, default=288, help="questions of the loss alone")
     parser.add_argument("--steps", type=int, default=20, help="of sampling")
+    parser.add_argument(
+        "--since", type=int, nargs="+", default=[0, 249, 416, 666], help="restore: timesteps"
+    )
     parser.add_argument("--weights", type=Path, help="export: where both files go")
     parser.add_argument("--write", type=Path, help="table: a page that has one already")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=1, help="cores to train and draw on")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    if options.action == "export" and (options.weights is None or options.variant == SHIPPED):
-        parser.error("export: expected a variant and --weights. Name both.")
-    actions = {
-        "limits": limits, "words": words, "measure": measure, "export": export,
-        "table": write_table,
-    }  # fmt: skip
-    actions[options.action](options)
+    if options.action in ("export", "restore") and options.variant == SHIPPED:
+        parser.error(f"{options.action}: expected a variant, got none. Name one.")
+    if options.action == "export" and options.weights is None:
+        parser.error("export: expected --weights, a folder for both files. Name it.")
+    ACTIONS[options.action](options)
 
 
 if __name__ == "__main__":

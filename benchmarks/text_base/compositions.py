@@ -54,20 +54,22 @@ class Mix:
 RECIPE = "recipe"
 FEW = Mix(counts=(0.15, 0.65, 0.20), plain=0.04)
 DRAWN = Mix(counts=(0.2, 0.75, 0.05), plain=0.04, centred=1.0, size=(0.54, 0.66), spread=0.02)
+TYPICAL = Mix(
+    counts=(0.25, 0.75),
+    plain=0.03,
+    centred=1.0,
+    size=(0.48, 0.52),
+    spread=0.01,
+    mirrored=False,
+    views=12,
+)
 MIXES = {
     "few": FEW,
     "centred": replace(FEW, centred=0.7),
     "drawn": DRAWN,
     "middle": replace(DRAWN, counts=(0.25, 0.7, 0.05), size=(0.45, 0.55)),
-    "typical": Mix(
-        counts=(0.25, 0.75),
-        plain=0.03,
-        centred=1.0,
-        size=(0.48, 0.52),
-        spread=0.01,
-        mirrored=False,
-        views=12,
-    ),
+    "typical": TYPICAL,
+    "three_views": replace(TYPICAL, views=3),
 }
 
 

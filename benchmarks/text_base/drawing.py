@@ -71,23 +71,39 @@ class Base:
     @torch.no_grad()
     def draw(self, questions: Sequence[Question], steps: int, guidance: float) -> np.ndarray:
         """Pictures (Q, H, H, 3) uint8 by DDIM with classifier-free guidance."""
-        latents = self.draw_latents(questions, steps, guidance).split(BATCH)
-        return np.concatenate([to_pictures(decode_latents(self.vae, some)) for some in latents])
+        return self.decode(self.draw_latents(questions, steps, guidance))
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Pictures (Q, H, H, 3) uint8 of latents (Q, c, h, w)."""
+        parts = latents.split(BATCH)
+        return np.concatenate([to_pictures(decode_latents(self.vae, some)) for some in parts])
 
     @torch.no_grad()
     def draw_latents(self, questions: Sequence[Question], steps: int, guidance: float) -> Tensor:
         """The same as latents (Q, c, h, w); in bf16 where that is fastest."""
+        return self.sample(self.sampler(steps, guidance), questions, self.noise(questions))
+
+    def sampler(self, steps: int, guidance: float) -> Sampler:
+        """DDIM with classifier-free guidance."""
         rule = SamplingRule(steps=steps, text_guidance_scale=guidance)
-        sampler = Sampler(self.model, self.base.prediction_type, rule)
-        empty, shape = self.token_ids(""), (self.base.latent_channels, self.side, self.side)
-        drawn = []
+        return Sampler(self.model, self.base.prediction_type, rule)
+
+    def noise(self, questions: Sequence[Question]) -> Tensor:
+        """(Q, c, h, w) by the questions' seeds."""
+        shape = (self.base.latent_channels, self.side, self.side)
+        return torch.stack([torch.randn(shape, generator=seeded(q.seed)) for q in questions])
+
+    @torch.no_grad()
+    def sample(self, sampler: Sampler, questions: Sequence[Question], noised: Tensor) -> Tensor:
+        """Latents (Q, c, h, w) of what ``sampler`` makes of ``noised`` ones; in bf16 where that is
+        fastest."""
+        empty, drawn = self.token_ids(""), []
         for first in range(0, len(questions), BATCH):
             some = questions[first : first + BATCH]
-            noise = [torch.randn(shape, generator=seeded(q.seed)) for q in some]
             full = self.told([q.prompt for q in some])
             branches = two_branches(full, full.token_ids, empty)
-            with fastest_autocast(noise[0].device):
-                drawn.append(sampler(branches, torch.stack(noise)))
+            with fastest_autocast(noised.device):
+                drawn.append(sampler(branches, noised[first : first + BATCH]))
         return torch.cat(drawn)
 
 

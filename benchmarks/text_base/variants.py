@@ -193,6 +193,14 @@ VARIANTS = {
             feature_weight=0.02,
         ),
         replace(
+            TYPICAL,
+            name="three_views",
+            title="the same, gone on with, 3 views of a scene, no loss in features",
+            mix="three_views",
+            goes_on="felt-1000",
+            relearns=replace(TYPICAL_CANVAS, steps=0),
+        ),
+        replace(
             AFTER_LESSON,
             name="fast",
             title="(a), twice the learning rate",
