@@ -22,12 +22,12 @@ from .questions import Question, answered_from, real_picture
 from .typical import typical_library
 
 
-class LateScheduler(DDIMScheduler):  # type: ignore[misc]
+class LateScheduler(DDIMScheduler):
     """DDIM that begins at timestep ``since``, or the next of its steps below."""
 
     since = NUM_TIMESTEPS
 
-    def set_timesteps(self, num_inference_steps: int, device: str | None = None) -> None:
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
         """The usual steps, without those of more noise."""
         super().set_timesteps(num_inference_steps, device)
         self.timesteps = self.timesteps[self.timesteps <= self.since]
