@@ -1,5 +1,7 @@
 """Scores by hand-computed cases: ranks, angles, intervals, swap."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,9 @@ from training.evaluation.metrics import (
     swap_scores,
 )
 from training.evaluation.report import criteria
+from training.evaluation.rows import ROWS
+from training.evaluation.scoring import RowScores
+from training.evaluation.tinybench import RowResult
 
 
 def direction(azimuth_deg: float) -> list[float]:
@@ -143,3 +148,21 @@ def test_targets_name_what_is_missed():
         "one_seen_scene": True,
         "lead_two": True,
     }
+
+
+def test_label_groups_are_told_apart_by_labels_of_training() -> None:
+    seen = np.array([[True, False], [True, True]])
+    scores = RowScores(
+        **{field.name: np.zeros((2, 2)) for field in fields(RowScores)} | {"is_seen": seen}
+    )
+    nothing = np.zeros(0)
+    before = RowResult(
+        row=ROWS[0], queries=[], pictures=nothing, features=nothing, scores=scores, matches={}
+    )
+    assert before.groups_by_label() == {}
+    measured = replace(before, groups=np.array([[1.0, 0.0], [1.0, 0.0]]))
+    values = measured.groups_by_label()
+    assert values["group_seen"].value == pytest.approx(2 / 3)
+    assert values["group_unseen"].value == 0
+    known = replace(measured, scores=replace(scores, is_seen=np.ones((2, 2), bool)))
+    assert known.groups_by_label()["group_unseen"] is None

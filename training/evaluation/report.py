@@ -33,6 +33,8 @@ SEVERAL_COLUMNS = {
 MATCH_COLUMNS = {
     "box_iou": "box IoU",
     "group": "label group",
+    "group_seen": "label group, class seen",
+    "group_unseen": "label group, class unseen",
     "scene": "scene",
 }
 SHARE_TARGETS = {

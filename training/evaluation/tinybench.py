@@ -40,6 +40,7 @@ class RowResult:
     """A row with its pictures (Q, H, H, 3), its crops' features (Q, N, F) and all scores.
 
     ``matches``: (Q,) by name: box IoU, label group, scene; empty before they are measured.
+    ``groups``: (Q, N) of subjects' label groups; None before they are.
     """
 
     row: Row
@@ -48,6 +49,17 @@ class RowResult:
     features: np.ndarray
     scores: RowScores
     matches: dict[str, np.ndarray]
+    groups: np.ndarray | None = None
+
+    def groups_by_label(self) -> dict[str, Interval | None]:
+        """Label groups of subjects whose label occurs in training, and of the others."""
+        if self.groups is None:
+            return {}
+        seen = self.scores.is_seen
+        return {
+            "group_seen": mean_interval(self.groups[seen]),
+            "group_unseen": mean_interval(self.groups[~seen]),
+        }
 
     def per_query(self) -> dict[str, np.ndarray]:
         """Every score as (Q,), to be paired with the same queries' scores of other weights."""
@@ -154,12 +166,13 @@ class TinyBench:
         ]
         scenes = [query.scene for query in queries]
         by_crop = self.heads["group"].matches(features.reshape(len(groups), -1), groups)
+        by_crop = by_crop.reshape(len(queries), -1)
         matches = {
             "box_iou": row_ious(self.segmenter, result.pictures, boxes).mean(axis=1),
-            "group": by_crop.reshape(len(queries), -1).mean(axis=1),
+            "group": by_crop.mean(axis=1),
             "scene": self.heads["scene"].matches(self.encoder.encode(result.pictures), scenes),
         }
-        self.results[row.name] = replace(result, matches=matches)
+        self.results[row.name] = replace(result, matches=matches, groups=by_crop)
         write_report(self.result(), self.out)
 
     def leads(self) -> dict[str, Interval]:
@@ -201,7 +214,8 @@ class TinyBench:
                     "source": result.row.source,
                     "num_pictures": len(result.pictures),
                     "scores": summarise(result.scores)
-                    | {key: mean_interval(values) for key, values in result.matches.items()},
+                    | {key: mean_interval(values) for key, values in result.matches.items()}
+                    | result.groups_by_label(),
                 }
                 for name, result in self.results.items()
             },
