@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-from training.bases.encoders import encode_latents
+from training.bases.encoders import encode_latents, to_pixels
 from training.methods.objective import NUM_TIMESTEPS
 from training.toy.data.library import Library
 
@@ -67,8 +67,7 @@ def restored(
             "Take a larger one, or more --steps."
         )
     sampler.scheduler = late
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    latents = encode_latents(base.vae, pixels)
+    latents = encode_latents(base.vae, to_pixels(pictures))
     if since:
         begin = late.timesteps[:1].expand(len(latents))
         noised = late.add_noise(latents, base.noise(questions), begin)

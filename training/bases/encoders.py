@@ -92,6 +92,11 @@ def decode_latents(vae: Autoencoder, latents: Tensor) -> Tensor:
     return pixels.float()
 
 
+def to_pixels(pictures: np.ndarray) -> Tensor:
+    """Pixels (B, 3, R, R) in -1..1 of pictures (B, R, R, 3) uint8."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
 def to_pictures(pixels: Tensor) -> np.ndarray:
     """Pictures (B, R, R, 3) uint8 of pixels (B, 3, R, R), about -1..1."""
     rounded = pixels.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)

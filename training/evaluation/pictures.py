@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ..bases.base_model import Autoencoder
-from ..bases.encoders import decode_latents, encode_latents, to_pictures
+from ..bases.encoders import decode_latents, encode_latents, to_pictures, to_pixels
 from ..methods.subject_diffusion.sampling import SamplingRule
 from ..runs import save_array
 from ..toy.data.compose import Composite, compose
@@ -92,8 +92,8 @@ def real_composite(library: Library, query: Query) -> np.ndarray:
 @torch.no_grad()
 def through_autoencoder(autoencoder: Autoencoder, pictures: np.ndarray) -> np.ndarray:
     """Pictures (Q, H, H, 3) uint8, encoded and decoded."""
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    return to_pictures(decode_latents(autoencoder, encode_latents(autoencoder, pixels)))
+    latents = encode_latents(autoencoder, to_pixels(pictures))
+    return to_pictures(decode_latents(autoencoder, latents))
 
 
 class PictureMaker:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from subject_diffusion_core.tiny.block_autoencoder import BLOCK_SIZE, BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import TinyVision
 
+from ..bases.encoders import to_pixels
 from ..loop.progress import Progress
 from ..precision import fastest_autocast
 from ..runs import cosine_learning_rate, load_state, save_state
@@ -50,8 +51,7 @@ def random_crops(images: np.ndarray, recipe: AutoencoderRecipe, step: int) -> Te
         images[i, y : y + recipe.crop, x : x + recipe.crop][:, :: (1 if rng.random() < 0.5 else -1)]
         for i, (y, x) in zip(indices, corners, strict=True)
     ]
-    pixels = torch.from_numpy(np.ascontiguousarray(np.stack(crops)))
-    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return to_pixels(np.stack(crops))
 
 
 def perceptual_distance(

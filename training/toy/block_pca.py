@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from subject_diffusion_core.tiny.block_autoencoder import BLOCK_SIZE, BLOCK_VALUES, BlockAutoencoder
 
+from ..bases.encoders import to_pixels
+
 MAX_LATENT_STD = 1.3
 CHUNK = 256
 
@@ -49,8 +51,7 @@ def basis_of(autoencoder: BlockAutoencoder) -> BlockBasis:
 
 def blocks(images: np.ndarray) -> Tensor:
     """Blocks (B, K, H/8, H/8) in -1..1 of pictures (B, H, H, 3) uint8."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    return F.pixel_unshuffle(pixels, BLOCK_SIZE)
+    return F.pixel_unshuffle(to_pixels(images), BLOCK_SIZE)
 
 
 def fit_basis(images: np.ndarray, num_latents: int) -> BlockBasis:
