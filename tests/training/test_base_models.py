@@ -123,6 +123,7 @@ def test_vision_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_low_rank_deltas_start_at_nothing_and_merge() -> None:
+    torch.manual_seed(0)
     base = random_base(RECIPE)
     plain, changed = (CLIPTextModel(base.text_config).eval() for _ in range(2))
     for model in (plain, changed):
@@ -137,5 +138,5 @@ def test_low_rank_deltas_start_at_nothing_and_merge() -> None:
                 parameter.normal_()
         after = changed(ids).last_hidden_state
         plain.load_state_dict(merged(changed.state_dict()))
-        torch.testing.assert_close(plain(ids).last_hidden_state, after, atol=1e-5, rtol=1e-4)
-    assert (after - before).abs().max() > 0.01
+        torch.testing.assert_close(plain(ids).last_hidden_state, after, atol=2e-4, rtol=1e-3)
+    assert (after - before).abs().max() > 0.1
