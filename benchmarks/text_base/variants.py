@@ -201,6 +201,15 @@ VARIANTS = {
             relearns=replace(TYPICAL_CANVAS, steps=0),
         ),
         replace(
+            TYPICAL,
+            name="direct",
+            title="(a), a canvas of typical cut-outs, then typical pictures, 3 views of a scene",
+            mix="three_views",
+            canvas=replace(LONGER_CANVAS, typical=True),
+            goes_on="",
+            relearns=None,
+        ),
+        replace(
             AFTER_LESSON,
             name="fast",
             title="(a), twice the learning rate",
