@@ -77,13 +77,12 @@ SET_STEPS = """steps => {
 PACK_IS_THERE = (
     "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
 )
-# ComfyUI 0.3.75's front end loads its own Chinese texts after those of the packs, which are lost by
-# that; later ones merge them again (their change 7214). This does the same, once its own are there.
+# ComfyUI 0.3.75's front end loses the packs' Chinese texts when its own come; later ones merge them
+# again (their change 7214). This does the same, once its own are there.
 MERGE_TEXTS = """async () => {
     const vue = document.querySelector('#vue-app').__vue_app__
     const i18n = vue._context.provides[vue.__VUE_I18N_SYMBOL__].global
-    while (i18n.locale.value !== 'zh' || !i18n.getLocaleMessage('zh').g)
-        await new Promise(requestAnimationFrame)
+    while (!i18n.getLocaleMessage('zh').g) await new Promise(requestAnimationFrame)
     const texts = await window.app.api.getCustomNodesI18n()
     for (const [locale, messages] of Object.entries(texts))
         i18n.mergeLocaleMessage(locale, messages)
