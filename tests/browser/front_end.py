@@ -77,12 +77,12 @@ SET_STEPS = """steps => {
 PACK_IS_THERE = (
     "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
 )
-# ComfyUI 0.3.75's front end loses the packs' Chinese texts when its own come; later ones merge them
-# again (their change 7214). This does the same, once its own are there.
+# ComfyUI 0.3.75's front end loses the packs' Chinese texts as its own come; later (7214) it does not.
 MERGE_TEXTS = """async () => {
     const vue = document.querySelector('#vue-app').__vue_app__
     const i18n = vue._context.provides[vue.__VUE_I18N_SYMBOL__].global
-    while (!i18n.getLocaleMessage('zh').g) await new Promise(requestAnimationFrame)
+    for (let frame = 0; !i18n.getLocaleMessage('zh').g && frame < 3600; frame++)
+        await new Promise(requestAnimationFrame)
     const texts = await window.app.api.getCustomNodesI18n()
     for (const [locale, messages] of Object.entries(texts))
         i18n.mergeLocaleMessage(locale, messages)
