@@ -77,7 +77,7 @@ SET_STEPS = """steps => {
 PACK_IS_THERE = (
     "window.app?.graph && window.LiteGraph?.registered_node_types?.SubjectDiffusionSubject"
 )
-# ComfyUI 0.3.75's front end loses the packs' Chinese texts as its own come; later (7214) it does not.
+# ComfyUI 0.3.75's front end loses the packs' Chinese texts as its own come; later ones keep them.
 MERGE_TEXTS = """async () => {
     const vue = document.querySelector('#vue-app').__vue_app__
     const i18n = vue._context.provides[vue.__VUE_I18N_SYMBOL__].global
