@@ -121,7 +121,8 @@ def trained_variant(options: argparse.Namespace) -> tuple[TrainedModel, dict[str
 
 def export(options: argparse.Namespace) -> None:
     """Write both files of a trained variant."""
-    write_both(trained_variant(options)[0], START.parent, options.weights)
+    variant = VARIANTS[options.variant]
+    write_both(trained_variant(options)[0], variant, START.parent, options.weights)
 
 
 def measure(options: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ class Canvas:
         cell: pixels of a cell's side. size: of the object's longer side, of the picture's.
         steps, rate: of the lesson, which counts, too.
         spread: how far around a place some of the UNet's heads look after it, in cells
-            (local_start.py). gain: of what they see at first.
+            (local_start.py), 0 for no such heads. gain: of what they see at first.
         place_weight: of the loss that keeps their queries' places.
         lesson_weight: of the lesson's errors in the loss; its heads stay as the lesson left them.
         typical: shows a label's most telling cut-out (typical.py), not the mean of all.

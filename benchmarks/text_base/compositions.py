@@ -38,8 +38,8 @@ class Mix:
     there ``size`` is its longer side at least and at most, ``spread`` the standard deviation of its
     place, both of the picture's side. Backgrounds are mirrored half of the time, unless not
     ``mirrored``. With ``views``, only the typical pictures are used (typical.py), so many of a
-    scene. The recipe's is (0, .45, .35, .10, .10) and .08; its pictures are those of the data
-    stage.
+    scene; of subjects, too, unless it is ``all_cutouts``. The recipe's is (0, .45, .35, .10, .10)
+    and .08; its pictures are those of the data stage.
     """
 
     counts: tuple[float, ...]
@@ -49,6 +49,7 @@ class Mix:
     spread: float = 0.06
     mirrored: bool = True
     views: int = 0
+    all_cutouts: bool = False
 
 
 RECIPE = "recipe"
@@ -70,6 +71,13 @@ MIXES = {
     "middle": replace(DRAWN, counts=(0.25, 0.7, 0.05), size=(0.45, 0.55)),
     "typical": TYPICAL,
     "three_views": replace(TYPICAL, views=3),
+    "adapter": Mix(
+        counts=(0.0, 0.45, 0.35, 0.10, 0.10),
+        plain=0.08,
+        mirrored=False,
+        views=3,
+        all_cutouts=True,
+    ),
 }
 
 
@@ -141,8 +149,7 @@ def make_pictures(work: Path, name: str, count: int) -> Path:
         return work / TRAIN_SHARDS
     folder = work / f"composites-{name}"
     library = load_library(work, "train", "train")
-    if MIXES[name].views:
-        library = typical_library(library, work, MIXES[name].views)
+    library = library_of(MIXES[name], library, work)
     for number, first in enumerate(range(0, count, SAMPLES_PER_SHARD)):
         path = folder / f"{number:05d}.tar"
         if not path.exists():
@@ -150,6 +157,14 @@ def make_pictures(work: Path, name: str, count: int) -> Path:
             write_shard(path, members(library, MIXES[name], first, last))
             print(f"{path.name} of {name} written", flush=True)
     return folder
+
+
+def library_of(mix: Mix, library: Library, work: Path) -> Library:
+    """What of ``library`` a mix shows; the order of views is kept in ``work``."""
+    if not mix.views:
+        return library
+    usual = typical_library(library, work, mix.views)
+    return replace(library, scene_rows=usual.scene_rows) if mix.all_cutouts else usual
 
 
 def members(library: Library, mix: Mix, first: int, last: int) -> Iterator[tuple[str, bytes]]:

@@ -7,26 +7,59 @@ grounding net, the projector and the mask's kernel are still the stored adapter'
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.files.adapter import Adapter
+from subject_diffusion_core.files.measured_guidance import SCORES_KEY
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_base import TOKEN_TABLE, TinyBase
 from training.loop.trained import TrainedModel
 from training.toy.export import full_token_table
 from training.toy.files import ADAPTER_NAME, BASE_NAME
 
+from .variants import Variant
 
-def base_of(trained: TrainedModel, source: Path) -> TinyBase:
-    """The base's file ``source`` with the trained UNet, text encoder and words."""
+
+def base_of(trained: TrainedModel, variant: Variant, source: Path) -> TinyBase:
+    """The base's file ``source`` with the trained UNet, text encoder and words; its provenance says
+    so."""
     base = trained.tiny_base(source)
     assert trained.base.vocabulary is not None
     table = full_token_table(base.text_encoder[TOKEN_TABLE], trained.base.vocabulary)
-    return replace(base, text_encoder={**base.text_encoder, TOKEN_TABLE: table})
+    made_by = base.config["provenance"]
+    before = tiny_base.load(source).config["provenance"]
+    told = f"{history(trained, variant)}, from the base {mark(source)}, whose autoencoder it keeps"
+    config = {**base.config, "provenance": with_history(before | {"text_to_image": made_by}, told)}
+    text = {**base.text_encoder, TOKEN_TABLE: table}
+    return replace(base, config=config, text_encoder=text)
+
+
+def history(trained: TrainedModel, variant: Variant) -> str:
+    """What the files say of the training."""
+    recipe = trained.recipe
+    lessons = " after lessons of its text encoder" if variant.lesson_steps else ""
+    return (
+        f"text to image{lessons}: {recipe.steps} steps of {recipe.global_batch_size} at "
+        f"{recipe.learning_rate:g}, seed {recipe.seed}, pictures {variant.mix!r}, by "
+        f"benchmarks/text_base, variant {variant.name!r}"
+    )
+
+
+def mark(path: Path) -> str:
+    """A file in twelve digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def with_history(provenance: dict[str, Any], sentence: str) -> dict[str, Any]:
+    """``provenance`` with one sentence more, and without scores, which are of what was before."""
+    kept = {key: value for key, value in provenance.items() if key != SCORES_KEY}
+    return kept | {"history": [*provenance.get("history", []), sentence]}
 
 
 def adapter_on(base: TinyBase, adapter: Adapter) -> Adapter:
@@ -42,10 +75,16 @@ def adapter_on(base: TinyBase, adapter: Adapter) -> Adapter:
     return replace(adapter, unet=unet, text_encoder=text)
 
 
-def write_both(trained: TrainedModel, weights: Path, out: Path) -> None:
+def write_both(trained: TrainedModel, variant: Variant, weights: Path, out: Path) -> None:
     """Write both files into ``out``; ``weights`` has the stored ones."""
     out.mkdir(parents=True, exist_ok=True)
-    base = base_of(trained, weights / BASE_NAME)
+    base = base_of(trained, variant, weights / BASE_NAME)
     tiny_base.save(out / BASE_NAME, base)
     stored = checkpoint.load(weights / ADAPTER_NAME)
-    checkpoint.save(out / ADAPTER_NAME, adapter_on(base, stored), int8=True)
+    config = stored.config
+    told = f"text encoder, keys, values and conv_in of the base {mark(out / BASE_NAME)}"
+    made_by = with_history(
+        config.provenance, f"{told}; the rest of the adapter {mark(weights / ADAPTER_NAME)}"
+    )
+    adapter = replace(stored, config=replace(config, provenance=made_by))
+    checkpoint.save(out / ADAPTER_NAME, adapter_on(base, adapter), int8=True)

@@ -14,22 +14,27 @@ from torch import Tensor, nn
 from .canvas import CanvasLesson
 from .local_start import Heads, query_words
 
-CAPTIONS, FIRST = 32, 100_000  # of a step; the lesson's own steps are before the first
+FIRST = 100_000  # of a step; the lesson's own steps are before the first
 
 
 class KeptCanvas:
-    """The errors of a lesson's captions, read by heads as the lesson left them, and of places."""
+    """The errors of a lesson's captions, read by heads as the lesson left them, and of places.
 
-    def __init__(self, lesson: CanvasLesson, heads: Heads, model: Any) -> None:
+    ``captions`` of a step.
+    """
+
+    def __init__(self, lesson: CanvasLesson, heads: Heads, model: Any, captions: int) -> None:
         self.lesson, self.text_encoder = lesson, model.text_encoder
-        lesson.batch_size = CAPTIONS
+        lesson.batch_size = captions
         lesson.heads.requires_grad_(False)
         self.places = PlaceWatch(model.unet, heads, lesson.canvas.cell)
 
     def loss(self, step: int) -> Tensor:
         """What a step's loss gets, after the UNet has been asked."""
         canvas = self.lesson.canvas
-        loss = canvas.place_weight * self.places.loss()
+        loss = torch.zeros(())
+        if canvas.place_weight:
+            loss = loss + canvas.place_weight * self.places.loss()
         if canvas.lesson_weight:
             captions = self.lesson.batch(FIRST + step)
             errors = self.lesson.errors(self.lesson.read(self.text_encoder, captions), captions)

@@ -67,7 +67,7 @@ def after_canvas(variant: Variant, before: Start, work: Path, path: Path) -> Sta
     def learn(pupil: Base) -> dict[str, Any]:
         lesson = CanvasLesson(library, work, pupil, canvas)
         tera = teach(lesson, canvas.steps, canvas.rate)
-        heads = look_at_canvas(lesson, draw_questions(library, LOOKED_AT))
+        heads = look_at_canvas(lesson, draw_questions(library, LOOKED_AT)) if canvas.spread else {}
         told = lesson.heads.state_dict()
         return {"tera": before.tera + tera, "heads": heads, "lesson": told}
 

@@ -29,7 +29,8 @@ class VariantObjective(Objective):
         self.variant = variant
         self.kept: KeptCanvas | None = None
         if start.lesson is not None and start.lesson.canvas.is_kept:
-            self.kept = KeptCanvas(start.lesson, start.heads, arguments[0])
+            captions = self.recipe.global_batch_size
+            self.kept = KeptCanvas(start.lesson, start.heads, arguments[0], captions)
         self.draw_noise = self.draw_changed
         base = arguments[2]
         self.latents = torch.empty(0)

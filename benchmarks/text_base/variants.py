@@ -98,6 +98,25 @@ TYPICAL = replace(
     goes_on="lessoned-534",
     relearns=TYPICAL_CANVAS,
 )
+TYPICAL_FROM_START = replace(LONGER_CANVAS, typical=True)
+DIRECT = replace(
+    TYPICAL,
+    name="direct",
+    title="(a), a canvas of typical cut-outs, then typical pictures, 3 views of a scene",
+    mix="three_views",
+    canvas=TYPICAL_FROM_START,
+    goes_on="",
+    relearns=None,
+)
+
+
+def few_pictures(variant: Variant, batch: int, rate: str) -> Variant:
+    """The variant with so many pictures a step, at that learning rate."""
+    size = (f"global_batch_size={batch}", f"micro_batch_size={batch}", "ema_every=8")
+    title = f"{variant.title}, {batch} pictures a step at {rate}"
+    return replace(variant, title=title, settings=(f"learning_rate={rate}", *size))
+
+
 VARIANTS = {
     variant.name: variant
     for variant in (
@@ -200,14 +219,38 @@ VARIANTS = {
             goes_on="felt-1000",
             relearns=replace(TYPICAL_CANVAS, steps=0),
         ),
-        replace(
-            TYPICAL,
-            name="direct",
-            title="(a), a canvas of typical cut-outs, then typical pictures, 3 views of a scene",
-            mix="three_views",
-            canvas=replace(LONGER_CANVAS, typical=True),
-            goes_on="",
-            relearns=None,
+        DIRECT,
+        *(
+            few_pictures(replace(DIRECT, name=name), batch, rate)
+            for name, batch, rate in (
+                ("direct8_low", 8, "3e-4"),
+                ("direct8", 8, "6e-4"),
+                ("direct8_high", 8, "8e-4"),
+                ("direct4", 4, "3e-4"),
+            )
+        ),
+        few_pictures(
+            replace(
+                DIRECT,
+                name="unlooked8",
+                title="the same, no heads that look at the canvas at first",
+                canvas=replace(TYPICAL_FROM_START, spread=0.0, place_weight=0.0),
+            ),
+            8,
+            "6e-4",
+        ),
+        *(
+            few_pictures(
+                replace(
+                    AFTER_LESSON,
+                    name=name,
+                    title="(a) on those typical pictures, no canvas",
+                    mix="three_views",
+                ),
+                8,
+                rate,
+            )
+            for name, rate in (("plain8", "3e-4"), ("plain8_high", "8e-4"))
         ),
         replace(
             AFTER_LESSON,

@@ -14,7 +14,7 @@ from small_library import small_library
 from benchmarks.measured_page import measured_rows, with_table
 from benchmarks.text_base.compositions import MIXES, RECIPE, middle_box, scene_alone
 from benchmarks.text_base.drawing import Base, plain_base, plain_model
-from benchmarks.text_base.export import adapter_on, base_of
+from benchmarks.text_base.export import adapter_on, base_of, with_history
 from benchmarks.text_base.muon import Muon, orthogonal
 from benchmarks.text_base.objective import draw_changed, min_snr_weights, pixel_weights
 from benchmarks.text_base.questions import draw_questions, real_picture
@@ -24,6 +24,7 @@ from benchmarks.text_base.telling import tell_apart
 from benchmarks.text_base.variants import VARIANTS, Variant
 from benchmarks.text_base.windows import window_corner, windowed
 from subject_diffusion_core import checkpoint
+from subject_diffusion_core.files.measured_guidance import SCORES_KEY
 from subject_diffusion_core.tiny import tiny_base
 from training.bases.base_model import BaseModel
 from training.bases.vision import vision_shape
@@ -238,7 +239,12 @@ def test_an_untrained_base_is_written_as_it_was_read() -> None:
     start, recipe = read_start(START), VARIANTS["few"].training(1)
     model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
     trained = as_trained(model, start, recipe)
-    stored, written = tiny_base.load(START), base_of(trained, START)
+    stored, written = tiny_base.load(START), base_of(trained, VARIANTS["text"], START)
+    before, after = (base.config["provenance"] for base in (stored, written))
+    assert after["history"][:-1] == before["history"] and after["text_to_image"]["step"] == 0
+    assert after["autoencoder"] == before["autoencoder"]
+    told = "text to image: 1 steps of 32 at 0.0005, seed 1, pictures 'recipe', by"
+    assert after["history"][-1].startswith(told)
     for part in ("unet", "text_encoder"):
         own, again = getattr(stored, part), getattr(written, part)
         assert own.keys() == again.keys()
@@ -253,6 +259,12 @@ def test_an_untrained_base_is_written_as_it_was_read() -> None:
         if ".fuser." in name:
             assert torch.equal(tensor, adapter.unet[name])
     assert joined.text_encoder.keys() == adapter.text_encoder.keys()
+
+
+def test_files_of_other_weights_have_no_scores() -> None:
+    scored = {SCORES_KEY: {"rows": {}}, "seed": 2, "history": ["a"]}
+    assert with_history(scored, "b") == {"seed": 2, "history": ["a", "b"]}
+    assert SCORES_KEY in scored and scored["history"] == ["a"]
 
 
 def test_a_question_asks_for_another_group_and_another_scene() -> None:

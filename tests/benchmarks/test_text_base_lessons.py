@@ -87,7 +87,7 @@ def test_the_text_encoder_learns_pictures_and_heads_look_at_them(tmp_path: Path)
     assert len(silent) == 2
     assert layer.to_q.weight[silent[0] * 32 + 4 : silent[0] * 32 + 32].abs().max() == 0
     pupil.model.requires_grad_(True)
-    kept = KeptCanvas(lesson, heads, pupil.model)
+    kept = KeptCanvas(lesson, heads, pupil.model, captions=2)
     pupil.model(
         torch.randn(2, start.latent_channels, 16, 16),
         torch.tensor([5, 900]),

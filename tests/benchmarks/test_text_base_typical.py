@@ -12,7 +12,9 @@ from small_library import small_library
 
 from benchmarks.text_base import lessons
 from benchmarks.text_base.canvas import Canvas, mean_picture
-from benchmarks.text_base.compositions import MIXES, mixed_sample
+from benchmarks.text_base.compositions import MIXES, library_of, mixed_sample
+from benchmarks.text_base.kept_canvas import FIRST as KEPT_FROM
+from benchmarks.text_base.kept_canvas import KeptCanvas
 from benchmarks.text_base.lessons import Start, after_canvas, after_relearning
 from benchmarks.text_base.questions import answered_from, draw_questions
 from benchmarks.text_base.start import read_start
@@ -65,6 +67,16 @@ def test_a_typical_library_has_some_views_of_a_scene_and_one_cut_out_of_a_label(
     assert small.emoji == [("lemon", [1])]
 
 
+def test_pictures_for_adapters_show_every_cut_out_before_typical_views(tmp_path: Path) -> None:
+    library = many_views()
+    mix = replace(MIXES["adapter"], views=2)
+    shown = library_of(mix, library, tmp_path)
+    usual = library_of(replace(mix, all_cutouts=False), library, tmp_path)
+    assert shown.scene_rows == usual.scene_rows and len(shown.scene_rows) == 4
+    assert shown.models == library.models != usual.models
+    assert library_of(MIXES["few"], library, tmp_path) is library
+
+
 def test_a_question_is_answered_with_what_a_library_has() -> None:
     library = many_views()
     small = replace(library, scene_rows=[4, 5], models=[("armchair", [3])])
@@ -89,9 +101,9 @@ def test_typical_pictures_show_scenes_as_they_are(tmp_path: Path) -> None:
     )
 
 
-def test_a_canvas_learnt_again_is_read_as_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    """What lessons in ``tmp_path`` are about."""
     library = many_views()
     monkeypatch.setattr(lessons, "load_library", lambda *_: library)
     looks = np.random.default_rng(0).normal(size=(4, KEPT)).astype(np.float32)
@@ -101,6 +113,27 @@ def test_a_canvas_learnt_again_is_read_as_before(
         tmp_path / "evaluation" / "typical.json",
         {"scenes": {"mall": [0], "forest": [1]}, "labels": {"armchair": [2], "lemon": [1]}},
     )
+    return library
+
+
+def test_a_canvas_may_leave_the_heads_as_they_are(library: Library, tmp_path: Path) -> None:
+    """The UNet stays; the loss of a step has the lesson's errors alone."""
+    canvas = replace(CANVAS, spread=0.0, place_weight=0.0, lesson_weight=0.05)
+    variant = Variant(name="unlooked", title="unlooked", canvas=canvas)
+    stored = read_start(START)
+    begun = after_canvas(variant, Start(stored, 0.0), tmp_path, tmp_path / "canvas.pt")
+    assert begun.heads == {} and begun.lesson is not None
+    for name, tensor in stored.unet.items():
+        assert torch.equal(tensor, begun.base.unet[name]), name
+    model = begun.lesson.base.model
+    kept = KeptCanvas(begun.lesson, begun.heads, model, captions=2)
+    captions = begun.lesson.batch(KEPT_FROM)
+    assert len(captions.labels) == 2
+    errors = begun.lesson.errors(begun.lesson.read(model.text_encoder, captions), captions)
+    assert kept.loss(0).item() == pytest.approx(0.05 * torch.stack(errors).sum().item(), rel=1e-4)
+
+
+def test_a_canvas_learnt_again_is_read_as_before(library: Library, tmp_path: Path) -> None:
     again = replace(CANVAS, typical=True)
     variant = Variant(name="again", title="again", canvas=CANVAS, relearns=again)
     before = after_canvas(variant, Start(read_start(START), 0.0), tmp_path, tmp_path / "first.pt")
