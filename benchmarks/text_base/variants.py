@@ -233,7 +233,7 @@ VARIANTS = {
             replace(
                 DIRECT,
                 name="unlooked8",
-                title="the same, no heads that look at the canvas at first",
+                title="as `direct8`, no heads that look at the canvas at first",
                 canvas=replace(TYPICAL_FROM_START, spread=0.0, place_weight=0.0),
             ),
             8,
