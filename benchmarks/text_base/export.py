@@ -8,6 +8,7 @@ grounding net, the projector and the mask's kernel are still the stored adapter'
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def mark(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def with_history(provenance: dict[str, Any], sentence: str) -> dict[str, Any]:
+def with_history(provenance: Mapping[str, Any], sentence: str) -> dict[str, Any]:
     """``provenance`` with one sentence more, and without scores, which are of what was before."""
     kept = {key: value for key, value in provenance.items() if key != SCORES_KEY}
     return kept | {"history": [*provenance.get("history", []), sentence]}
