@@ -15,7 +15,8 @@ trains a variant (variants.py) in the common loop until the budget of arithmetic
 on where it was stopped), and scores what it draws from text; `shipped` is the stored base as it is.
 `restore` adds noise to real typical pictures up to the timesteps `--since`, and scores what a
 trained variant makes of them: where on the way from noise it loses what they show.
-`export` writes a trained variant as both weight files, for `python -m training tiny --go-on-from`.
+`export` writes a trained variant as both weight files, for `python -m training tiny --go-on-from`;
+with `--decoder-steps` its decoder is trained on first, on latents as that base restores them, too.
 `table` prints one table of all that was measured, and writes it into a page in the place of the old
 one. Cut-outs and backgrounds in `--work` are those of `python -m training tiny`; the variants'
 pictures are made beside them.
@@ -42,8 +43,9 @@ from ..comfyui import ROOT
 from ..measured_page import measured_rows, write_page
 from .budget_run import start_of_variant, train_variant
 from .compositions import MIXES, make_pictures
+from .decoder import restored_crops, trained_decoder
 from .drawing import Base, plain_base, plain_model
-from .export import write_both
+from .export import TrainedDecoder, write_both
 from .lessons import Start
 from .looking import KEYS, open_looking
 from .questions import draw_questions, real_picture
@@ -51,7 +53,7 @@ from .report import sheet_of, table
 from .restoring import restored, typical_answers
 from .start import read_start
 from .telling import tell_apart
-from .variants import AFTER_LESSON, SHIPPED, VARIANTS
+from .variants import AFTER_LESSON, SHIPPED, VARIANTS, Variant
 from .words import readable
 
 MIDDLE_SIZES = (36, 44, 52, 60)
@@ -120,9 +122,23 @@ def trained_variant(options: argparse.Namespace) -> tuple[TrainedModel, dict[str
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write both files of a trained variant."""
-    variant = VARIANTS[options.variant]
-    write_both(trained_variant(options)[0], variant, START.parent, options.weights)
+    """Write both files of a trained variant; with ``--decoder-steps``, with a decoder trained on
+    under its errors."""
+    variant, trained = VARIANTS[options.variant], trained_variant(options)[0]
+    decoder = None
+    if options.decoder_steps:
+        base, folder = plain_base(trained), run_folder(options)
+        views, kept = views_of(variant), folder / "restored.pt"
+        crops = restored_crops(base, options.work, views, TYPICAL_SIZE / 100, kept)
+        out = folder / f"decoder-{options.decoder_steps}"
+        weights = trained_decoder(base, crops, options.work, out, options.decoder_steps)
+        decoder = TrainedDecoder(weights, options.decoder_steps)
+    write_both(trained, variant, START.parent, options.weights, decoder)
+
+
+def views_of(variant: Variant) -> int:
+    """Of a scene in a variant's pictures; ``TYPICAL``'s where all are shown."""
+    return MIXES[variant.mix].views or TYPICAL.views
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -152,7 +168,7 @@ def restore(options: argparse.Namespace) -> None:
     trained, spent = trained_variant(options)
     base, library = plain_base(trained), load_library(options.work, "train", "train")
     questions = draw_questions(library, options.count)
-    views = MIXES[VARIANTS[options.variant].mix].views or TYPICAL.views
+    views = views_of(VARIANTS[options.variant])
     real = typical_answers(library, options.work, questions, views, TYPICAL_SIZE / 100)
     looking = open_looking(options.work, load_metric_encoder())
     for since in options.since:
@@ -212,6 +228,7 @@ def main(arguments: Sequence[str]) -> None:
         "--since", type=int, nargs="+", default=[0, 249, 416, 666], help="restore: timesteps"
     )
     parser.add_argument("--weights", type=Path, help="export: where both files go")
+    parser.add_argument("--decoder-steps", type=int, default=0, help="export: of its decoder")
     parser.add_argument("--write", type=Path, help="table: a page that has one already")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=1, help="cores to train and draw on")

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from subject_diffusion_core import checkpoint
 from subject_diffusion_core.files.adapter import Adapter
@@ -23,28 +24,52 @@ from subject_diffusion_core.tiny.tiny_base import TOKEN_TABLE, TinyBase
 from training.loop.trained import TrainedModel
 from training.toy.export import full_token_table
 from training.toy.files import ADAPTER_NAME, BASE_NAME
+from training.toy.recipe import AutoencoderRecipe
 
 from .variants import Variant
 
 
-def base_of(trained: TrainedModel, variant: Variant, source: Path) -> TinyBase:
-    """The base's file ``source`` with the trained UNet, text encoder and words; its provenance says
-    so."""
+@dataclass(frozen=True)
+class TrainedDecoder:
+    """An autoencoder's weights, and the steps of its decoder under a base's errors."""
+
+    weights: dict[str, Tensor]
+    steps: int
+
+    def history(self) -> str:
+        """What the files say of it."""
+        recipe = AutoencoderRecipe().going_on(self.steps)
+        return (
+            f"decoder: {recipe.steps} steps on at {recipe.learning_rate:g}, seed {recipe.seed}, "
+            f"latent_noise {recipe.latent_noise}, as many crops again of what this base restored "
+            "from noise; latents are that base's"
+        )
+
+
+def base_of(
+    trained: TrainedModel, variant: Variant, source: Path, decoder: TrainedDecoder | None = None
+) -> TinyBase:
+    """The base's file ``source`` with the trained UNet, text encoder and words, and with another
+    decoder, if any; its provenance says so."""
     base = trained.tiny_base(source)
     assert trained.base.vocabulary is not None
     table = full_token_table(base.text_encoder[TOKEN_TABLE], trained.base.vocabulary)
     made_by = base.config["provenance"]
     before = tiny_base.load(source).config["provenance"]
     told = f"{history(trained, variant)}, from the base {mark(source)}, whose autoencoder it keeps"
-    config = {**base.config, "provenance": with_history(before | {"text_to_image": made_by}, told)}
+    told_all = with_history(before | {"text_to_image": made_by}, told)
+    vae = base.vae
+    if decoder is not None:
+        told_all, vae = with_history(told_all, decoder.history()), decoder.weights
     text = {**base.text_encoder, TOKEN_TABLE: table}
-    return replace(base, config=config, text_encoder=text)
+    return replace(base, config={**base.config, "provenance": told_all}, text_encoder=text, vae=vae)
 
 
 def history(trained: TrainedModel, variant: Variant) -> str:
     """What the files say of the training."""
     recipe = trained.recipe
     lessons = " after lessons of its text encoder" if variant.lesson_steps else ""
+    lessons += f" and the run {variant.goes_on!r}" if variant.goes_on else ""
     return (
         f"text to image{lessons}: {recipe.steps} steps of {recipe.global_batch_size} at "
         f"{recipe.learning_rate:g}, seed {recipe.seed}, pictures {variant.mix!r}, by "
@@ -76,10 +101,16 @@ def adapter_on(base: TinyBase, adapter: Adapter) -> Adapter:
     return replace(adapter, unet=unet, text_encoder=text)
 
 
-def write_both(trained: TrainedModel, variant: Variant, weights: Path, out: Path) -> None:
+def write_both(
+    trained: TrainedModel,
+    variant: Variant,
+    weights: Path,
+    out: Path,
+    decoder: TrainedDecoder | None = None,
+) -> None:
     """Write both files into ``out``; ``weights`` has the stored ones."""
     out.mkdir(parents=True, exist_ok=True)
-    base = base_of(trained, variant, weights / BASE_NAME)
+    base = base_of(trained, variant, weights / BASE_NAME, decoder)
     tiny_base.save(out / BASE_NAME, base)
     stored = checkpoint.load(weights / ADAPTER_NAME)
     config = stored.config

@@ -1,7 +1,7 @@
 """Where on its way from noise a base loses what a picture shows: real pictures with some noise,
 which it takes away.
 
-# Shapes: Q questions, H picture side (128).
+# Shapes: Q questions, H picture side (128), c latent channels, h x w latents.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
 
 from training.bases.encoders import encode_latents, to_pixels
 from training.methods.objective import NUM_TIMESTEPS
@@ -42,7 +43,6 @@ def typical_answers(
     return np.stack([real_picture(usual, answered_from(usual, q), size)[0] for q in questions])
 
 
-@torch.no_grad()
 def restored(
     base: Base,
     questions: Sequence[Question],
@@ -52,7 +52,20 @@ def restored(
     guidance: float,
 ) -> np.ndarray:
     """``pictures`` (Q, H, H, 3) uint8 with the noise of timestep ``since``, drawn on from there
-    with the questions' prompts; with 0 they go through the autoencoder alone.
+    with the questions' prompts; with 0 they go through the autoencoder alone."""
+    return base.decode(restored_latents(base, questions, pictures, since, steps, guidance))
+
+
+@torch.no_grad()
+def restored_latents(
+    base: Base,
+    questions: Sequence[Question],
+    pictures: np.ndarray,
+    since: int,
+    steps: int,
+    guidance: float,
+) -> Tensor:
+    """The same as latents (Q, c, h, w).
 
     Raises:
         ValueError: no step of the sampler is at ``since`` or below.
@@ -67,9 +80,9 @@ def restored(
             "Take a larger one, or more --steps."
         )
     sampler.scheduler = late
-    latents = encode_latents(base.vae, to_pixels(pictures))
-    if since:
-        begin = late.timesteps[:1].expand(len(latents))
-        noised = late.add_noise(latents, base.noise(questions), begin)
-        latents = base.sample(sampler, questions, noised)
-    return base.decode(latents)
+    latents: Tensor = encode_latents(base.vae, to_pixels(pictures))
+    if not since:
+        return latents
+    begin = late.timesteps[:1].expand(len(latents))
+    noised = late.add_noise(latents, base.noise(questions), begin)
+    return base.sample(sampler, questions, noised)

@@ -24,7 +24,8 @@ class Variant:
         recipe: the recipe it changes. settings: what it changes there, as ``--set`` takes it.
         mix: of the training pictures. from_nothing: does not go on from the stored base.
         noise_share: standard deviation of an offset of the noise, the same at all places.
-        early: shift of the timesteps towards noise: t/T -> s t / (1 + (s - 1) t), s = ``early``.
+        early: shift of the timesteps towards noise: t/T -> s t / (1 + (s - 1) t), s = ``early``;
+            below 1 towards the picture.
         pixel_power: channels' weights in the loss (objective.pixel_weights). min_snr: gamma of the
             timesteps' weights, 0 for none.
         feature_weight: of the loss in features (feature_loss.py).
@@ -228,6 +229,17 @@ VARIANTS = {
                 ("direct8_high", 8, "8e-4"),
                 ("direct4", 4, "3e-4"),
             )
+        ),
+        few_pictures(
+            replace(
+                DIRECT,
+                name="fine",
+                title="that at 8e-4, gone on with, timesteps shifted towards pictures (.4)",
+                early=0.4,
+                goes_on="direct8_high-576",
+            ),
+            8,
+            "6e-4",
         ),
         few_pictures(
             replace(

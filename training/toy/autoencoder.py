@@ -9,7 +9,7 @@ and is trained under a little latent noise.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ from .block_pca import BlockBasis, fit_basis
 from .data.shards import read_shards
 from .data.split import assert_split
 from .recipe import AutoencoderRecipe
+
+MoreCrops = Callable[[AutoencoderRecipe, int], tuple[Tensor, Tensor]]
 
 
 def build_autoencoder(recipe: AutoencoderRecipe) -> BlockAutoencoder:
@@ -97,15 +99,24 @@ def noise_levels(latents: Tensor, recipe: AutoencoderRecipe) -> Tensor:
     return least + (most - least) * share
 
 
-def decoder_loss(
-    model: BlockAutoencoder, vision: TinyVision, images: Tensor, recipe: AutoencoderRecipe
-) -> tuple[Tensor, dict[str, float]]:
-    """Reconstruction in pixels, colours, features and steps between blocks."""
+def noised_latents(model: BlockAutoencoder, images: Tensor, recipe: AutoencoderRecipe) -> Tensor:
+    """Latents (B, C, H/8, H/8) of pictures, with the recipe's noise."""
     latents = model.encode(images)
     with fastest_autocast(images.device):
         noise = torch.randn_like(latents)
-        noisy = latents + noise_levels(latents, recipe) * noise
-        decoded = model.decode(noisy.to(images.dtype)).float()
+        return (latents + noise_levels(latents, recipe) * noise).to(images.dtype)
+
+
+def decoder_loss(
+    model: BlockAutoencoder,
+    vision: TinyVision,
+    latents: Tensor,
+    images: Tensor,
+    recipe: AutoencoderRecipe,
+) -> tuple[Tensor, dict[str, float]]:
+    """Reconstruction of pictures in pixels, colours, features and steps between blocks."""
+    with fastest_autocast(images.device):
+        decoded = model.decode(latents).float()
     mse = F.mse_loss(decoded, images)
     perceptual = perceptual_distance(vision, decoded, images, recipe.perceptual_blocks)
     loss = (
@@ -146,8 +157,13 @@ def train_decoder(
     recipe: AutoencoderRecipe,
     vision: TinyVision,
     device: torch.device,
+    more_crops: MoreCrops | None = None,
 ) -> Path:
-    """Train what is not frozen in ``model`` (resuming); returns the whole autoencoder's file."""
+    """Train what is not frozen in ``model`` (resuming); returns the whole autoencoder's file.
+
+    ``more_crops`` gives every step further latents (B, C, crop/8, crop/8) beside the recipe's
+    own, and the pictures (B, 3, crop, crop) that the decoder is to make of them.
+    """
     final, state_path = work / "autoencoder.pt", work / "autoencoder-state.pt"
     if final.exists():
         return final
@@ -174,7 +190,11 @@ def train_decoder(
             )
         batch = random_crops(images, recipe, step)
         batch = batch.to(device, memory_format=torch.channels_last)
-        loss, values = decoder_loss(model, vision, batch, recipe)
+        latents = noised_latents(model, batch, recipe)
+        if more_crops is not None:
+            further, wanted = (tensor.to(device) for tensor in more_crops(recipe, step))
+            latents, batch = torch.cat([latents, further]), torch.cat([batch, wanted])
+        loss, values = decoder_loss(model, vision, latents, batch, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trainable, 1.0)
