@@ -27,7 +27,8 @@ from training.recipes import TrainingRecipe
 from training.runs import write_json
 from training.toy.files import ADAPTER_NAME, BASE_NAME, recipe_of_file
 from training.toy.recipe import TinyRecipe
-from training.toy.stages import TRAIN_SHARDS, provenance, train_stage
+from training.toy.stage_run import train_stage
+from training.toy.stages import TRAIN_SHARDS, provenance
 
 from .report import ROW_TITLES, write_report
 from .variants import FULL, VARIANTS, Variant, with_compared

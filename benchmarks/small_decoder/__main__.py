@@ -37,13 +37,13 @@ from training.toy.autoencoder import train_decoder
 from training.toy.data.library import load_library
 from training.toy.files import BASE_NAME
 from training.toy.stages import TRAIN_SHARDS
+from training.toy.text.drawing import Base, plain_model
+from training.toy.text.start import read_start
 from training.toy.vision import load_vision
 
 from ..comfyui import ROOT
 from ..measured_page import measured_rows, write_page
-from ..text_base.drawing import Base, plain_model
 from ..text_base.questions import draw_questions
-from ..text_base.start import read_start
 from .larger import LargerAutoencoder
 from .scores import Bench, grid
 from .variants import UNTRAINED, VARIANTS, Variant

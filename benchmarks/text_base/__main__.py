@@ -38,23 +38,27 @@ from training.evaluation.pictures import through_autoencoder
 from training.loop.trained import TrainedModel
 from training.runs import save_array, write_json
 from training.toy.data.library import load_library
+from training.toy.files import ADAPTER_NAME, BASE_NAME
+from training.toy.stages import TRAIN_SHARDS
+from training.toy.text.decoder import TrainedDecoder, restored_crops, trained_decoder
+from training.toy.text.drawing import Base, plain_base, plain_model
+from training.toy.text.export import mark, write_both
+from training.toy.text.lessons import Start
+from training.toy.text.questions import real_picture
+from training.toy.text.restoring import restored_latents, typical_answers
+from training.toy.text.settings import Mix, TextRecipe
+from training.toy.text.start import read_start
 
 from ..comfyui import ROOT
 from ..measured_page import measured_rows, write_page
 from .budget_run import start_of_variant, train_variant
-from .compositions import MIXES, make_pictures
-from .decoder import restored_crops, trained_decoder
-from .drawing import Base, plain_base, plain_model
-from .export import TrainedDecoder, write_both
-from .lessons import Start
 from .looking import KEYS, open_looking
-from .questions import draw_questions, real_picture
+from .mixes import MIXES, make_pictures
+from .questions import draw_questions
+from .reading import readable
 from .report import sheet_of, table
-from .restoring import restored, typical_answers
-from .start import read_start
 from .telling import tell_apart
 from .variants import AFTER_LESSON, SHIPPED, VARIANTS, Variant
-from .words import readable
 
 MIDDLE_SIZES = (36, 44, 52, 60)
 TYPICAL, TYPICAL_SIZE = MIXES["typical"], 50
@@ -128,17 +132,33 @@ def export(options: argparse.Namespace) -> None:
     decoder = None
     if options.decoder_steps:
         base, folder = plain_base(trained), run_folder(options)
-        views, kept = views_of(variant), folder / "restored.pt"
-        crops = restored_crops(base, options.work, views, TYPICAL_SIZE / 100, kept)
-        out = folder / f"decoder-{options.decoder_steps}"
-        weights = trained_decoder(base, crops, options.work, out, options.decoder_steps)
+        mix, kept = typical_mix(variant), folder / "restored.pt"
+        crops = restored_crops(base, options.work, mix, TextRecipe().num_restored, kept)
+        out, shards = folder / f"decoder-{options.decoder_steps}", options.work / TRAIN_SHARDS
+        weights = trained_decoder(base, crops, shards, out, options.decoder_steps)
         decoder = TrainedDecoder(weights, options.decoder_steps)
-    write_both(trained, variant, START.parent, options.weights, decoder)
+    stored, made = START.parent, options.weights
+    before = stored / BASE_NAME, stored / ADAPTER_NAME
+    told = f"{history(trained, variant)}, from the base {mark(START)}, whose encoder it keeps"
+    write_both(trained, told, decoder, before, (made / BASE_NAME, made / ADAPTER_NAME))
 
 
-def views_of(variant: Variant) -> int:
-    """Of a scene in a variant's pictures; ``TYPICAL``'s where all are shown."""
-    return MIXES[variant.mix].views or TYPICAL.views
+def history(trained: TrainedModel, variant: Variant) -> str:
+    """What the files say of the training."""
+    recipe = trained.recipe
+    before = " after lessons of its text encoder" if variant.words else ""
+    before += f" and the run {variant.goes_on!r}" if variant.goes_on else ""
+    return (
+        f"text to image{before}: {recipe.steps} steps of {recipe.global_batch_size} at "
+        f"{recipe.learning_rate:g}, seed {recipe.seed}, pictures {variant.mix!r}, by "
+        f"benchmarks/text_base, variant {variant.name!r}"
+    )
+
+
+def typical_mix(variant: Variant) -> Mix:
+    """A variant's own, or ``TYPICAL`` where it shows all views."""
+    own = MIXES.get(variant.mix, TYPICAL)
+    return own if own.views else TYPICAL
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -168,11 +188,12 @@ def restore(options: argparse.Namespace) -> None:
     trained, spent = trained_variant(options)
     base, library = plain_base(trained), load_library(options.work, "train", "train")
     questions = draw_questions(library, options.count)
-    views = views_of(VARIANTS[options.variant])
+    views = typical_mix(VARIANTS[options.variant]).views
     real = typical_answers(library, options.work, questions, views, TYPICAL_SIZE / 100)
     looking = open_looking(options.work, load_metric_encoder())
     for since in options.since:
-        drawn = restored(base, questions, real, since, options.steps, options.guidance)
+        some = questions, real, since, options.steps, options.guidance
+        drawn = base.decode(restored_latents(base, *some))
         name = f"restored_{options.variant}-{spent['samples']}-t{since}"
         title = f"of the same, what it makes of {views} typical views of a scene, "
         title += f"noised to step {since} of 1000" if since else "through the VAE alone"

@@ -22,27 +22,29 @@ from training.loop.launch import (
     write_config,
 )
 from training.loop.optimizers import NamedParameters
-from training.loop.run import Run
 from training.loop.step_cost import count_flops
 from training.loop.trained import TrainedModel, load_trained
 from training.methods.objective import Objective
 from training.networks.fused_attention import WatchedTokens
 from training.recipes import TrainingRecipe
 from training.runs import write_json
+from training.toy.text.drawing import plain_base
+from training.toy.text.lessons import Start, after_lessons, parts_of, taught_base
+from training.toy.text.stage import TextRun
+from training.toy.text.start import read_start
 
-from .drawing import plain_base
-from .lessons import Start, after_lessons, after_relearning, parts_of, taught_base
+from .attention_above import with_attention_above
 from .muon import Muon
 from .objective import VariantObjective
-from .start import read_start, with_attention_above
+from .relearning import after_relearning
 from .variants import Variant
 
 COUNTED_STEPS = 4
 COST_NAME, SPENT_NAME = "cost.json", "spent.json"
 
 
-class VariantRun(Run):
-    """The common loop with a variant's noise and loss."""
+class VariantRun(TextRun):
+    """The text stage's run with a variant's noise and loss."""
 
     def __init__(
         self,
@@ -52,8 +54,8 @@ class VariantRun(Run):
         accelerator: Accelerator,
         catalogue: Catalogue,
     ) -> None:
-        self.variant, self.start = variant, start
-        super().__init__(options, accelerator, catalogue)
+        self.variant = variant
+        super().__init__(start, options, accelerator, catalogue)
 
     def make_objective(self, watched: WatchedTokens, encoders: FrozenEncoders) -> Objective:
         device = self.accelerator.device
@@ -102,7 +104,7 @@ def train_variant(
         begun = after_run(begun, out.parent / variant.goes_on)
     if variant.relearns is not None:
         kept = out.parent / f"{variant.goes_on}-{variant.relearns.name}.pt"
-        begun = after_relearning(variant, begun, data.parent, kept)
+        begun = after_relearning(variant.relearns, begun, data.parent, kept)
     accelerator = make_accelerator(variant.training(1))
     catalogue = open_catalogue(data, out / "index")
     cost_path = out / COST_NAME
@@ -151,7 +153,7 @@ def after_run(begun: Start, out: Path) -> Start:
 
 def start_of_variant(variant: Variant, work: Path, out: Path, path: Path) -> Start:
     """What a variant begins with: the stored base ``path`` after lessons, kept beside ``out``."""
-    base = read_start(path, from_nothing=variant.from_nothing)
+    base = read_start(path)
     if variant.attention_above:
         base = with_attention_above(base)
-    return after_lessons(variant, base, work, out.parent)
+    return after_lessons(base, variant.words, variant.canvas, work, out.parent)

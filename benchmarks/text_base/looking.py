@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from training.evaluation.crops import box_crop
 from training.evaluation.metric_encoder import INPUT_SIDE, MetricEncoder
-from training.evaluation.text_match import LinearHead, fit_head, group_of, load_heads
+from training.evaluation.text_match import LinearHead, fit_head, load_heads
 from training.runs import atomic_path
 from training.toy.data.compose import compose
+from training.toy.data.label_rules import group_of
 from training.toy.data.library import Library, draw_rows, load_library
 from training.toy.data.split import identities_sha256
 
-from .questions import Question
+from .questions import ToldQuestion
 
 SEED = 72
 NUM_COMPOSITES = 1600
@@ -38,7 +39,9 @@ class Looking:
     heads: dict[str, LinearHead]
     whole: LinearHead
 
-    def scores(self, questions: Sequence[Question], pictures: np.ndarray) -> dict[str, np.ndarray]:
+    def scores(
+        self, questions: Sequence[ToldQuestion], pictures: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """(Q,) 1.0 where pictures (Q, H, H, 3) show what was asked, by :data:`KEYS`."""
         pairs = zip(questions, pictures, strict=True)
         crops = np.stack([box_crop(image, q.box_px, INPUT_SIDE) for q, image in pairs])

@@ -1,4 +1,4 @@
-"""The loop's objective with a variant's noise and weights of the loss.
+"""The text stage's objective with a variant's noise and weights of the loss.
 
 # Shapes: B batch, c latent channels, h x w latents.
 """
@@ -12,25 +12,21 @@ import torch
 from torch import Tensor
 
 from training.dataset.batches import MicroBatch
-from training.methods.objective import NUM_TIMESTEPS, Objective, draw_noise, weighted_mse
+from training.methods.objective import draw_noise, weighted_mse
+from training.toy.text.lessons import Start
+from training.toy.text.objective import TextObjective
 
 from .feature_loss import FeatureLoss
-from .kept_canvas import KeptCanvas
-from .lessons import Start
 from .variants import Variant
 from .windows import CYCLE, windowed
 
 
-class VariantObjective(Objective):
-    """The common loop's, changed as ``variant`` says."""
+class VariantObjective(TextObjective):
+    """The text stage's, changed as ``variant`` says."""
 
     def __init__(self, variant: Variant, start: Start, *arguments: Any) -> None:
-        super().__init__(*arguments)
+        super().__init__(start, *arguments)
         self.variant = variant
-        self.kept: KeptCanvas | None = None
-        if start.lesson is not None and start.lesson.canvas.is_kept:
-            captions = self.recipe.global_batch_size
-            self.kept = KeptCanvas(start.lesson, start.heads, arguments[0], captions)
         self.draw_noise = self.draw_changed
         base = arguments[2]
         self.latents = torch.empty(0)
@@ -47,10 +43,7 @@ class VariantObjective(Objective):
         if step % CYCLE < self.variant.windows:
             tensors = windowed(tensors, batch.positions)
         batch, self.latents = replace(batch, tensors=tensors), tensors["latents"]
-        mse, maps = super().__call__(batch)
-        if self.kept is not None:
-            mse = mse + self.kept.loss(step)
-        return mse, maps
+        return super().__call__(batch)
 
     def draw_changed(
         self, shape: torch.Size, positions: list[int], seed: int
@@ -78,9 +71,7 @@ def draw_changed(
         generator = torch.Generator().manual_seed(positions[0] + seed)
         offset = torch.randn(*shape[:2], 1, 1, generator=generator)
         noise = (noise + variant.noise_share * offset) / (1 + variant.noise_share**2) ** 0.5
-    share = (steps.double() + 0.5) / NUM_TIMESTEPS
-    shifted = variant.early * share / (1 + (variant.early - 1) * share)
-    return noise, (shifted * NUM_TIMESTEPS).long().clamp(0, NUM_TIMESTEPS - 1)
+    return noise, steps
 
 
 def pixel_weights(vae: Any, power: float) -> Tensor:

@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw
 
 from training.evaluation.metrics import mean_interval
 from training.runs import atomic_path
-
-from .questions import Question
+from training.toy.text.questions import Question
 
 COLUMNS = {
     "group": "label group, %",

@@ -11,34 +11,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from training.bases.encoders import encode_latents
 from training.methods.objective import noise_scheduler
 from training.toy.data.library import Library
+from training.toy.text.drawing import BATCH, Base, real_latents, seeded
 
-from .drawing import BATCH, Base, seeded
-from .questions import Question, real_picture
+from .questions import ToldQuestion
 
 TIMESTEPS = (450, 650, 800, 900)
-CELL = 8
-
-
-def real_latents(
-    base: Base, library: Library, questions: Sequence[Question]
-) -> tuple[Tensor, Tensor]:
-    """Latents (Q, c, h, w) of the real composites, and the subject's share of each cell
-    (Q, h, w)."""
-    made = [real_picture(library, question) for question in questions]
-    pixels = torch.from_numpy(np.stack([image for image, _ in made])).permute(0, 3, 1, 2)
-    masks = torch.from_numpy(np.stack([mask for _, mask in made])).float()
-    latents = encode_latents(base.vae, pixels.float().div(127.5).sub(1))
-    return latents, F.avg_pool2d(masks, CELL)
 
 
 def predictions(
-    base: Base, latents: Tensor, questions: Sequence[Question], timestep: int
+    base: Base, latents: Tensor, questions: Sequence[ToldQuestion], timestep: int
 ) -> tuple[Tensor, list[Tensor]]:
     """The velocity (Q, c, h, w) that is right, and what the base says under the right caption, the
     wrong label and the wrong scene."""
@@ -65,7 +50,7 @@ def inside_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def tell_apart(
-    base: Base, library: Library, questions: Sequence[Question]
+    base: Base, library: Library, questions: Sequence[ToldQuestion]
 ) -> dict[str, np.ndarray]:
     """(Q,) by name, over all timesteps.
 

@@ -8,9 +8,9 @@ import torch
 
 from training.precision import fastest_precision
 from training.recipes import TrainingRecipe, recipe_named, with_settings
+from training.toy.text.settings import Canvas, WordsLesson
 
-from .canvas import Canvas
-from .compositions import RECIPE
+from .mixes import RECIPE
 
 CHECKPOINT_EVERY, WARMUP_STEPS = 50, 30
 
@@ -22,10 +22,8 @@ class Variant:
     Attributes:
         name: of the command. title: in the table.
         recipe: the recipe it changes. settings: what it changes there, as ``--set`` takes it.
-        mix: of the training pictures. from_nothing: does not go on from the stored base.
+        mix: of the training pictures.
         noise_share: standard deviation of an offset of the noise, the same at all places.
-        early: shift of the timesteps towards noise: t/T -> s t / (1 + (s - 1) t), s = ``early``;
-            below 1 towards the picture.
         pixel_power: channels' weights in the loss (objective.pixel_weights). min_snr: gamma of the
             timesteps' weights, 0 for none.
         feature_weight: of the loss in features (feature_loss.py).
@@ -33,8 +31,7 @@ class Variant:
         windows: so many of every four steps see a window of half the side, around a point of the
             subject (windows.py), which costs a quarter.
         attention_above: attention in the first block on the way down, too.
-        lesson_steps, lesson_rate: of the words' lesson before (words.py), which counts too.
-        canvas: learnt after it (canvas.py), if any.
+        words, canvas: lessons before (training/toy/text), one after the other, which count, too.
         goes_on: the run of another variant, with the same lessons, whose weights it begins with:
             the folder's name.
         relearns: another canvas, learnt after that in the place of ``canvas``; of no steps where
@@ -46,17 +43,14 @@ class Variant:
     recipe: str = "text_to_image_tiny"
     settings: tuple[str, ...] = ()
     mix: str = RECIPE
-    from_nothing: bool = False
     noise_share: float = 0.0
-    early: float = 1.0
     pixel_power: float = 0.0
     min_snr: float = 0.0
     feature_weight: float = 0.0
     muon: bool = False
     windows: int = 0
     attention_above: bool = False
-    lesson_steps: int = 0
-    lesson_rate: float = 1e-3
+    words: WordsLesson | None = None
     canvas: Canvas | None = None
     goes_on: str = ""
     relearns: Canvas | None = None
@@ -71,22 +65,24 @@ class Variant:
 
 
 SHIPPED = "shipped"
-LONGER_CANVAS = Canvas(
-    cell=12,
-    size=0.5,
-    steps=1500,
-    spread=0.6,
-    gain=4.0,
-    place_weight=0.1,
-    lesson_weight=0.05,
+FIRST_CANVAS = Canvas(
+    cell=16,
+    size=0.6,
+    steps=420,
+    spread=0.8,
+    gain=1.0,
+    place_weight=0.0,
+    lesson_weight=0.0,
+    typical=False,
 )
+LONGER_CANVAS = Canvas(typical=False)
 RATE = ("learning_rate=5e-4",)
 AFTER_LESSON = Variant(
     name="few_words",
     title="fewer subjects, after a lesson for the text encoder (a)",
     settings=RATE,
     mix="few",
-    lesson_steps=300,
+    words=WordsLesson(),
 )
 TYPICAL_CANVAS = replace(LONGER_CANVAS, steps=500, rate=1e-3, typical=True)
 TYPICAL = replace(
@@ -111,11 +107,11 @@ DIRECT = replace(
 )
 
 
-def few_pictures(variant: Variant, batch: int, rate: str) -> Variant:
-    """The variant with so many pictures a step, at that learning rate."""
+def few_pictures(variant: Variant, batch: int, rate: str, *more: str) -> Variant:
+    """The variant with so many pictures a step, at that learning rate, and ``more`` settings."""
     size = (f"global_batch_size={batch}", f"micro_batch_size={batch}", "ema_every=8")
     title = f"{variant.title}, {batch} pictures a step at {rate}"
-    return replace(variant, title=title, settings=(f"learning_rate={rate}", *size))
+    return replace(variant, title=title, settings=(f"learning_rate={rate}", *size, *more))
 
 
 VARIANTS = {
@@ -140,7 +136,7 @@ VARIANTS = {
             AFTER_LESSON,
             name="early",
             title="(a), timesteps shifted towards noise (3)",
-            early=3.0,
+            settings=(*RATE, "timestep_shift=3"),
         ),
         replace(AFTER_LESSON, name="min_snr", title="(a), min-SNR weights (5)", min_snr=5.0),
         replace(
@@ -167,31 +163,29 @@ VARIANTS = {
             name="drawn",
             title="(a), then a canvas: a small picture of every label learnt by heart",
             mix="drawn",
-            canvas=Canvas(),
+            canvas=FIRST_CANVAS,
         ),
         replace(
             AFTER_LESSON,
             name="placed",
             title="the same, and heads that look at it keep their places",
             mix="drawn",
-            canvas=Canvas(place_weight=0.1),
+            canvas=replace(FIRST_CANVAS, place_weight=0.1),
         ),
         replace(
             AFTER_LESSON,
             name="kept",
             title="the same, text encoder frozen, a closer look (.45), timesteps towards noise (2)",
             mix="drawn",
-            settings=("learning_rate=6e-4", "text_encoder=frozen"),
-            early=2.0,
-            canvas=Canvas(spread=0.45, place_weight=0.1),
+            settings=("learning_rate=6e-4", "text_encoder=frozen", "timestep_shift=2"),
+            canvas=replace(FIRST_CANVAS, spread=0.45, place_weight=0.1),
         ),
         replace(
             AFTER_LESSON,
             name="lessoned",
             title="a finer canvas, learnt longer and kept in the loss; timesteps towards noise (2)",
             mix="middle",
-            settings=("learning_rate=6e-4",),
-            early=2.0,
+            settings=("learning_rate=6e-4", "timestep_shift=2"),
             canvas=LONGER_CANVAS,
         ),
         replace(
@@ -235,11 +229,11 @@ VARIANTS = {
                 DIRECT,
                 name="fine",
                 title="that at 8e-4, gone on with, timesteps shifted towards pictures (.4)",
-                early=0.4,
                 goes_on="direct8_high-576",
             ),
             8,
             "6e-4",
+            "timestep_shift=0.4",
         ),
         few_pictures(
             replace(

@@ -12,14 +12,13 @@ import torch
 from small_library import small_library
 
 from benchmarks.measured_page import measured_rows, with_table
-from benchmarks.text_base.compositions import MIXES, RECIPE, middle_box, scene_alone
-from benchmarks.text_base.drawing import Base, plain_base, plain_model
-from benchmarks.text_base.export import adapter_on, base_of, with_history
+from benchmarks.text_base.__main__ import history
+from benchmarks.text_base.attention_above import with_attention_above
+from benchmarks.text_base.mixes import MIXES, RECIPE
 from benchmarks.text_base.muon import Muon, orthogonal
 from benchmarks.text_base.objective import draw_changed, min_snr_weights, pixel_weights
-from benchmarks.text_base.questions import draw_questions, real_picture
+from benchmarks.text_base.questions import draw_questions
 from benchmarks.text_base.report import table
-from benchmarks.text_base.start import read_start, with_attention_above
 from benchmarks.text_base.telling import tell_apart
 from benchmarks.text_base.variants import VARIANTS, Variant
 from benchmarks.text_base.windows import window_corner, windowed
@@ -34,6 +33,11 @@ from training.methods.objective import draw_noise
 from training.methods.registry import method_of
 from training.recipes import TrainingRecipe
 from training.toy.data.pictures import SIDE
+from training.toy.text.compositions import middle_box, scene_alone
+from training.toy.text.drawing import Base, plain_base, plain_model
+from training.toy.text.export import adapter_on, base_of, with_history
+from training.toy.text.questions import real_picture
+from training.toy.text.start import read_start
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
 SHAPE, POSITIONS = torch.Size((64, 3, 4, 4)), list(range(64))
@@ -44,14 +48,6 @@ def test_a_plain_variant_has_the_loops_own_noise() -> None:
     noise, steps = draw_changed(PLAIN, SHAPE, POSITIONS, 5)
     own, own_steps = draw_noise(SHAPE, POSITIONS, 5)
     assert torch.equal(noise, own) and torch.equal(steps, own_steps)
-
-
-def test_shifted_timesteps_lie_nearer_to_noise_and_within_the_schedule() -> None:
-    _, own = draw_changed(PLAIN, SHAPE, POSITIONS, 5)
-    _, shifted = draw_changed(replace(PLAIN, early=3.0), SHAPE, POSITIONS, 5)
-    assert bool((shifted >= own).all()) and int(shifted.max()) < 1000
-    share = (own.double() + 0.5) / 1000
-    assert torch.equal(shifted, (3 * share / (1 + 2 * share) * 1000).long())
 
 
 def test_weights_of_the_loss_have_mean_one_and_are_one_where_nothing_is_asked() -> None:
@@ -239,12 +235,15 @@ def test_an_untrained_base_is_written_as_it_was_read() -> None:
     start, recipe = read_start(START), VARIANTS["few"].training(1)
     model = method_of(recipe).build_model(start, recipe, vision_shape(recipe, start), None)
     trained = as_trained(model, start, recipe)
-    stored, written = tiny_base.load(START), base_of(trained, VARIANTS["text"], START)
+    stored, written = (
+        tiny_base.load(START),
+        base_of(trained, history(trained, VARIANTS["text"]), START),
+    )
     before, after = (base.config["provenance"] for base in (stored, written))
     assert after["history"][:-1] == before["history"] and after["text_to_image"]["step"] == 0
     assert after["autoencoder"] == before["autoencoder"]
-    told = "text to image: 1 steps of 32 at 0.0005, seed 1, pictures 'recipe', by"
-    assert after["history"][-1].startswith(told)
+    said = "text to image: 1 steps of 32 at 0.0005, seed 1, pictures 'recipe', by"
+    assert after["history"][-1].startswith(said)
     for part in ("unet", "text_encoder"):
         own, again = getattr(stored, part), getattr(written, part)
         assert own.keys() == again.keys()

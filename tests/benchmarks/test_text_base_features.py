@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks.text_base.feature_loss import PICTURES, FeatureLoss, predicted_latents
-from benchmarks.text_base.start import read_start
 from training.methods.objective import noise_scheduler
+from training.toy.text.start import read_start
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
 

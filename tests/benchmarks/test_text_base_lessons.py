@@ -1,129 +1,81 @@
-"""What a variant of `python -m benchmarks.text_base` begins with: lessons of the text encoder."""
+"""A canvas learnt again, what is read from states, and the mix for adapters, of
+`python -m benchmarks.text_base`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_library import small_library
-from transformers import CLIPTextModel
+from small_library import many_views
 
-from benchmarks.text_base.canvas import FIRST, Canvas, CanvasLesson
-from benchmarks.text_base.drawing import Base, plain_model
-from benchmarks.text_base.kept_canvas import FIRST as KEPT_FROM
-from benchmarks.text_base.kept_canvas import KeptCanvas, PlaceWatch
-from benchmarks.text_base.lessons import parts_of
-from benchmarks.text_base.local_start import FAR, key_words, look_at_canvas, query_words
-from benchmarks.text_base.questions import draw_questions
-from benchmarks.text_base.start import read_start
-from benchmarks.text_base.words import BATCH, FITTED, KEPT, TESTED, directions, explained, teach
-from training.bases.loading import read_tiny_base
-from training.networks.text import encode_text, encode_words
+from benchmarks.text_base import relearning
+from benchmarks.text_base.mixes import MIXES
+from benchmarks.text_base.reading import FITTED, TESTED, explained
+from benchmarks.text_base.relearning import after_relearning
+from training.runs import write_json
+from training.toy.data.library import Library
+from training.toy.text import lessons
+from training.toy.text.canvas import mean_picture
+from training.toy.text.compositions import library_of
+from training.toy.text.lessons import Start, after_canvas
+from training.toy.text.settings import Canvas
+from training.toy.text.start import read_start
+from training.toy.text.words import BATCH, KEPT
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
 
 
-def test_a_place_asks_most_for_the_cell_of_that_place() -> None:
-    """Logits are -|place - cell|^2 / (2 UNIT^2) but for what all tokens share, and FAR below the
-    best for tokens that are no cell."""
-    logits = query_words(8, 16) @ key_words().T
-    inner = torch.arange(64).reshape(8, 8)[1:7, 1:7].flatten()
-    assert torch.equal(logits[inner].argmax(1), FIRST + torch.arange(36))
-    best = logits[inner].amax(1)
-    next_one = logits[inner[0], FIRST] - logits[inner[0], FIRST + 1]
-    assert next_one.item() == pytest.approx(1 / (2 * 0.8**2))
-    places = query_words(8, 16)[inner, :2].square().sum(1) / 2
-    torch.testing.assert_close(best - logits[inner, 0], places + FAR)
-
-
-def test_queries_that_tell_their_places_have_no_error() -> None:
-    """Of two heads one is watched; all places as they are, doubled, and silent."""
-    layer = torch.nn.Module()
-    layer.to_q, layer.heads = torch.nn.Linear(2, 8, bias=False), 2
-    unet = torch.nn.Module()
-    unet.attn2 = layer
-    watch = PlaceWatch(unet, {"attn2": [1]}, 12)
-    places = query_words(8, 12)[None, :, :2].float()
-    for scale in (1.0, 2.0, 0.0):
-        with torch.no_grad():
-            layer.to_q.weight.fill_(7)
-            layer.to_q.weight[4:6] = scale * 4**0.5 * torch.eye(2)
-        layer.to_q(places)
-        assert watch.loss().item() == pytest.approx((scale - 1) ** 2, abs=1e-6)
-
-
-def test_the_text_encoder_learns_pictures_and_heads_look_at_them(tmp_path: Path) -> None:
-    start, library = read_start(START), small_library()
-    labels = {label for label, _ in (*library.models, *library.emoji)}
-    scenes = {library.scenes[row]["caption"] for row in library.scene_rows}
-    looks = np.random.default_rng(0).normal(size=(len(labels) + len(scenes), KEPT))
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    """What lessons in ``tmp_path`` are about."""
+    library = many_views()
+    for module in (lessons, relearning):
+        monkeypatch.setattr(module, "load_library", lambda *_: library)
+    looks = np.random.default_rng(0).normal(size=(4, KEPT)).astype(np.float32)
     (tmp_path / "evaluation").mkdir()
-    np.save(tmp_path / "evaluation" / "looks.npy", looks.astype(np.float32))
-    pupil = Base(plain_model(start), start)
-    before = parts_of(pupil)["unet"]
-    before = {name: tensor.clone() for name, tensor in before.items()}
-    canvas = Canvas(cell=12, size=0.5, spread=0.45, place_weight=0.1, lesson_weight=0.05)
-    lesson = CanvasLesson(library, tmp_path, pupil, canvas)
-    lesson.batch_size = 4
-    assert lesson.tiles.keys() == labels
-    assert teach(lesson, 6, 1e-3) > 0
-    captions = lesson.batch(0)
-    states = lesson.read(pupil.model.text_encoder, captions)
-    assert states.shape[:2] == (4, 77) and len(lesson.errors(states, captions)) == 5
-    heads = look_at_canvas(lesson, draw_questions(library, 2))
-    after = parts_of(pupil)["unet"]
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert {name.split(".attn2.")[1] for name in changed} == {
-        "to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight"
-    }  # fmt: skip
-    layer = pupil.model.unet.mid_block.attentions[0].transformer_blocks[0].attn2
-    silent = [
-        head
-        for head in range(layer.heads)
-        if not layer.to_out[0].weight[:, head * 32 : head * 32 + 32].any()
-    ]
-    assert len(silent) == 2
-    assert layer.to_q.weight[silent[0] * 32 + 4 : silent[0] * 32 + 32].abs().max() == 0
-    pupil.model.requires_grad_(True)
-    kept = KeptCanvas(lesson, heads, pupil.model, captions=2)
-    pupil.model(
-        torch.randn(2, start.latent_channels, 16, 16),
-        torch.tensor([5, 900]),
-        pupil.told(["a lemon", ""]),
+    np.save(tmp_path / "evaluation" / "looks.npy", looks)
+    write_json(
+        tmp_path / "evaluation" / "typical.json",
+        {"scenes": {"mall": [0], "forest": [1]}, "labels": {"armchair": [2], "lemon": [1]}},
     )
-    loss = kept.loss(0)
-    loss.backward()
-    captions = lesson.batch(KEPT_FROM)
-    errors = lesson.errors(lesson.read(pupil.model.text_encoder, captions), captions)
-    told = 0.1 * kept.places.loss() + 0.05 * torch.stack(errors).sum()
-    assert loss.item() == pytest.approx(told.item(), rel=1e-4)
-    assert all(parameter.grad is None for parameter in lesson.heads.parameters())
-    assert layer.to_q.weight.grad.any() and pupil.model.unet.conv_out.weight.grad is None
-    table = pupil.model.text_encoder.get_input_embeddings().weight
-    assert table.grad.any()
+    return library
 
 
-def test_directions_keep_what_differs_most() -> None:
-    features = np.random.default_rng(0).normal(size=(10, 5)) * [9, 1, 1, 1, 0.1]
-    found = directions(features)
-    assert found.shape == (10, KEPT) and found.std() == pytest.approx(5**0.5 / 8, rel=0.05)
-    centred = features[:, 0] - features[:, 0].mean()
-    assert abs(np.corrcoef(found[:, 0], centred)[0, 1]) > 0.99
+def test_pictures_for_adapters_show_every_cut_out_before_typical_views(tmp_path: Path) -> None:
+    library = many_views()
+    mix = replace(MIXES["adapter"], views=2)
+    shown = library_of(mix, library, tmp_path)
+    usual = library_of(replace(mix, all_cutouts=False), library, tmp_path)
+    assert shown.scene_rows == usual.scene_rows and len(shown.scene_rows) == 4
+    assert shown.models == library.models != usual.models
+    assert library_of(MIXES["few"], library, tmp_path) is library
 
 
-def test_the_start_says_of_known_words_what_the_stored_base_says() -> None:
-    start, stored = read_start(START), read_tiny_base(START)
-    assert start.vocabulary is not None
-    ids = torch.tensor([[49406, *encode_words("a truck in a forest"), 49407, 49407]])
-    states = []
-    for base, own in ((stored, ids), (start, start.vocabulary.compact(ids))):
-        encoder = CLIPTextModel(base.text_config).eval()
-        encoder.load_state_dict(base.text)
-        with torch.no_grad():
-            states.append(encode_text(encoder, own))
-    assert torch.equal(*states)
+def test_a_canvas_learnt_again_is_read_as_before(library: Library, tmp_path: Path) -> None:
+    first, again = Canvas(steps=1, typical=False), Canvas(steps=1)
+    before = after_canvas(first, Start(read_start(START), 0.0), tmp_path, tmp_path / "first.pt")
+    after = after_relearning(again, before, tmp_path, tmp_path / "again.pt")
+    assert before.lesson is not None and after.lesson is not None
+    assert after.heads == before.heads and after.tera > before.tera > 0
+    told, told_before = (start.lesson.heads.state_dict() for start in (after, before))
+    assert all(torch.equal(told[name], told_before[name]) for name in told)
+    assert not any(parameter.requires_grad for parameter in after.lesson.heads.parameters())
+    for name, tensor in before.base.unet.items():
+        assert torch.equal(tensor, after.base.unet[name]), name
+    assert any(
+        not torch.equal(tensor, after.base.text[name]) for name, tensor in before.base.text.items()
+    )
+    assert not torch.equal(after.lesson.tiles["armchair"], before.lesson.tiles["armchair"])
+    shown = np.load(tmp_path / "evaluation" / "label_pictures-12-0.5-typical.npy")
+    assert np.array_equal(shown[0], mean_picture(library, [[2]], again))
+    stored = after_relearning(again, before, tmp_path, tmp_path / "again.pt")
+    assert stored.tera == after.tera
+    assert all(
+        torch.equal(tensor, after.base.text[name]) for name, tensor in stored.base.text.items()
+    )
 
 
 def test_what_states_say_of_looks_is_read_and_what_they_do_not_is_not() -> None:

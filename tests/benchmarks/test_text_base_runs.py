@@ -12,11 +12,12 @@ from accelerate.state import AcceleratorState
 from small_library import small_library
 
 from benchmarks.text_base.budget_run import after_run, train_variant
-from benchmarks.text_base.compositions import MIXES, members
-from benchmarks.text_base.lessons import Start
-from benchmarks.text_base.start import read_start
+from benchmarks.text_base.mixes import MIXES
 from benchmarks.text_base.variants import Variant
 from training.dataset.shard_file import write_shard
+from training.toy.text.compositions import members
+from training.toy.text.lessons import Start
+from training.toy.text.start import read_start
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
 PLAIN = Variant(

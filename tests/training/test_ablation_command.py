@@ -21,15 +21,16 @@ from subject_diffusion_core.tiny import tiny_base
 from training.bases.loading import read_tiny_base
 from training.bases.vision import vision_shape
 from training.evaluation.box_iou import SubjectSegmenter, segmenter_path
-from training.evaluation.metric_encoder import FEATURE_DIM, is_installed
+from training.evaluation.metric_encoder import NUMBER
 from training.evaluation.text_match import head_samples_path
 from training.loop.run import Run
 from training.methods.subject_diffusion.assembly import build_model, is_adapter_tensor
+from training.networks.efficientnet import FEATURE_DIM, is_installed
 from training.runs import save_state
 from training.toy.files import ADAPTER_NAME, BASE_NAME
 from training.toy.stages import TRAIN_SHARDS
 
-pytestmark = pytest.mark.skipif(not is_installed(), reason="metric encoder's packages missing")
+pytestmark = pytest.mark.skipif(not is_installed(NUMBER), reason="no metric encoder")
 
 COUNT = 4
 

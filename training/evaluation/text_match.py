@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ..runs import atomic_path
 from ..toy.data.compose import compose
+from ..toy.data.label_rules import group_of
 from ..toy.data.library import Library, draw_rows, load_library
 from ..toy.data.pictures import SIDE
 from ..toy.data.split import identities_sha256
@@ -30,15 +31,6 @@ SEED = 41
 L2_WEIGHT = 1e-4
 FEATURE_SCALE = 20.0  # unit features are small numbers for a linear head
 LBFGS_STEPS = 60
-
-
-def group_of(category: str) -> str:
-    """A category's group: emoji categories up to their dash, model categories as they are.
-
-    >>> group_of("animal-bird"), group_of("kitchen")
-    ('animal', 'kitchen')
-    """
-    return category.split("-")[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..runs import save_picture
+from ..toy.data.label_rules import group_of
 from ..toy.data.library import load_library
 from ..toy.data.split import identities_sha256
 from .box_iou import SubjectSegmenter, load_segmenter, row_ious
@@ -32,7 +33,7 @@ from .queries import KINDS, NUM_SUBJECTS, QUERY_SEED, Query, draw_queries
 from .report import write_report
 from .rows import PASTED_SOURCES, ROWS, Row, SamplingSettings
 from .scoring import Judge, RowScores, summarise
-from .text_match import LinearHead, group_of, load_heads
+from .text_match import LinearHead, load_heads
 
 
 @dataclass(frozen=True, kw_only=True)

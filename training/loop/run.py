@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -46,10 +47,14 @@ from .sheets import SheetMaker, load_sheet_samples
 from .stopping import RunStopped, StopRequest
 
 MAX_BAD_STEPS = 10
+MakeRun = Callable[[RunOptions, Accelerator, Catalogue], "Run"]
 
 
-def train(options: RunOptions) -> None:
-    """Train to the recipe's last step, going on from the newest checkpoint."""
+def train(options: RunOptions, make_run: MakeRun | None = None) -> None:
+    """Train to the recipe's last step, going on from the newest checkpoint.
+
+    ``make_run`` builds another kind of run than :class:`Run`.
+    """
     recipe = options.recipe
     accelerator = make_accelerator(recipe)
     recipe.accumulation(accelerator.num_processes)
@@ -61,7 +66,7 @@ def train(options: RunOptions) -> None:
             remove_partial(options.out)
             announce(options, catalogue, accelerator)
         accelerator.wait_for_everyone()
-        run = Run(options, accelerator, catalogue)
+        run = (make_run or Run)(options, accelerator, catalogue)
         if accelerator.is_main_process:
             write_config(options.out, recipe, options.places(), options.file_marks())
         run.go()

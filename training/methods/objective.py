@@ -48,6 +48,16 @@ def draw_noise(shape: torch.Size, positions: list[int], seed: int) -> tuple[Tens
     return torch.stack(noise), torch.stack(timesteps)
 
 
+def shifted(timesteps: Tensor, shift: float) -> Tensor:
+    """Timesteps (B,) with t/T -> s t / (1 + (s - 1) t) for s = ``shift``; 1 leaves them.
+
+    >>> shifted(torch.tensor([0, 500, 999]), 3.0).tolist()
+    [1, 750, 999]
+    """
+    share = (timesteps.double() + 0.5) / NUM_TIMESTEPS
+    return (shift * share / (1 + (shift - 1) * share) * NUM_TIMESTEPS).long()
+
+
 class Objective:
     """Computes the loss of micro-batches with the (wrapped) model."""
 
@@ -69,6 +79,7 @@ class Objective:
         tensors = self.encoders.complete(batch.to(self.device))
         latents = tensors["latents"]
         noise, steps = self.draw_noise(latents.shape, batch.positions, self.recipe.seed)
+        steps = shifted(steps, self.recipe.timestep_shift)
         noise, steps = noise.to(latents), steps.to(latents.device)
         diffused = cast(torch.IntTensor, steps)  # so diffusers calls them; they are long
         noisy = self.scheduler.add_noise(latents, noise, diffused)

@@ -47,7 +47,10 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
          "initial_alpha_dense"),
         lambda value: value >= 0, "0 or more",
     ),
-    (("learning_rate", "gradient_norm_limit"), lambda value: value > 0, "a number above 0"),
+    (
+        ("learning_rate", "gradient_norm_limit", "timestep_shift"),
+        lambda value: value > 0, "a number above 0",
+    ),
     (("num_subjects",), lambda value: value <= MAX_SUBJECTS, f"1 to {MAX_SUBJECTS}"),
 )  # fmt: skip
 _SUBJECT_DIFFUSION_ONLY = (
@@ -78,6 +81,8 @@ class TrainingRecipe(AdapterOptions):
         map_loss_weight: lambda of the objective, MSE + lambda * map loss. map_loss_below: it looks
             at layers of at most the latent's size divided by this: 2 as in the paper, 1 at all.
         inside_weight: how much heavier the squared error counts inside the subjects' boxes.
+        timestep_shift: s of the timesteps' distribution: t/T -> s t / (1 + (s - 1) t), so above 1
+            more of them are near noise, below 1 near the picture.
         text_encoder: full, lora (of text_lora_rank) or frozen. token_table: whether full training
             includes the table of token embeddings.
         cross_attention_kv, conv_in: whether they are trained. train_base: whether all the rest of
@@ -129,6 +134,7 @@ class TrainingRecipe(AdapterOptions):
     map_loss_weight: float = 0.01
     map_loss_below: int = 2
     inside_weight: float = 1.0
+    timestep_shift: float = 1.0
     text_encoder: str = "full"
     text_lora_rank: int = 32
     token_table: bool = True

@@ -162,6 +162,24 @@ TEXT_TO_IMAGE_TINY = replace(
     initial_alpha_attn=0.0,
     initial_alpha_dense=0.0,
 )
+TINY_TEXT = replace(
+    TEXT_TO_IMAGE_TINY,
+    name="tiny_text",
+    summary="text stage of `tiny`: the base alone, on typical pictures, in steps of few",
+    steps=10_000,
+    warmup_steps=30,
+    global_batch_size=8,
+    micro_batch_size=8,
+    ema_every=8,
+)
+TINY_TEXT_FINE = replace(
+    TINY_TEXT,
+    name="tiny_text_fine",
+    summary="text stage of `tiny`, second training: timesteps towards pictures",
+    timestep_shift=0.4,
+    steps=5000,
+    learning_rate=6e-4,
+)
 DEBUG_CPU = TrainingRecipe(
     name="debug_cpu",
     summary="a random model of SD2's classes at tiny width: the whole loop in seconds",
@@ -197,6 +215,8 @@ RECIPES: dict[str, TrainingRecipe] = {
         TINY_IP_ADAPTER,
         TINY_MS_DIFFUSION,
         TEXT_TO_IMAGE_TINY,
+        TINY_TEXT,
+        TINY_TEXT_FINE,
         DEBUG_CPU,
     )
 }

@@ -8,6 +8,7 @@ from typing import Any
 from subject_diffusion_core.tiny.tiny_vision import FINE_BLOCK, VisionGeometry
 
 from ..recipes import TrainingRecipe, recipe_named
+from .text.settings import TextRecipe
 
 GOING_ON_WARMUP_STEPS = 30
 
@@ -48,8 +49,8 @@ class AutoencoderRecipe:
 class TinyRecipe:
     """The whole recipe; ``unet``, ``text_encoder`` are diffusers' and transformers' arguments.
 
-    ``joint``, ``adapter``: the two stages of the common loop: everything from nothing, then
-    Subject-Diffusion's parts on the stored base.
+    ``joint``, ``text``, ``adapter``: the stages of the common loop: everything from nothing, then
+    the base alone, then Subject-Diffusion's parts on the stored base.
     """
 
     vision: VisionGeometry = field(default_factory=VisionGeometry)
@@ -83,6 +84,7 @@ class TinyRecipe:
     )
     autoencoder: AutoencoderRecipe = field(default_factory=AutoencoderRecipe)
     joint: TrainingRecipe = field(default_factory=lambda: recipe_named("tiny_joint"))
+    text: TextRecipe = field(default_factory=TextRecipe)
     adapter: TrainingRecipe = field(default_factory=lambda: recipe_named("tiny_second"))
 
     def as_dict(self) -> dict[str, Any]:

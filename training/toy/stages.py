@@ -23,12 +23,8 @@ from ..bases.loading import read_tiny_base, tiny_vae
 from ..dataset.catalogue import open_catalogue
 from ..dataset.layout import decode_metadata
 from ..dataset.samples import words_of
-from ..loop.checkpoints import newest_intact
-from ..loop.launch import RunOptions
-from ..loop.run import train
-from ..loop.trained import TrainedModel, load_trained
 from ..networks.text import CompactVocabulary, compact_text_arguments
-from ..precision import fastest_precision, training_device
+from ..precision import training_device
 from ..recipes import TrainingRecipe
 from .autoencoder import build_autoencoder, fit_encoder, load_basis, train_decoder
 from .block_pca import BlockBasis, install_basis
@@ -39,11 +35,15 @@ from .export import base_from_model
 from .files import ADAPTER_NAME, BASE_NAME
 from .recipe import AutoencoderRecipe, TinyRecipe
 from .references import encode_references, fit_statistics, write_pool
+from .stage_run import train_stage
 from .stored_start import StoredStart, claim_work
+from .text.export import mark
+from .text.stage import run_text
 from .vision import load_vision
 
 TRAIN_SHARDS = "composites-train"
-JOINT_ADAPTER = "joint_adapter.safetensors"
+JOINT_BASE, JOINT_ADAPTER = "joint_base.safetensors", "joint_adapter.safetensors"
+TEXT_ADAPTER = "text_adapter.safetensors"
 
 
 def run_encoder(work: Path, recipe: TinyRecipe) -> BlockBasis:
@@ -129,21 +129,6 @@ def provenance(recipe: TinyRecipe, stage: str, work: Path) -> dict[str, Any]:
     }
 
 
-def train_stage(
-    stage: TrainingRecipe,
-    data: Path,
-    out: Path,
-    base: BaseModel,
-    init: Path | None = None,
-) -> TrainedModel:
-    """Train a stage in the common loop, or go on with it; the model with its moving average."""
-    stage = replace(stage, precision=fastest_precision(training_device()))
-    train(RunOptions(recipe=stage, data=data, out=out, base_model=base, init=init))
-    folder = newest_intact(out)
-    assert folder is not None
-    return load_trained(folder, base, stage, init)
-
-
 def run_all(
     work: Path,
     weights: Path,
@@ -151,27 +136,35 @@ def run_all(
     *,
     packages: Path | None = None,
     start: StoredStart | None = None,
+    text: bool = False,
 ) -> None:
-    """The whole recipe: packages, data, autoencoder, references, joint stage, adapter, files.
+    """The whole recipe: packages, data, autoencoder, references, joint stage, text stage, adapter,
+    files.
 
-    With ``start``, autoencoder and joint stage are the stored ones, and its adapter is trained on.
+    With ``start``, autoencoder and joint stage are the stored ones, and its adapter is trained on;
+    its base, too, if ``text`` asks for the text stage.
     """
     claim_work(work, start)
     build(work, packages, train_composites=recipe.num_composites)
     (work / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2))
     run_precompute(work, recipe)
     weights.mkdir(parents=True, exist_ok=True)
+    made_by = provenance(recipe, "adapter", work)
     if start is None:
-        run_joint(work, weights, recipe)
-        init = work / JOINT_ADAPTER
-        made_by = provenance(recipe, "adapter", work)
+        run_joint(work, recipe)
+        begun = work / JOINT_BASE, work / JOINT_ADAPTER
     else:
         require_words(start, corpus_vocabulary(work, recipe))
-        shutil.copyfile(start.base_path, weights / BASE_NAME)
-        init = start.adapter_path
-        made_by = provenance(recipe, "adapter", work)
-        made_by |= {"start": start.sha256, "history": history_after(start, recipe.adapter)}
-    run_adapter(work, weights, recipe, init, made_by)
+        begun = start.base_path, start.adapter_path
+        made_by |= {"start": start.sha256}
+    if start is None or text:
+        taught = weights / BASE_NAME, work / TEXT_ADAPTER
+        run_text(work, work / TRAIN_SHARDS, recipe.text, begun, taught)
+        begun = taught
+    else:
+        shutil.copyfile(begun[0], weights / BASE_NAME)
+    made_by |= {"history": history_after(begun[1], recipe.adapter)}
+    run_adapter(work, weights, recipe, begun[1], made_by)
 
 
 def run_stored_decoder(
@@ -239,8 +232,8 @@ def require_words(start: StoredStart, words: CompactVocabulary) -> None:
         )
 
 
-def run_joint(work: Path, weights: Path, recipe: TinyRecipe) -> None:
-    """Everything together from scratch: the base's file, and the adapter to go on from."""
+def run_joint(work: Path, recipe: TinyRecipe) -> None:
+    """Everything together from scratch: base and adapter to go on from."""
     vocabulary = corpus_vocabulary(work, recipe)
     base = untrained_base(recipe, vocabulary, run_encoder(work, recipe))
     trained = train_stage(recipe.joint, work / TRAIN_SHARDS, work / "joint", base)
@@ -253,17 +246,17 @@ def run_joint(work: Path, weights: Path, recipe: TinyRecipe) -> None:
         recipe,
         made_by,
     )
-    tiny_base.save(weights / BASE_NAME, stored)
+    tiny_base.save(work / JOINT_BASE, stored)
     checkpoint.save(work / JOINT_ADAPTER, replace(trained, recipe=recipe.adapter).adapter(made_by))
 
 
-def history_after(start: StoredStart, stage: TrainingRecipe) -> list[str]:
-    """What the stored adapter's file says of its making, and one sentence more."""
-    before: list[str] = start.adapter.config.provenance.get("history", [])
+def history_after(init: Path, stage: TrainingRecipe) -> list[str]:
+    """What the adapter's file ``init`` says of its making, and one sentence more."""
+    before: list[str] = checkpoint.load(init).config.provenance.get("history", [])
     return [
         *before,
-        f"adapter stage: {stage.steps} steps at {stage.learning_rate:g}, seed {stage.seed}, "
-        f"from the adapter {start.sha256[ADAPTER_NAME][:12]}, on its base",
+        f"adapter stage: {stage.steps} steps of {stage.global_batch_size} at "
+        f"{stage.learning_rate:g}, seed {stage.seed}, from the adapter {mark(init)}, on its base",
     ]
 
 

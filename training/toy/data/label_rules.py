@@ -74,3 +74,12 @@ BRAND_NAMES = parse_words(
     yamaha
     """
 )
+
+
+def group_of(category: str) -> str:
+    """A category's group: emoji categories up to their dash, model categories as they are.
+
+    >>> group_of("animal-bird"), group_of("kitchen")
+    ('animal', 'kitchen')
+    """
+    return category.split("-")[0]

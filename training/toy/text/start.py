@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from transformers import CLIPTextConfig
 from subject_diffusion_core.tiny import tiny_base
 from subject_diffusion_core.tiny.tiny_base import TOKEN_TABLE, TinyBase, compact_token_table
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
-from training.bases.base_model import BaseModel, own_text_names
-from training.bases.loading import tiny_vae
-from training.methods.subject_diffusion.model import build_unet
-from training.networks.text import CompactVocabulary, compact_text_arguments
 
-SEED = 75
+from ...bases.base_model import BaseModel, own_text_names
+from ...bases.loading import tiny_vae
+from ...networks.text import CompactVocabulary, compact_text_arguments
+
 NOT_ARGUMENTS = ("in_channels", "out_channels", "attention_type")
 
 
@@ -27,8 +25,8 @@ def compact_table(stored: TinyBase) -> torch.Tensor:
     return compact_token_table(table, stored.token_ids).roll(1, 0)
 
 
-def read_start(path: Path, *, from_nothing: bool = False) -> BaseModel:
-    """The base's file over its few words; ``from_nothing`` keeps sizes, words and autoencoder."""
+def read_start(path: Path) -> BaseModel:
+    """The base's file over its few words."""
     stored = tiny_base.load(path)
     vocabulary = CompactVocabulary(stored.token_ids.tolist())
     sizes = compact_text_arguments(dict(stored.config["text_encoder"]), vocabulary)
@@ -38,29 +36,12 @@ def read_start(path: Path, *, from_nothing: bool = False) -> BaseModel:
         family="tiny",
         unet_arguments=unet,
         latent_channels=int(stored.config["vae"]["latent_channels"]),
-        unet={} if from_nothing else stored.unet,
+        unet=stored.unet,
         text_config=CLIPTextConfig(**sizes),
-        text={} if from_nothing else own_text_names(text),
+        text=own_text_names(text),
         load_vae=partial(tiny_vae, stored),
         prediction_type=stored.config["prediction_type"],
         vision=stored.vision,
         vision_geometry=VisionGeometry.from_config(stored.config["vision"]),
         vocabulary=vocabulary,
-        untrained=from_nothing,
     )
-
-
-def with_attention_above(base: BaseModel) -> BaseModel:
-    """``base`` with attention in the first block, too, which does nothing at first: its last layer
-    is zero."""
-    arguments = {**base.unet_arguments, "down_block_types": ["CrossAttnDownBlock2D"] * 2}
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        unet = build_unet(arguments, base.latent_channels).state_dict()
-    new = {
-        name: tensor
-        for name, tensor in unet.items()
-        if name.startswith("down_blocks.0.attentions.") and ".fuser." not in name
-    }
-    zeros = {k: torch.zeros_like(v) for k, v in new.items() if ".proj_out." in k}
-    return replace(base, unet_arguments=arguments, unet={**base.unet, **new, **zeros})

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .canvas import CanvasLesson
-from .local_start import Heads, query_words
+from .local_heads import Heads, query_words
 
 FIRST = 100_000  # of a step; the lesson's own steps are before the first
 
@@ -23,10 +23,17 @@ class KeptCanvas:
     ``captions`` of a step.
     """
 
-    def __init__(self, lesson: CanvasLesson, heads: Heads, model: Any, captions: int) -> None:
-        self.lesson, self.text_encoder = lesson, model.text_encoder
+    def __init__(
+        self,
+        lesson: CanvasLesson,
+        heads: Heads,
+        model: Any,
+        captions: int,
+        device: torch.device,
+    ) -> None:
+        self.lesson, self.text_encoder, self.device = lesson, model.text_encoder, device
         lesson.batch_size = captions
-        lesson.heads.requires_grad_(False)
+        lesson.heads.requires_grad_(False).to(device)
         self.places = PlaceWatch(model.unet, heads, lesson.canvas.cell)
 
     def loss(self, step: int) -> Tensor:
@@ -36,7 +43,7 @@ class KeptCanvas:
         if canvas.place_weight:
             loss = loss + canvas.place_weight * self.places.loss()
         if canvas.lesson_weight:
-            captions = self.lesson.batch(FIRST + step)
+            captions = self.lesson.batch(FIRST + step).to(self.device)
             errors = self.lesson.errors(self.lesson.read(self.text_encoder, captions), captions)
             loss = loss + canvas.lesson_weight * torch.stack(errors).sum()
         return loss

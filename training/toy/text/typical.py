@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from training.runs import write_json
-from training.toy.data.library import Library
-from training.toy.data.pictures import reference_image
+from ...networks.efficientnet import PooledEfficientNet, load_efficientnet
+from ...runs import write_json
+from ..data.library import Library
+from ..data.pictures import reference_image
 
-from .lite0 import open_lite0
-
+LITE0 = 0  # the training side's
 CHUNK = 64
 
 
@@ -41,7 +41,7 @@ def most_telling(library: Library, work: Path) -> dict[str, dict[str, list[int]]
     in ``work``, of labels the first alone."""
     path = work / "evaluation" / "typical.json"
     if not path.exists():
-        encoder = open_lite0()
+        encoder = PooledEfficientNet(load_efficientnet(LITE0))
         rows = [row for _, views in (*library.models, *library.emoji) for row in views]
         shown = [
             encoder.encode(

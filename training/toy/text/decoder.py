@@ -6,31 +6,31 @@ noise, beside those of real pictures.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from subject_diffusion_core.tiny.block_autoencoder import BLOCK_SIZE
+from subject_diffusion_core.tiny.block_autoencoder import BLOCK_SIZE, BlockAutoencoder
 from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
-from training.bases.encoders import to_pixels
-from training.precision import training_device
-from training.runs import save_state
-from training.toy.autoencoder import train_decoder
-from training.toy.data.library import load_library
-from training.toy.recipe import AutoencoderRecipe
-from training.toy.stages import TRAIN_SHARDS
-from training.toy.vision import load_vision
 
+from ...bases.encoders import to_pixels
+from ...precision import training_device
+from ...runs import save_state
+from ..autoencoder import train_decoder
+from ..data.library import load_library
+from ..recipe import AutoencoderRecipe
+from ..vision import load_vision
 from .drawing import Base
 from .questions import draw_question
 from .restoring import restored_latents, typical_answers
+from .settings import Mix
 
 FIRST_QUESTION = 1_000_000  # far from those that are measured
 SINCE = (83, 166, 249, 416, 666)
 STEPS, GUIDANCE = 12, 3.0
-COUNT = 2400
 
 
 class RestoredCrops:
@@ -54,14 +54,13 @@ class RestoredCrops:
         return torch.stack(latents), to_pixels(np.stack(pictures))
 
 
-def restored_crops(
-    base: Base, work: Path, views: int, size: float, path: Path, count: int = COUNT
-) -> RestoredCrops:
-    """Typical pictures, ``views`` of a scene, the subject's longer side ``size`` of the picture's;
-    a share each from every timestep of ``SINCE``. The latents are kept in the file ``path``."""
+def restored_crops(base: Base, work: Path, mix: Mix, count: int, path: Path) -> RestoredCrops:
+    """``count`` pictures of one subject as a mix of typical ones has them, the subject in the
+    middle; a share each from every timestep of ``SINCE``. The latents are kept in the file
+    ``path``."""
     library = load_library(work, "train", "train")
     questions = [draw_question(library, FIRST_QUESTION + index) for index in range(count)]
-    pictures = typical_answers(library, work, questions, views, size)
+    pictures = typical_answers(library, work, questions, mix.views, sum(mix.size) / 2)
     if not path.exists():
         made = []
         for number, since in enumerate(SINCE):
@@ -74,18 +73,36 @@ def restored_crops(
 
 
 def trained_decoder(
-    base: Base, crops: RestoredCrops, work: Path, out: Path, steps: int
+    base: Base, crops: RestoredCrops, shards: Path, out: Path, steps: int
 ) -> dict[str, Tensor]:
     """The base's whole autoencoder, its decoder trained on for ``steps``; the encoder stays.
 
-    ``out`` keeps the training, which goes on where it was stopped.
+    Half of a step's crops are ``crops``, the others are of ``shards``. ``out`` keeps the training,
+    which goes on where it was stopped.
     """
-    autoencoder: nn.Module = base.base.load_vae().requires_grad_(True)
-    autoencoder.get_submodule("analysis").requires_grad_(False)
+    autoencoder = base.base.load_vae()
+    assert isinstance(autoencoder, BlockAutoencoder)
+    autoencoder.requires_grad_(True)
+    autoencoder.analysis.requires_grad_(False)
     out.mkdir(parents=True, exist_ok=True)
     recipe, vision = AutoencoderRecipe().going_on(steps), load_vision(VisionGeometry())
-    path = train_decoder(
-        autoencoder, work / TRAIN_SHARDS, out, recipe, vision, training_device(), crops
-    )
+    path = train_decoder(autoencoder, shards, out, recipe, vision, training_device(), crops)
     trained: dict[str, Tensor] = torch.load(path, weights_only=True)["model"]
     return trained
+
+
+@dataclass(frozen=True)
+class TrainedDecoder:
+    """An autoencoder's weights, and the steps of its decoder under a base's errors."""
+
+    weights: dict[str, Tensor]
+    steps: int
+
+    def history(self) -> str:
+        """What the files say of it."""
+        recipe = AutoencoderRecipe().going_on(self.steps)
+        return (
+            f"decoder: {recipe.steps} steps on at {recipe.learning_rate:g}, seed {recipe.seed}, "
+            f"latent_noise {recipe.latent_noise}, as many crops again of what this base restored "
+            "from noise; latents are that base's"
+        )

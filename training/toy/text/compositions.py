@@ -1,84 +1,31 @@
-"""Training pictures of another mix than the recipe's: how many subjects, how often none."""
+"""Training pictures of a mix: how many subjects, how often none, where they stand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from subject_diffusion_core.tiny.layouts import SIZE_RANGES
-from training.dataset.shard_file import write_shard
-from training.toy.data.compose import (
+from ...dataset.shard_file import write_shard
+from ..data.compose import (
     PLAIN_CAPTION,
     Composite,
     Cutout,
     compose,
     plain_background,
 )
-from training.toy.data.library import Library, draw_rows, load_library
-from training.toy.data.pictures import SIDE
-from training.toy.data.shards import sample_members
-from training.toy.stages import TRAIN_SHARDS
-
+from ..data.library import Library, draw_rows, load_library
+from ..data.pictures import SIDE
+from ..data.shards import sample_members
+from .settings import Mix
 from .typical import typical_library
 
 SEED = 73
 SAMPLES_PER_SHARD = 2000
 SCENE_TEMPLATES = ("{}", "a photo {}", "a picture {}", "an image {}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mix:
-    """Shares of pictures: ``counts`` with 0, 1, 2, 3, 4 subjects; ``plain`` before a plain colour.
-
-    A single subject stands near the middle in the share ``centred``, as subjects of photographs do;
-    there ``size`` is its longer side at least and at most, ``spread`` the standard deviation of its
-    place, both of the picture's side. Backgrounds are mirrored half of the time, unless not
-    ``mirrored``. With ``views``, only the typical pictures are used (typical.py), so many of a
-    scene; of subjects, too, unless it is ``all_cutouts``. The recipe's is (0, .45, .35, .10, .10)
-    and .08; its pictures are those of the data stage.
-    """
-
-    counts: tuple[float, ...]
-    plain: float
-    centred: float = 0.0
-    size: tuple[float, float] = SIZE_RANGES[1]
-    spread: float = 0.06
-    mirrored: bool = True
-    views: int = 0
-    all_cutouts: bool = False
-
-
-RECIPE = "recipe"
-FEW = Mix(counts=(0.15, 0.65, 0.20), plain=0.04)
-DRAWN = Mix(counts=(0.2, 0.75, 0.05), plain=0.04, centred=1.0, size=(0.54, 0.66), spread=0.02)
-TYPICAL = Mix(
-    counts=(0.25, 0.75),
-    plain=0.03,
-    centred=1.0,
-    size=(0.48, 0.52),
-    spread=0.01,
-    mirrored=False,
-    views=12,
-)
-MIXES = {
-    "few": FEW,
-    "centred": replace(FEW, centred=0.7),
-    "drawn": DRAWN,
-    "middle": replace(DRAWN, counts=(0.25, 0.7, 0.05), size=(0.45, 0.55)),
-    "typical": TYPICAL,
-    "three_views": replace(TYPICAL, views=3),
-    "adapter": Mix(
-        counts=(0.0, 0.45, 0.35, 0.10, 0.10),
-        plain=0.08,
-        mirrored=False,
-        views=3,
-        all_cutouts=True,
-    ),
-}
 
 
 def scene_alone(background: np.ndarray, caption: str, rng: np.random.Generator) -> Composite:
@@ -142,20 +89,16 @@ def mixed_sample(library: Library, mix: Mix, index: int) -> tuple[Composite, dic
     return composite, {"caption": composite.caption, "scene": scene, "entities": entities}
 
 
-def make_pictures(work: Path, name: str, count: int) -> Path:
-    """The first ``count`` pictures of a mix as shards below ``work``, those there already stay; of
-    the recipe's own mix all that there are."""
-    if name == RECIPE:
-        return work / TRAIN_SHARDS
-    folder = work / f"composites-{name}"
-    library = load_library(work, "train", "train")
-    library = library_of(MIXES[name], library, work)
+def make_pictures(work: Path, mix: Mix, folder: Path, count: int) -> Path:
+    """The first ``count`` pictures of a mix, of train identities and scenes, as shards in
+    ``folder``, which is returned; those there already stay."""
+    library = library_of(mix, load_library(work, "train", "train"), work)
     for number, first in enumerate(range(0, count, SAMPLES_PER_SHARD)):
         path = folder / f"{number:05d}.tar"
         if not path.exists():
             last = min(count, first + SAMPLES_PER_SHARD)
-            write_shard(path, members(library, MIXES[name], first, last))
-            print(f"{path.name} of {name} written", flush=True)
+            write_shard(path, members(library, mix, first, last))
+            print(f"{path.name} of {folder.name} written", flush=True)
     return folder
 
 

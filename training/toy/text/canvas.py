@@ -9,7 +9,6 @@ cut-outs, colour times coverage and coverage, at 4 pixels a point.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from training.networks.text import encode_text
-from training.precision import fastest_autocast
-from training.runs import save_array
-from training.toy.data.library import Library
-from training.toy.data.pictures import SIDE
-
+from ...networks.text import encode_text
+from ...precision import fastest_autocast
+from ...runs import save_array
+from ..data.library import Library
+from ..data.pictures import SIDE
 from .drawing import Base
+from .settings import Canvas
 from .typical import typical_library
 from .words import Captions, Lesson
 
@@ -33,47 +32,6 @@ VIEWS = 12  # of an identity, at most
 TOKENS = 77
 FIRST = TOKENS - CELLS**2
 TILE_WEIGHT = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Canvas:
-    """A canvas, how it is learnt, and what keeps it.
-
-    Attributes:
-        cell: pixels of a cell's side. size: of the object's longer side, of the picture's.
-        steps, rate: of the lesson, which counts, too.
-        spread: how far around a place some of the UNet's heads look after it, in cells
-            (local_start.py), 0 for no such heads. gain: of what they see at first.
-        place_weight: of the loss that keeps their queries' places.
-        lesson_weight: of the lesson's errors in the loss; its heads stay as the lesson left them.
-        typical: shows a label's most telling cut-out (typical.py), not the mean of all.
-    """
-
-    cell: int = 16
-    size: float = 0.6
-    steps: int = 420
-    rate: float = 1.5e-3
-    spread: float = 0.8
-    gain: float = 1.0
-    place_weight: float = 0.0
-    lesson_weight: float = 0.0
-    typical: bool = False
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the loss holds it."""
-        return self.place_weight > 0 or self.lesson_weight > 0
-
-    @property
-    def name(self) -> str:
-        """Of the file that keeps what the lesson made."""
-        look = f"{self.cell}-{self.size:g}-{self.spread:g}-{self.gain:g}"
-        return f"canvas-{self.steps}-{self.rate:g}-{look}{self.kind}"
-
-    @property
-    def kind(self) -> str:
-        """Of the pictures, at the end of files' names."""
-        return "-typical" if self.typical else ""
 
 
 class CanvasLesson(Lesson):
@@ -97,7 +55,7 @@ class CanvasLesson(Lesson):
 
     def errors(self, states: Tensor, captions: Captions) -> list[Tensor]:
         """The words' own, of the canvas's cells and of where they are."""
-        tiles = torch.stack([self.tiles[label] for label in captions.labels])
+        tiles = torch.stack([self.tiles[label] for label in captions.labels]).to(states)
         where = places().to(states).expand(len(states), -1, -1)
         return [
             *super().errors(states, captions),

@@ -1,5 +1,4 @@
-"""What a variant begins with: the stored base, after lessons of its text encoder, which are kept
-beside the runs, as variants share them."""
+"""What the text stage's training begins with: a base after lessons of its text encoder."""
 
 from __future__ import annotations
 
@@ -11,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.bases.base_model import BaseModel
-from training.runs import save_state
-from training.toy.data.library import load_library
-
+from ...bases.base_model import BaseModel
+from ...runs import save_state
+from ..data.library import load_library
 from .canvas import CanvasLesson
 from .drawing import Base, plain_model
-from .local_start import Heads, look_at_canvas
-from .questions import draw_questions
-from .variants import Variant
+from .local_heads import Heads, look_at_canvas
+from .questions import draw_question
+from .settings import Canvas, WordsLesson
 from .words import Lesson, teach
 
 LOOKED_AT = 96  # questions whose real composites show what the UNet's features say of places
@@ -37,37 +35,38 @@ class Start:
     lesson: CanvasLesson | None = None
 
 
-def after_lessons(variant: Variant, base: BaseModel, work: Path, kept: Path) -> Start:
-    """``base`` after the variant's lessons, each made once and kept as a file in ``kept``."""
+def after_lessons(
+    base: BaseModel, words: WordsLesson | None, canvas: Canvas | None, work: Path, kept: Path
+) -> Start:
+    """``base`` after the lessons, each made once and kept as a file in ``kept``."""
     start = Start(base, 0.0)
-    if variant.lesson_steps:
-        name = f"words-{variant.lesson_steps}-{variant.lesson_rate:g}"
-        start = after_words(variant, start, work, kept / f"{name}.pt")
-    if variant.canvas is not None:
-        start = after_canvas(variant, start, work, kept / f"{variant.canvas.name}.pt")
+    if words is not None:
+        start = after_words(words, start, work, kept / f"{words.name}.pt")
+    if canvas is not None:
+        start = after_canvas(canvas, start, work, kept / f"{canvas.name}.pt")
     return start
 
 
-def after_words(variant: Variant, before: Start, work: Path, path: Path) -> Start:
+def after_words(words: WordsLesson, before: Start, work: Path, path: Path) -> Start:
     """``before`` after the words' lesson."""
 
     def learn(pupil: Base) -> dict[str, Any]:
         lesson = Lesson(load_library(work, "train", "train"), work, pupil)
-        return {"tera": before.tera + teach(lesson, variant.lesson_steps, variant.lesson_rate)}
+        return {"tera": before.tera + teach(lesson, words.steps, words.rate)}
 
     stored = kept_parts(path, before.base, learn)
     return Start(taught_base(before.base, stored), stored["tera"])
 
 
-def after_canvas(variant: Variant, before: Start, work: Path, path: Path) -> Start:
+def after_canvas(canvas: Canvas, before: Start, work: Path, path: Path) -> Start:
     """``before`` after the canvas's lesson, and with heads that look at what it taught."""
-    canvas, library = variant.canvas, load_library(work, "train", "train")
-    assert canvas is not None
+    library = load_library(work, "train", "train")
 
     def learn(pupil: Base) -> dict[str, Any]:
         lesson = CanvasLesson(library, work, pupil, canvas)
         tera = teach(lesson, canvas.steps, canvas.rate)
-        heads = look_at_canvas(lesson, draw_questions(library, LOOKED_AT)) if canvas.spread else {}
+        questions = [draw_question(library, index) for index in range(LOOKED_AT)]
+        heads = look_at_canvas(lesson, questions) if canvas.spread else {}
         told = lesson.heads.state_dict()
         return {"tera": before.tera + tera, "heads": heads, "lesson": told}
 
@@ -76,28 +75,6 @@ def after_canvas(variant: Variant, before: Start, work: Path, path: Path) -> Sta
     lesson = CanvasLesson(library, work, Base(plain_model(base), base), canvas)
     lesson.heads.load_state_dict(stored["lesson"])
     return Start(base, stored["tera"], heads=stored["heads"], lesson=lesson)
-
-
-def after_relearning(variant: Variant, before: Start, work: Path, path: Path) -> Start:
-    """``before`` after a lesson of the canvas with other pictures; what the lesson before read them
-    with stays, as the UNet has learnt to read them so."""
-    canvas, library = variant.relearns, load_library(work, "train", "train")
-    assert canvas is not None and before.lesson is not None
-    told = before.lesson.heads.state_dict()
-
-    def lesson_of(pupil: Base) -> CanvasLesson:
-        lesson = CanvasLesson(library, work, pupil, canvas)
-        lesson.heads.load_state_dict(told)
-        lesson.heads.requires_grad_(False)
-        return lesson
-
-    def learn(pupil: Base) -> dict[str, Any]:
-        return {"tera": before.tera + teach(lesson_of(pupil), canvas.steps, canvas.rate)}
-
-    stored = kept_parts(path, before.base, learn)
-    base = taught_base(before.base, stored)
-    lesson = lesson_of(Base(plain_model(base), base))
-    return replace(before, base=base, tera=stored["tera"], lesson=lesson)
 
 
 def kept_parts(

@@ -14,10 +14,9 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
-from training.bases.encoders import encode_latents, to_pixels
-from training.methods.objective import NUM_TIMESTEPS
-from training.toy.data.library import Library
-
+from ...bases.encoders import encode_latents, to_pixels
+from ...methods.objective import NUM_TIMESTEPS
+from ..data.library import Library
 from .drawing import Base
 from .questions import Question, answered_from, real_picture
 from .typical import typical_library
@@ -43,19 +42,6 @@ def typical_answers(
     return np.stack([real_picture(usual, answered_from(usual, q), size)[0] for q in questions])
 
 
-def restored(
-    base: Base,
-    questions: Sequence[Question],
-    pictures: np.ndarray,
-    since: int,
-    steps: int,
-    guidance: float,
-) -> np.ndarray:
-    """``pictures`` (Q, H, H, 3) uint8 with the noise of timestep ``since``, drawn on from there
-    with the questions' prompts; with 0 they go through the autoencoder alone."""
-    return base.decode(restored_latents(base, questions, pictures, since, steps, guidance))
-
-
 @torch.no_grad()
 def restored_latents(
     base: Base,
@@ -65,7 +51,8 @@ def restored_latents(
     steps: int,
     guidance: float,
 ) -> Tensor:
-    """The same as latents (Q, c, h, w).
+    """Latents (Q, c, h, w): ``pictures`` (Q, H, H, 3) uint8 with the noise of timestep ``since``,
+    drawn on from there with the questions' prompts; with 0 their own.
 
     Raises:
         ValueError: no step of the sampler is at ``since`` or below.

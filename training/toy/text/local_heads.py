@@ -16,14 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.methods.objective import noise_scheduler
-from training.networks.text import encode_text
-from training.toy.data.pictures import SIDE
-
+from ...methods.objective import noise_scheduler
+from ...networks.text import encode_text
+from ..data.pictures import SIDE
 from .canvas import FIRST, TOKENS, CanvasLesson, cell_places, reading_directions
-from .drawing import BATCH, seeded
+from .drawing import BATCH, real_latents, seeded
 from .questions import Question
-from .telling import real_latents
 
 UNIT = 0.8  # of queries, in cells
 FAR = 12.0  # logits below a cell's, of tokens that are none

@@ -1,6 +1,6 @@
-"""A base under test: a text-to-image model of the small base's kind, and what it draws.
+"""The small base as a plain text-to-image model, and what it draws.
 
-# Shapes: Q questions, H picture side (128), L text tokens.
+# Shapes: Q questions, H picture side (128), L text tokens, c latent channels, h x w latents.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from subject_diffusion_core.prompts import build_chunk, build_prompt
-from training.bases.base_model import BaseModel
-from training.bases.encoders import decode_latents, to_pictures
-from training.bases.vision import vision_shape
-from training.dataset.samples import words_of
-from training.loop.trained import TrainedModel
-from training.methods.conditioning import Conditioning
-from training.methods.registry import method_of
-from training.methods.subject_diffusion.sampling import Sampler, SamplingRule, two_branches
-from training.networks.fused_attention import use_fused_attention
-from training.networks.text import END_TOKEN, START_TOKEN
-from training.precision import fastest_autocast
-from training.recipes import recipe_named
 
-from .questions import Question
+from ...bases.base_model import BaseModel
+from ...bases.encoders import decode_latents, encode_latents, to_pictures
+from ...bases.vision import vision_shape
+from ...dataset.samples import words_of
+from ...loop.trained import TrainedModel
+from ...methods.conditioning import Conditioning
+from ...methods.registry import method_of
+from ...methods.subject_diffusion.sampling import Sampler, SamplingRule, two_branches
+from ...networks.fused_attention import use_fused_attention
+from ...networks.text import END_TOKEN, START_TOKEN
+from ...precision import fastest_autocast
+from ...recipes import recipe_named
+from ..data.library import Library
+from .questions import Question, real_picture
 
 BATCH = 32
+CELL = 8
 NOT_THE_BASE = (".fuser.", "position_net.")
 
 
@@ -105,6 +108,18 @@ class Base:
             with fastest_autocast(noised.device):
                 drawn.append(sampler(branches, noised[first : first + BATCH]))
         return torch.cat(drawn)
+
+
+def real_latents(
+    base: Base, library: Library, questions: Sequence[Question]
+) -> tuple[Tensor, Tensor]:
+    """Latents (Q, c, h, w) of the real composites, and the subject's share of each cell
+    (Q, h, w)."""
+    made = [real_picture(library, question) for question in questions]
+    pixels = torch.from_numpy(np.stack([image for image, _ in made])).permute(0, 3, 1, 2)
+    masks = torch.from_numpy(np.stack([mask for _, mask in made])).float()
+    latents = encode_latents(base.vae, pixels.float().div(127.5).sub(1))
+    return latents, F.avg_pool2d(masks, CELL)
 
 
 def plain_model(base: BaseModel) -> Any:

@@ -1,4 +1,4 @@
-"""A decoder trained on under a base's errors, of `python -m benchmarks.text_base export`."""
+"""A decoder trained on under a base's own errors."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_library import small_library
+from small_library import known_library, small_library
 
-from benchmarks.text_base import decoder
-from benchmarks.text_base.compositions import MIXES, members
-from benchmarks.text_base.decoder import RestoredCrops, restored_crops, trained_decoder
-from benchmarks.text_base.drawing import Base, plain_model
-from benchmarks.text_base.start import read_start
 from training.bases.encoders import encode_latents, to_pixels
 from training.dataset.shard_file import write_shard
 from training.toy.data.library import Library
-from training.toy.data.split import load_identities
 from training.toy.recipe import AutoencoderRecipe
+from training.toy.text import decoder
+from training.toy.text.compositions import members
+from training.toy.text.decoder import RestoredCrops, restored_crops, trained_decoder
+from training.toy.text.drawing import Base, plain_model
+from training.toy.text.settings import TYPICAL, Mix
+from training.toy.text.start import read_start
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
 RECIPE = AutoencoderRecipe(batch_size=3)
+MIX = Mix(counts=(0.2, 0.8), plain=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,9 @@ def base() -> Base:
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """Two subjects instead of the data that a folder has."""
-    small = small_library()
-    known = [name for name, about in load_identities().items() if about["split"] == "train"]
-    for record, identity in zip(small.records, known, strict=False):
-        record["identity"] = identity  # the decoder's pictures are checked against the split
-    monkeypatch.setattr(decoder, "load_library", lambda *_: small)
-    return small
+    known = known_library()
+    monkeypatch.setattr(decoder, "load_library", lambda *_: known)
+    return known
 
 
 def test_a_crops_latents_are_of_the_same_place(base: Base) -> None:
@@ -55,12 +53,12 @@ def test_latents_are_restored_once_and_differ_from_the_pictures_own(
     base: Base, library: Library, tmp_path: Path
 ) -> None:
     kept = tmp_path / "restored.pt"
-    crops = restored_crops(base, tmp_path, 1, 0.5, kept, count=5)
+    crops = restored_crops(base, tmp_path, TYPICAL, 5, kept)
     assert crops.pictures.shape == (5, 128, 128, 3) and crops.latents.shape == (5, 24, 16, 16)
     own = encode_latents(base.vae, to_pixels(crops.pictures))
     errors = (crops.latents - own).square().mean((1, 2, 3))
     assert 0 < errors[0] < errors[-1]  # from little noise, and from much
-    again = restored_crops(base, tmp_path, 1, 0.5, kept, count=5)
+    again = restored_crops(base, tmp_path, TYPICAL, 5, kept)
     assert torch.equal(again.latents, crops.latents)
 
 
@@ -68,14 +66,14 @@ def test_the_decoder_is_trained_under_them_and_the_encoder_stays(
     base: Base, library: Library, tmp_path: Path
 ) -> None:
     shards = tmp_path / "composites-train"
-    write_shard(shards / "00000.tar", members(library, MIXES["few"], 0, 4))
-    crops = restored_crops(base, tmp_path, 1, 0.5, tmp_path / "restored.pt", count=5)
+    write_shard(shards / "00000.tar", members(library, MIX, 0, 4))
+    crops = restored_crops(base, tmp_path, TYPICAL, 5, tmp_path / "restored.pt")
     out = tmp_path / "decoder"
-    trained = trained_decoder(base, crops, tmp_path, out, steps=2)
+    trained = trained_decoder(base, crops, shards, out, steps=2)
     before = base.vae.state_dict()
     assert trained.keys() == before.keys()
     for name, tensor in trained.items():
         assert torch.equal(tensor, before[name]) == name.startswith("analysis."), name
     other = RestoredCrops(crops.pictures, torch.zeros_like(crops.latents))
-    without = trained_decoder(base, other, tmp_path, tmp_path / "other", steps=2)
+    without = trained_decoder(base, other, shards, tmp_path / "other", steps=2)
     assert not torch.equal(without["synthesis.weight"], trained["synthesis.weight"])

@@ -9,9 +9,10 @@ and the encoder is causal, so tokens behind the end are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +20,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from training.loop.step_cost import count_flops
-from training.networks.text import encode_text
-from training.precision import fastest_autocast
-from training.runs import cosine_learning_rate, save_array
-from training.toy.data.compose import with_article, write_caption
-from training.toy.data.library import Library, draw_rows
-from training.toy.data.pictures import reference_image
-
+from ...loop.step_cost import count_flops
+from ...networks.efficientnet import PooledEfficientNet, load_efficientnet
+from ...networks.text import encode_text
+from ...precision import fastest_autocast
+from ...runs import cosine_learning_rate, save_array
+from ..data.compose import with_article, write_caption
+from ..data.library import Library, draw_rows
+from ..data.pictures import reference_image
 from .drawing import Base
-from .lite0 import open_lite0
 
+LITE0 = 0  # the training side's
 SEED = 74
 BATCH, KEPT, WARMUP = 96, 64, 20
 BACKGROUNDS_OF_A_SCENE = 12
-FIRST_UNSEEN, FITTED, TESTED, RIDGE = 1_000_000, 24, 8, 1e-3  # batches; of the states' power
-READ = ("read_label", "read_late", "read_scene")
 BEHIND_END = 3  # of the end and the padding, which all say the same
 
 
@@ -57,7 +56,7 @@ def looks_of(library: Library, work: Path) -> tuple[dict[str, Tensor], dict[str,
         scenes.setdefault(library.scenes[row]["caption"], []).append(row)
     path = work / "evaluation" / "looks.npy"
     if not path.exists():
-        encoder = open_lite0()
+        encoder = PooledEfficientNet(load_efficientnet(LITE0))
         means = []
         for rows in labels.values():
             shown = [reference_image(np.asarray(library.cutouts[row]), 128) for row in rows]
@@ -91,6 +90,15 @@ class Captions:
     ends: Tensor
     label_looks: Tensor
     scene_looks: Tensor
+
+    def to(self, device: torch.device) -> Captions:
+        """The same there."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 class Lesson:
@@ -181,35 +189,3 @@ def learn(losses: list[float], lesson: Lesson, captions: Captions) -> None:
     errors = lesson.errors(states, captions)
     torch.stack(errors).sum().backward()
     losses += [round(error.item(), 3) for error in errors]
-
-
-@torch.no_grad()
-def readable(library: Library, work: Path, base: Base) -> dict[str, float]:
-    """How much of the looks can be read from the states of new captions of the same labels by a
-    linear map (R squared): of a label at its own end and at the caption's, of a scene at the
-    caption's. The map is fitted to other captions; states without meaning, one for each label,
-    would give D / number of labels."""
-    lesson = Lesson(library, work, base)
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in READ}
-    for step in range(FIRST_UNSEEN, FIRST_UNSEEN + FITTED + TESTED):
-        captions = lesson.batch(step)
-        states, rows = lesson.read(base.model.text_encoder, captions).double(), torch.arange(BATCH)
-        at_end = states[rows, captions.ends]
-        own = (states[rows, captions.label_ends], captions.label_looks)
-        late = (at_end, captions.label_looks), (at_end, captions.scene_looks)
-        for name, pair in zip(READ, (own, *late), strict=True):
-            found[name].append(pair)
-    return {name: explained(pairs) for name, pairs in found.items()}
-
-
-def explained(pairs: list[tuple[Tensor, Tensor]]) -> float:
-    """R squared on the last batches of a linear map fitted to the first ones."""
-    states, looks = (torch.cat(part).double() for part in zip(*pairs, strict=True))
-    states = torch.cat([states, torch.ones(len(states), 1)], 1)
-    fitted = FITTED * BATCH
-    own, wanted = states[:fitted], looks[:fitted]
-    ridge = RIDGE * own.square().mean() * torch.eye(own.shape[1]).double()
-    weight = torch.linalg.solve(own.T @ own + ridge, own.T @ wanted)
-    error = (states[fitted:] @ weight - looks[fitted:]).square().mean()
-    spread = (looks[fitted:] - looks[:fitted].mean(0)).square().mean()
-    return float(1 - error / spread)

@@ -1,0 +1,1 @@
+"""The text stage: the base learns to draw what a caption says."""
