@@ -60,6 +60,8 @@ def test_latents_are_restored_once_and_differ_from_the_pictures_own(
     assert 0 < errors[0] < errors[-1]  # from little noise, and from much
     again = restored_crops(base, tmp_path, TYPICAL, 5, kept)
     assert torch.equal(again.latents, crops.latents)
+    more = restored_crops(base, tmp_path, TYPICAL, 6, kept)
+    assert len(more.pictures) == len(more.latents) == 6  # not those of other pictures
 
 
 def test_the_decoder_is_trained_under_them_and_the_encoder_stays(

@@ -18,7 +18,7 @@ from subject_diffusion_core.tiny.tiny_vision import VisionGeometry
 
 from ...bases.encoders import to_pixels
 from ...precision import training_device
-from ...runs import save_state
+from ...runs import load_state, save_state
 from ..autoencoder import train_decoder
 from ..data.library import load_library
 from ..recipe import AutoencoderRecipe
@@ -61,15 +61,18 @@ def restored_crops(base: Base, work: Path, mix: Mix, count: int, path: Path) -> 
     library = load_library(work, "train", "train")
     questions = [draw_question(library, FIRST_QUESTION + index) for index in range(count)]
     pictures = typical_answers(library, work, questions, mix.views, sum(mix.size) / 2)
-    if not path.exists():
+    prompts = [question.prompt for question in questions]
+    kept = load_state(path)
+    if kept is None or kept["prompts"] != prompts:
         made = []
         for number, since in enumerate(SINCE):
             own = slice(number * count // len(SINCE), (number + 1) * count // len(SINCE))
             some = questions[own], pictures[own]
             made.append(restored_latents(base, *some, since, STEPS, GUIDANCE))
             print(f"restored {own.stop} of {count}", flush=True)
-        save_state(path, {"latents": torch.cat(made)})
-    return RestoredCrops(pictures, torch.load(path, weights_only=True)["latents"])
+        kept = {"latents": torch.cat(made), "prompts": prompts}
+        save_state(path, kept)
+    return RestoredCrops(pictures, kept["latents"])
 
 
 def trained_decoder(
