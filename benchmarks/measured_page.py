@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,21 @@ from training.runs import atomic_path
 
 
 def measured_rows(folder: Path, order: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows that ``folder`` keeps, ``NAME.json`` or ``NAME-SETTINGS.json``, by ``order``."""
-    paths = [path for path in sorted(folder.glob("*.json")) if name_of(path) in order]
-    paths.sort(key=lambda path: order.index(name_of(path)))
+    """The rows that ``folder`` keeps, ``NAME.json`` or ``NAME-SETTINGS.json``, by ``order``, and
+    those of a name by the numbers in their settings."""
+    paths = [path for path in folder.glob("*.json") if name_of(path) in order]
+    paths.sort(key=lambda path: (order.index(name_of(path)), by_numbers(path.stem)))
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def by_numbers(text: str) -> list[tuple[int, str]]:
+    """What sorts texts by the numbers in them.
+
+    >>> sorted(["a-t166", "a-t83", "a"], key=by_numbers)
+    ['a', 'a-t83', 'a-t166']
+    """
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdigit() else (0, part) for part in parts]
 
 
 def name_of(path: Path) -> str:

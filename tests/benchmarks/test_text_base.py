@@ -216,10 +216,10 @@ def test_a_table_takes_the_place_of_the_first_one() -> None:
 
 
 def test_rows_come_in_their_order_and_strangers_are_left_out(tmp_path: Path) -> None:
-    for name in ("b-3-g2", "a", "c-1", "stranger-1"):
+    for name in ("b-12-g2", "b-3-g2", "a", "c-1", "stranger-1"):
         (tmp_path / f"{name}.json").write_text(f'{{"title": "{name}"}}')
     rows = measured_rows(tmp_path, ("c", "a", "b"))
-    assert [row["title"] for row in rows] == ["c-1", "a", "b-3-g2"]
+    assert [row["title"] for row in rows] == ["c-1", "a", "b-3-g2", "b-12-g2"]
 
 
 def as_trained(model: Any, base: BaseModel, recipe: TrainingRecipe) -> TrainedModel:
