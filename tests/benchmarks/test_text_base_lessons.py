@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_library import many_views
+from small_library import many_views, write_looks
 
 from benchmarks.text_base import relearning
 from benchmarks.text_base.mixes import MIXES
 from benchmarks.text_base.reading import FITTED, TESTED, explained
 from benchmarks.text_base.relearning import after_relearning
-from training.runs import write_json
 from training.toy.data.library import Library
 from training.toy.text import lessons
 from training.toy.text.canvas import mean_picture
@@ -34,13 +33,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     library = many_views()
     for module in (lessons, relearning):
         monkeypatch.setattr(module, "load_library", lambda *_: library)
-    looks = np.random.default_rng(0).normal(size=(4, KEPT)).astype(np.float32)
-    (tmp_path / "evaluation").mkdir()
-    np.save(tmp_path / "evaluation" / "looks.npy", looks)
-    write_json(
-        tmp_path / "evaluation" / "typical.json",
-        {"scenes": {"mall": [0], "forest": [1]}, "labels": {"armchair": [2], "lemon": [1]}},
-    )
+    write_looks(tmp_path)
     return library
 
 

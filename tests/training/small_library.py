@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from training.runs import write_json
 from training.toy.data.library import Library
 from training.toy.data.pictures import SIDE
 from training.toy.data.split import load_identities
+from training.toy.text.words import KEPT
 
 
 def small_library() -> Library:
@@ -56,4 +59,16 @@ def many_views() -> Library:
         scenes=library.scenes * 3,
         models=[("armchair", [0, 2, 3])],
         scene_rows=[0, 1, 2, 3, 4, 5],
+    )
+
+
+def write_looks(work: Path) -> None:
+    """How labels and scenes of :func:`many_views` look, and which of its pictures are typical, as
+    the lessons find them in a work folder."""
+    looks = np.random.default_rng(0).normal(size=(4, KEPT)).astype(np.float32)
+    (work / "evaluation").mkdir()
+    np.save(work / "evaluation" / "looks.npy", looks)
+    write_json(
+        work / "evaluation" / "typical.json",
+        {"scenes": {"mall": [0], "forest": [1]}, "labels": {"armchair": [2], "lemon": [1]}},
     )

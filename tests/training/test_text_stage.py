@@ -21,9 +21,9 @@ from training.networks.efficientnet import is_installed
 from training.toy.files import ADAPTER_NAME, BASE_NAME
 from training.toy.stages import TRAIN_SHARDS, run_adapter
 from training.toy.text import compositions, decoder, lessons
+from training.toy.text.encoder import LITE0
 from training.toy.text.settings import Canvas, TextRecipe, WordsLesson
 from training.toy.text.stage import run_text
-from training.toy.text.words import LITE0
 
 pytestmark = pytest.mark.skipif(not is_installed(LITE0), reason="no EfficientNet-Lite0")
 

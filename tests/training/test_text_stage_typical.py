@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_library import many_views, small_library
+from small_library import many_views, small_library, write_looks
 
-from training.runs import write_json
 from training.toy.data.library import Library
 from training.toy.text import lessons
 from training.toy.text.compositions import mixed_sample
@@ -21,7 +20,6 @@ from training.toy.text.questions import answered_from, draw_question
 from training.toy.text.settings import TYPICAL, Canvas
 from training.toy.text.start import read_start
 from training.toy.text.typical import most_telling, telling_order, typical_library
-from training.toy.text.words import KEPT
 
 START = Path(__file__).resolve().parents[2] / "weights" / "tiny_base.safetensors"
 CPU = torch.device("cpu")
@@ -78,13 +76,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     """What lessons in ``tmp_path`` are about."""
     library = many_views()
     monkeypatch.setattr(lessons, "load_library", lambda *_: library)
-    looks = np.random.default_rng(0).normal(size=(4, KEPT)).astype(np.float32)
-    (tmp_path / "evaluation").mkdir()
-    np.save(tmp_path / "evaluation" / "looks.npy", looks)
-    write_json(
-        tmp_path / "evaluation" / "typical.json",
-        {"scenes": {"mall": [0], "forest": [1]}, "labels": {"armchair": [2], "lemon": [1]}},
-    )
+    write_looks(tmp_path)
     return library
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ...networks.efficientnet import PooledEfficientNet, load_efficientnet
 from ...runs import write_json
 from ..data.library import Library
 from ..data.pictures import reference_image
+from .encoder import training_encoder
 
-LITE0 = 0  # the training side's
 CHUNK = 64
 
 
@@ -41,7 +40,7 @@ def most_telling(library: Library, work: Path) -> dict[str, dict[str, list[int]]
     in ``work``, of labels the first alone."""
     path = work / "evaluation" / "typical.json"
     if not path.exists():
-        encoder = PooledEfficientNet(load_efficientnet(LITE0))
+        encoder = training_encoder()
         rows = [row for _, views in (*library.models, *library.emoji) for row in views]
         shown = [
             encoder.encode(

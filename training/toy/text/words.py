@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from ...loop.step_cost import count_flops
-from ...networks.efficientnet import PooledEfficientNet, load_efficientnet
 from ...networks.text import encode_text
 from ...precision import fastest_autocast
 from ...runs import cosine_learning_rate, save_array
@@ -29,8 +28,8 @@ from ..data.compose import with_article, write_caption
 from ..data.library import Library, draw_rows
 from ..data.pictures import reference_image
 from .drawing import Base
+from .encoder import training_encoder
 
-LITE0 = 0  # the training side's
 SEED = 74
 BATCH, KEPT, WARMUP = 96, 64, 20
 BACKGROUNDS_OF_A_SCENE = 12
@@ -56,7 +55,7 @@ def looks_of(library: Library, work: Path) -> tuple[dict[str, Tensor], dict[str,
         scenes.setdefault(library.scenes[row]["caption"], []).append(row)
     path = work / "evaluation" / "looks.npy"
     if not path.exists():
-        encoder = PooledEfficientNet(load_efficientnet(LITE0))
+        encoder = training_encoder()
         means = []
         for rows in labels.values():
             shown = [reference_image(np.asarray(library.cutouts[row]), 128) for row in rows]
