@@ -46,7 +46,7 @@ from training.toy.text.export import mark, write_both
 from training.toy.text.lessons import Start
 from training.toy.text.questions import real_picture
 from training.toy.text.restoring import restored_latents, typical_answers
-from training.toy.text.settings import Mix, TextRecipe
+from training.toy.text.settings import DecoderTraining, Mix
 from training.toy.text.start import read_start
 
 from ..comfyui import ROOT
@@ -66,7 +66,7 @@ BOUNDS = (
     "real", "real_vae", *(f"real_{size}_vae" for size in MIDDLE_SIZES), "real_typical_vae",
     "real_scene", "real_scene_vae",
 )  # fmt: skip
-START = ROOT / "weights" / "tiny_base.safetensors"
+WEIGHTS = ROOT / "weights"
 
 
 def limits(options: argparse.Namespace) -> None:
@@ -76,7 +76,7 @@ def limits(options: argparse.Namespace) -> None:
     looking = open_looking(options.work, load_metric_encoder())
     real = np.stack([real_picture(library, question)[0] for question in questions])
     scenes = np.stack([library.backgrounds[question.background_row] for question in questions])
-    vae = read_start(START).load_vae()
+    vae = read_start(options.start / BASE_NAME).load_vae()
     rows = [
         ("real", "real composites", real, KEYS),
         ("real_scene", "real scenes alone", scenes, ("scene",)),
@@ -99,14 +99,16 @@ def limits(options: argparse.Namespace) -> None:
 def words(options: argparse.Namespace) -> None:
     """Read labels and scenes from the states of the text encoder that a variant begins with."""
     if options.variant == SHIPPED:
-        start = Start(read_start(START), 0.0)
+        start = Start(read_start(options.start / BASE_NAME), 0.0)
     else:
         variant = VARIANTS[options.variant]
-        start = start_of_variant(variant, options.work, run_folder(options), START)
+        start = start_of_variant(
+            variant, options.work, run_folder(options), options.start / BASE_NAME
+        )
     base = Base(plain_model(start.base), start.base)
     library = load_library(options.work, "train", "train")
     about = {**readable(library, options.work, base), "tera": start.tera}
-    title = {SHIPPED: "edition four's text encoder"}.get(
+    title = {SHIPPED: "the text encoder of the base it starts from"}.get(
         options.variant, "the same, after a lesson"
     )
     keep(options.out, f"words_{options.variant}", title, about, {})
@@ -122,7 +124,9 @@ def trained_variant(options: argparse.Namespace) -> tuple[TrainedModel, dict[str
     """The variant, trained for its budget, and what that took."""
     variant = VARIANTS[options.variant]
     data = make_pictures(options.work, variant.mix, options.pictures)
-    return train_variant(variant, data, run_folder(options), START, options.tera)
+    return train_variant(
+        variant, data, run_folder(options), options.start / BASE_NAME, options.tera
+    )
 
 
 def export(options: argparse.Namespace) -> None:
@@ -133,14 +137,16 @@ def export(options: argparse.Namespace) -> None:
     if options.decoder_steps:
         base, folder = plain_base(trained), run_folder(options)
         mix, kept = typical_mix(variant), folder / "restored.pt"
-        crops = restored_crops(base, options.work, mix, TextRecipe().num_restored, kept)
-        out, shards = folder / f"decoder-{options.decoder_steps}", options.work / TRAIN_SHARDS
-        weights = trained_decoder(base, crops, shards, out, options.decoder_steps)
-        decoder = TrainedDecoder(weights, options.decoder_steps)
-    stored, made = START.parent, options.weights
-    before = stored / BASE_NAME, stored / ADAPTER_NAME
-    told = f"{history(trained, variant)}, from the base {mark(START)}, whose encoder it keeps"
-    write_both(trained, told, decoder, before, (made / BASE_NAME, made / ADAPTER_NAME))
+        training = DecoderTraining(steps=options.decoder_steps, crops=options.decoder_crops)
+        crops = restored_crops(base, options.work, mix, training, kept)
+        out = folder / f"decoder-{training.steps}-{training.crops}"
+        weights = trained_decoder(base, crops, options.work / TRAIN_SHARDS, out, training.steps)
+        decoder = TrainedDecoder(weights, training)
+    before, after = (
+        (folder / BASE_NAME, folder / ADAPTER_NAME) for folder in (options.start, options.weights)
+    )
+    told = f"{history(trained, variant)}, from the base {mark(before[0])}, whose encoder it keeps"
+    write_both(trained, told, decoder, before, after)
 
 
 def history(trained: TrainedModel, variant: Variant) -> str:
@@ -164,8 +170,8 @@ def typical_mix(variant: Variant) -> Mix:
 def measure(options: argparse.Namespace) -> None:
     """Train a variant, unless it is the shipped base; score what it draws."""
     if options.variant == SHIPPED:
-        start = read_start(START)
-        base, title = Base(plain_model(start), start), "edition four, as shipped"
+        start = read_start(options.start / BASE_NAME)
+        base, title = Base(plain_model(start), start), "the base it starts from, as shipped"
         spent: dict[str, Any] = {}
     else:
         trained, spent = trained_variant(options)
@@ -248,8 +254,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--since", type=int, nargs="+", default=[0, 249, 416, 666], help="restore: timesteps"
     )
+    parser.add_argument(
+        "--start", type=Path, default=WEIGHTS, help="both files of what variants begin with"
+    )
     parser.add_argument("--weights", type=Path, help="export: where both files go")
     parser.add_argument("--decoder-steps", type=int, default=0, help="export: of its decoder")
+    parser.add_argument(
+        "--decoder-crops", type=int, default=8, help="export: its restored crops of a step"
+    )
     parser.add_argument("--write", type=Path, help="table: a page that has one already")
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=1, help="cores to train and draw on")

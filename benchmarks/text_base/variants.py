@@ -236,6 +236,13 @@ VARIANTS = {
             "timestep_shift=0.4",
         ),
         few_pictures(
+            replace(DIRECT, name="finer", title="that, gone on with once more", goes_on="fine-837"),
+            8,
+            "6e-4",
+            "timestep_shift=0.4",
+            "seed=2",
+        ),
+        few_pictures(
             replace(
                 DIRECT,
                 name="unlooked8",

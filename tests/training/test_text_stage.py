@@ -22,7 +22,7 @@ from training.toy.files import ADAPTER_NAME, BASE_NAME
 from training.toy.stages import TRAIN_SHARDS, run_adapter
 from training.toy.text import compositions, decoder, lessons
 from training.toy.text.encoder import LITE0
-from training.toy.text.settings import Canvas, TextRecipe, WordsLesson
+from training.toy.text.settings import Canvas, DecoderTraining, TextRecipe, WordsLesson
 from training.toy.text.stage import run_text
 
 pytestmark = pytest.mark.skipif(not is_installed(LITE0), reason="no EfficientNet-Lite0")
@@ -44,8 +44,7 @@ def small_text() -> TextRecipe:
         words=WordsLesson(steps=1),
         canvas=Canvas(steps=1),
         num_pictures=4,
-        decoder_steps=1,
-        num_restored=5,
+        decoder=DecoderTraining(steps=1, num_restored=5),
     )
     return replace(
         recipe,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..toy.recipe import TinyRecipe
+from ..toy.text.settings import DecoderTraining
 from .options import add_path
 
 DEFAULT_WORK = Path(".dev/tiny")
@@ -58,8 +59,7 @@ def rehearsal(recipe: TinyRecipe) -> TinyRecipe:
             num_pictures=64,
             training=replace(recipe.text.training, **few),
             refinement=replace(recipe.text.refinement, **few),
-            decoder_steps=2,
-            num_restored=5,
+            decoder=DecoderTraining(steps=2, num_restored=5),
         ),
         adapter=replace(recipe.adapter, **few),
     )

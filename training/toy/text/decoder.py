@@ -26,7 +26,7 @@ from ..vision import load_vision
 from .drawing import Base
 from .questions import draw_question
 from .restoring import restored_latents, typical_answers
-from .settings import Mix
+from .settings import DecoderTraining, Mix
 
 FIRST_QUESTION = 1_000_000  # far from those that are measured
 SINCE = (83, 166, 249, 416, 666)
@@ -34,18 +34,19 @@ STEPS, GUIDANCE = 12, 3.0
 
 
 class RestoredCrops:
-    """Crops of pictures (M, H, H, 3) uint8 and of latents (M, c, h, w) that a base made of them."""
+    """``count`` (B) crops a step of pictures (M, H, H, 3) uint8 and of latents (M, c, h, w) that a
+    base made of them."""
 
-    def __init__(self, pictures: np.ndarray, latents: Tensor) -> None:
-        self.pictures, self.latents = pictures, latents
+    def __init__(self, pictures: np.ndarray, latents: Tensor, count: int) -> None:
+        self.pictures, self.latents, self.count = pictures, latents, count
 
     def __call__(self, recipe: AutoencoderRecipe, step: int) -> tuple[Tensor, Tensor]:
-        """Latents (B, c, crop/8, crop/8) and pictures (B, 3, crop, crop), as many as the recipe's
-        own of a step; a function of its seed and the step alone."""
+        """Latents (B, c, crop/8, crop/8) and pictures (B, 3, crop, crop), a function of the
+        recipe's seed and the step alone."""
         rng = np.random.default_rng((recipe.seed, 1, step))
         side = recipe.crop // BLOCK_SIZE
-        rows = rng.integers(len(self.pictures), size=recipe.batch_size)
-        corners = rng.integers(self.latents.shape[-1] - side + 1, size=(recipe.batch_size, 2))
+        rows = rng.integers(len(self.pictures), size=self.count)
+        corners = rng.integers(self.latents.shape[-1] - side + 1, size=(self.count, 2))
         latents, pictures = [], []
         for row, (y, x) in zip(rows, corners, strict=True):
             top, left = y * BLOCK_SIZE, x * BLOCK_SIZE
@@ -54,10 +55,12 @@ class RestoredCrops:
         return torch.stack(latents), to_pixels(np.stack(pictures))
 
 
-def restored_crops(base: Base, work: Path, mix: Mix, count: int, path: Path) -> RestoredCrops:
-    """``count`` pictures of one subject as a mix of typical ones has them, the subject in the
-    middle; a share each from every timestep of ``SINCE``. The latents are kept in the file
-    ``path``."""
+def restored_crops(
+    base: Base, work: Path, mix: Mix, training: DecoderTraining, path: Path
+) -> RestoredCrops:
+    """Of pictures of one subject as a mix of typical ones has them, the subject in the middle; a
+    share each from every timestep of ``SINCE``. The latents are kept in the file ``path``."""
+    count = training.num_restored
     library = load_library(work, "train", "train")
     questions = [draw_question(library, FIRST_QUESTION + index) for index in range(count)]
     pictures = typical_answers(library, work, questions, mix.views, sum(mix.size) / 2)
@@ -72,7 +75,7 @@ def restored_crops(base: Base, work: Path, mix: Mix, count: int, path: Path) -> 
             print(f"restored {own.stop} of {count}", flush=True)
         kept = {"latents": torch.cat(made), "prompts": prompts}
         save_state(path, kept)
-    return RestoredCrops(pictures, kept["latents"])
+    return RestoredCrops(pictures, kept["latents"], training.crops)
 
 
 def trained_decoder(
@@ -80,7 +83,7 @@ def trained_decoder(
 ) -> dict[str, Tensor]:
     """The base's whole autoencoder, its decoder trained on for ``steps``; the encoder stays.
 
-    Half of a step's crops are ``crops``, the others are of ``shards``. ``out`` keeps the training,
+    A step has ``crops`` beside the autoencoder's own of ``shards``. ``out`` keeps the training,
     which goes on where it was stopped.
     """
     autoencoder = base.base.load_vae()
@@ -96,16 +99,16 @@ def trained_decoder(
 
 @dataclass(frozen=True)
 class TrainedDecoder:
-    """An autoencoder's weights, and the steps of its decoder under a base's errors."""
+    """An autoencoder's weights, and how its decoder was trained under a base's errors."""
 
     weights: dict[str, Tensor]
-    steps: int
+    training: DecoderTraining
 
     def history(self) -> str:
         """What the files say of it."""
-        recipe = AutoencoderRecipe().going_on(self.steps)
+        recipe = AutoencoderRecipe().going_on(self.training.steps)
         return (
             f"decoder: {recipe.steps} steps on at {recipe.learning_rate:g}, seed {recipe.seed}, "
-            f"latent_noise {recipe.latent_noise}, as many crops again of what this base restored "
-            "from noise; latents are that base's"
+            f"latent_noise {recipe.latent_noise}, beside {recipe.batch_size} crops of a step "
+            f"{self.training.crops} of what this base restored from noise; latents are that base's"
         )

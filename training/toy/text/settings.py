@@ -97,6 +97,20 @@ class WordsLesson:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecoderTraining:
+    """The decoder trained on under a base's own errors (decoder.py).
+
+    Attributes:
+        num_restored: pictures that the base restores from noise for it.
+        crops: of those in every step, beside the autoencoder's own.
+    """
+
+    steps: int = 4000
+    num_restored: int = 2400
+    crops: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextRecipe:
     """The text stage: lessons for the text encoder, then text to image in the common loop.
 
@@ -104,8 +118,7 @@ class TextRecipe:
         words, canvas: the lessons, one after the other.
         mix, num_pictures: of the training pictures.
         training, refinement: two trainings, the second with timesteps towards pictures.
-        decoder_steps, num_restored: of the decoder, under the errors that the base which came out
-            makes in so many pictures.
+        decoder: under the errors of the base that came out.
     """
 
     words: WordsLesson = field(default_factory=WordsLesson)
@@ -114,5 +127,4 @@ class TextRecipe:
     num_pictures: int = 30_000
     training: TrainingRecipe = field(default_factory=lambda: recipe_named("tiny_text"))
     refinement: TrainingRecipe = field(default_factory=lambda: recipe_named("tiny_text_fine"))
-    decoder_steps: int = 2500
-    num_restored: int = 2400
+    decoder: DecoderTraining = field(default_factory=DecoderTraining)

@@ -61,10 +61,10 @@ def run_text(
     folder.mkdir(parents=True, exist_ok=True)
     trained = train_text(recipe, read_start(before[0]), work, folder)
     base = plain_base(trained)
-    crops = restored_crops(base, work, recipe.mix, recipe.num_restored, folder / "restored.pt")
-    out = folder / f"decoder-{recipe.decoder_steps}"
-    weights = trained_decoder(base, crops, shards, out, recipe.decoder_steps)
-    decoder = TrainedDecoder(weights, recipe.decoder_steps)
+    crops = restored_crops(base, work, recipe.mix, recipe.decoder, folder / "restored.pt")
+    out = folder / f"decoder-{recipe.decoder.steps}"
+    weights = trained_decoder(base, crops, shards, out, recipe.decoder.steps)
+    decoder = TrainedDecoder(weights, recipe.decoder)
     write_both(trained, history(recipe, before[0]), decoder, before, after)
 
 
