@@ -40,7 +40,7 @@ from training.runs import save_array, write_json
 from training.toy.data.library import load_library
 from training.toy.files import ADAPTER_NAME, BASE_NAME
 from training.toy.stages import TRAIN_SHARDS
-from training.toy.text.decoder import TrainedDecoder, restored_crops, trained_decoder
+from training.toy.text.decoder import decoder_under_errors
 from training.toy.text.drawing import Base, plain_base, plain_model
 from training.toy.text.export import mark, write_both
 from training.toy.text.lessons import Start
@@ -135,13 +135,15 @@ def export(options: argparse.Namespace) -> None:
     variant, trained = VARIANTS[options.variant], trained_variant(options)[0]
     decoder = None
     if options.decoder_steps:
-        base, folder = plain_base(trained), run_folder(options)
-        mix, kept = typical_mix(variant), folder / "restored.pt"
         training = DecoderTraining(steps=options.decoder_steps, crops=options.decoder_crops)
-        crops = restored_crops(base, options.work, mix, training, kept)
-        out = folder / f"decoder-{training.steps}-{training.crops}"
-        weights = trained_decoder(base, crops, options.work / TRAIN_SHARDS, out, training.steps)
-        decoder = TrainedDecoder(weights, training)
+        decoder = decoder_under_errors(
+            plain_base(trained),
+            options.work,
+            options.work / TRAIN_SHARDS,
+            typical_mix(variant),
+            training,
+            run_folder(options),
+        )
     before, after = (
         (folder / BASE_NAME, folder / ADAPTER_NAME) for folder in (options.start, options.weights)
     )
@@ -260,7 +262,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--weights", type=Path, help="export: where both files go")
     parser.add_argument("--decoder-steps", type=int, default=0, help="export: of its decoder")
     parser.add_argument(
-        "--decoder-crops", type=int, default=8, help="export: its restored crops of a step"
+        "--decoder-crops",
+        type=int,
+        default=DecoderTraining().crops,
+        help="export: its restored crops of a step",
     )
     parser.add_argument("--write", type=Path, help="table: a page that has one already")
     parser.add_argument("--guidance", type=float, default=3.0)

@@ -78,6 +78,16 @@ def restored_crops(
     return RestoredCrops(pictures, kept["latents"], training.crops)
 
 
+def decoder_under_errors(
+    base: Base, work: Path, shards: Path, mix: Mix, training: DecoderTraining, folder: Path
+) -> TrainedDecoder:
+    """The decoder trained on under the errors that the base makes in pictures of ``mix``; the
+    ``folder`` keeps latents and training."""
+    crops = restored_crops(base, work, mix, training, folder / "restored.pt")
+    weights = trained_decoder(base, crops, shards, folder / training.name, training.steps)
+    return TrainedDecoder(weights, training)
+
+
 def trained_decoder(
     base: Base, crops: RestoredCrops, shards: Path, out: Path, steps: int
 ) -> dict[str, Tensor]:

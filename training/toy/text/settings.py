@@ -109,6 +109,11 @@ class DecoderTraining:
     num_restored: int = 2400
     crops: int = 8
 
+    @property
+    def name(self) -> str:
+        """Of the folder that keeps the training."""
+        return f"decoder-{self.steps}-{self.crops}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextRecipe:

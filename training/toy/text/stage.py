@@ -19,7 +19,7 @@ from ...methods.objective import Objective
 from ...networks.fused_attention import WatchedTokens
 from ..stage_run import train_stage
 from .compositions import make_pictures
-from .decoder import TrainedDecoder, restored_crops, trained_decoder
+from .decoder import decoder_under_errors
 from .drawing import plain_base
 from .export import mark, write_both
 from .lessons import Start, after_lessons, parts_of, taught_base
@@ -60,11 +60,9 @@ def run_text(
     folder = work / "text"
     folder.mkdir(parents=True, exist_ok=True)
     trained = train_text(recipe, read_start(before[0]), work, folder)
-    base = plain_base(trained)
-    crops = restored_crops(base, work, recipe.mix, recipe.decoder, folder / "restored.pt")
-    out = folder / f"decoder-{recipe.decoder.steps}"
-    weights = trained_decoder(base, crops, shards, out, recipe.decoder.steps)
-    decoder = TrainedDecoder(weights, recipe.decoder)
+    decoder = decoder_under_errors(
+        plain_base(trained), work, shards, recipe.mix, recipe.decoder, folder
+    )
     write_both(trained, history(recipe, before[0]), decoder, before, after)
 
 
