@@ -3,10 +3,11 @@
     python -m benchmarks.tuned_subjects sweep --work .dev/tiny --out FOLDER --count 12
     python -m benchmarks.tuned_subjects report --work .dev/tiny --out FOLDER --count 40 --guided 20
 
-`sweep` tunes embeddings of training subjects at every w_s; the best is the one with the greatest
-product of the cosine gained over text alone and the share of scenes (below): a subject without its
-prompt is as little use as a prompt without its subject.
-`report` takes held-out subjects: a plain embedding, with the subject's mask, regularised by the
+All subjects are held out; the first 40 are `report`'s, and `sweep` takes those after them.
+`sweep` tunes embeddings at every w_s; the best is the one with the greatest product of the cosine
+gained over text alone and the share of scenes (below): a subject without its prompt is as little
+use as a prompt without its subject.
+`report`: a plain embedding, with the subject's mask, regularised by the
 positive w_s that the sweep found best (or `--regularization`), with a set of vectors for each step,
 with reference guidance (the first `--guided` subjects); fine-tuned weights, a LoRA of ComfyUI's own
 Train LoRA, without and with that guidance; the adapter, text alone, and text with that guidance.
@@ -46,6 +47,8 @@ from .regularization import best_regularization, choice
 from .report import Scores, resolved, table
 from .rows import REGULARIZED, SCALES, Row, Sizes, report_rows, sweep_rows
 
+NUM_REPORTED = 40  # subjects that are the report's alone
+
 
 def chosen_regularization(options: argparse.Namespace) -> float:
     """Of the report: as asked for, else the sweep's."""
@@ -82,10 +85,10 @@ def heading(options: argparse.Namespace, bench: Bench, sizes: Sizes, rows: Seque
     held = "".join(
         f" w_s {each.regularization:g} from {REGULARIZED} on." for each in tunings if each
     )
-    side = "training" if options.action == "sweep" else "held-out"
+    after = f" after the first {NUM_REPORTED}" if options.action == "sweep" else ""
     return (
-        f"{len(bench.subjects)} {side} subjects x {options.seeds} prompts and seeds, one picture "
-        f"of 128 x 128 each; {sizes.steps} steps of euler with ddim_uniform, cfg "
+        f"{len(bench.subjects)} held-out subjects{after} x {options.seeds} prompts and seeds, one "
+        f"picture of 128 x 128 each; {sizes.steps} steps of euler with ddim_uniform, cfg "
         f"{SCALES.text_only_guidance_scale:g} (adapter: text {SCALES.text_guidance_scale:g}, image "
         f"{SCALES.image_guidance_scale:g}). Tuned for {sizes.tuning_steps} updates, "
         f"{sizes.steps_per_set} for each set, at a learning rate of {sizes.learning_rate:g}; "
@@ -109,9 +112,9 @@ def measure(options: argparse.Namespace, host: InProcessHost) -> str:
     every = sweep_rows() if is_sweep else report_rows(chosen_regularization(options))
     rows = chosen_rows(every, options.rows)
     out: Path = options.out / options.action
-    split = "train" if is_sweep else "heldout"
+    skipped = NUM_REPORTED if is_sweep else 0
     guided = options.count if options.guided is None else options.guided
-    bench = Bench(host, options.work, out, split, options.count, options.seeds, guided, sizes)
+    bench = Bench(host, options.work, out, skipped, options.count, options.seeds, guided, sizes)
 
     def write(scores: Mapping[str, Scores]) -> None:
         lines = [heading(options, bench, sizes, rows), "", *table(rows, scores), ""]
@@ -137,7 +140,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("action", choices=("sweep", "report"))
     parser.add_argument("--work", type=Path, default=ROOT / ".dev" / "tiny")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=40, help="subjects")
+    parser.add_argument("--count", type=int, default=NUM_REPORTED, help="subjects")
     parser.add_argument("--seeds", type=int, default=5, help="prompts of a subject")
     parser.add_argument("--guided", type=int, help="subjects with reference guidance; default all")
     parser.add_argument("--regularization", type=float, help="report: w_s; default the sweep's")
@@ -149,6 +152,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--learning-rate", type=float, default=sizes.learning_rate)
     parser.add_argument("--weight-steps", type=int, default=sizes.weight_steps)
     options = parser.parse_args(arguments)
+    if options.action == "report" and options.count > NUM_REPORTED:
+        parser.error(
+            f"--count: expected at most {NUM_REPORTED} subjects, got {options.count}. Take fewer: "
+            "those after them are the sweep's."
+        )
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, in_process_host(Path(folder)) as host:
         print(measure(options, host))

@@ -18,6 +18,7 @@ from training.evaluation.queries import Query
 from training.evaluation.scoring import Judge
 from training.evaluation.text_match import load_heads
 from training.runs import save_picture
+from training.toy.data.library import load_library
 
 from ..comfyui import ROOT
 from ..made_picture import made_picture
@@ -26,7 +27,7 @@ from ..structure.in_process import InProcessHost
 from .report import REAL, Scores, sheet
 from .rows import LORA_LEARNING_RATE, LORA_RANK, SCALES, Row, Sizes, picture_graph
 from .scores import Scorer
-from .subjects import TunedSubject, all_queries, draw_subjects, open_library
+from .subjects import TunedSubject, all_queries, draw_subjects
 from .tuned_files import TunedFiles
 
 BATCH = 4
@@ -34,11 +35,12 @@ POOL = 24  # subjects that are looked up, with one other of each, whatever the n
 
 
 class Bench:
-    """The subjects of one side, and what is measured of their pictures.
+    """Held-out subjects, and what is measured of their pictures.
 
     Args:
         work: holds the small model's world.
         out: files, pictures and sheets are kept there.
+        skipped: how many subjects are left to another action.
         num_guided: how many subjects guided rows have.
     """
 
@@ -47,15 +49,15 @@ class Bench:
         host: InProcessHost,
         work: Path,
         out: Path,
-        split: str,
+        skipped: int,
         count: int,
         num_seeds: int,
         num_guided: int,
         sizes: Sizes,
     ) -> None:
-        library, encoder = open_library(work, split), load_metric_encoder()
-        self.subjects = draw_subjects(library, split, count, num_seeds)
-        pool = draw_subjects(library, split, max(POOL, count), 1)
+        library, encoder = load_library(work, "heldout", "heldout"), load_metric_encoder()
+        self.subjects = draw_subjects(library, count, num_seeds, skipped)
+        pool = draw_subjects(library, max(POOL, count), 1, skipped)
         self.gallery = gallery_of(library, all_queries(pool), encoder, out)
         judge = Judge(gallery=self.gallery, library=library, encoder=encoder)
         self._scorer = Scorer(judge=judge, scene_head=load_heads(work, encoder)["scene"])

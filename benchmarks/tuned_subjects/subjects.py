@@ -2,24 +2,25 @@
 """The subjects that are tuned: one training picture each, and what is asked of it afterwards.
 
 Every subject is drawn from a generator of its own, so a shorter run has the first subjects of a
-longer one. The training picture shows the subject in a photograph of a held-out scene; prompts
-name scenes of the base's training captions, whose words the base knows, so that whatever of the
-photograph shows in a picture came through the tuning. The asked box is where the subject stands in
-its training picture: a tuned embedding knows of no box, and draws its subject there if anywhere.
+longer one. All are held out: a base may draw what it was trained on from its label alone, and then
+a tuning has nothing to add. The training picture shows the subject in a photograph of a held-out
+scene; prompts name scenes of the base's training captions, whose words the base knows, so that
+whatever of the photograph shows in a picture came through the tuning. The asked box is where the
+subject stands in its training picture: a tuned embedding knows of no box, and draws its subject
+there if anywhere.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
 from training.evaluation.queries import Query, QuerySubject, other_subject
 from training.toy.data.compose import compose, draw_sizes, place_boxes, write_caption
-from training.toy.data.library import Library, draw_rows, load_library
+from training.toy.data.library import Library, draw_rows
 from training.toy.data.pictures import SIDE
 from training.toy.data.split import SPLITS
 
@@ -47,28 +48,22 @@ class TunedSubject:
         return self.queries[0].subjects[0].label
 
 
-def open_library(work: Path, split: str) -> Library:
-    """Identities of one side, with held-out scenes as backgrounds. Of the training side only
-    models, as TinyBench's gallery has no other pictures of that side."""
-    library = load_library(work, split, "heldout")
-    return library if split == "heldout" else replace(library, emoji=library.models)
-
-
 def draw_subjects(
-    library: Library, split: str, count: int, num_seeds: int
+    library: Library, count: int, num_seeds: int, skipped: int = 0
 ) -> tuple[TunedSubject, ...]:
-    """The first `count` subjects of a side ("train", "heldout"), all different."""
+    """`count` subjects after the first `skipped`, all different."""
     subjects: list[TunedSubject] = []
     seen: set[str] = set()
     for index in itertools.count():
         if len(subjects) == count:
             return tuple(subjects)
-        rng = np.random.default_rng((SUBJECT_SEED, SPLITS.index(split), index))
+        rng = np.random.default_rng((SUBJECT_SEED, SPLITS.index("heldout"), index))
         (row,) = draw_rows(library, rng, 1)
         identity = library.records[row]["identity"]
         if identity not in seen:
             seen.add(identity)
-            subjects.append(_make_subject(library, row, len(subjects), num_seeds, rng))
+            if len(seen) > skipped:
+                subjects.append(_make_subject(library, row, len(subjects), num_seeds, rng))
     raise AssertionError("count() does not end")
 
 

@@ -14,6 +14,7 @@ from one_query import QUERY, SUBJECT
 from benchmarks.tuned_subjects.__main__ import (
     chosen_regularization,
     chosen_rows,
+    main,
 )
 from benchmarks.tuned_subjects.regularization import best_regularization, choice
 from benchmarks.tuned_subjects.report import REAL, difference, resolved, sheet, table
@@ -157,7 +158,7 @@ def make_library(num_identities: int = 5) -> Library:
 
 def test_a_training_picture_shows_the_subject_where_it_is_asked_for():
     library = make_library()
-    subjects = draw_subjects(library, "heldout", 3, 2)
+    subjects = draw_subjects(library, 3, 2)
     assert len({s.queries[0].subjects[0].identity for s in subjects}) == 3
     for number, subject in enumerate(subjects):
         x1, y1, x2, y2 = subject.queries[0].subjects[0].box_px
@@ -174,9 +175,27 @@ def test_a_training_picture_shows_the_subject_where_it_is_asked_for():
 
 def test_a_shorter_run_has_the_first_subjects_of_a_longer_one():
     library = make_library()
-    longer, shorter = (draw_subjects(library, "heldout", count, 2) for count in (4, 2))
+    longer, shorter = (draw_subjects(library, count, 2) for count in (4, 2))
     assert all_queries(shorter) == all_queries(longer)[:4]
     assert all((a.picture == b.picture).all() for a, b in zip(shorter, longer, strict=False))
+
+
+def test_skipped_subjects_are_none_of_the_others():
+    library = make_library()
+    skipped, rest = draw_subjects(library, 2, 1), draw_subjects(library, 2, 1, skipped=2)
+    assert not {identity_of(one) for one in skipped} & {identity_of(one) for one in rest}
+    both = draw_subjects(library, 4, 1)
+    assert [identity_of(one) for one in both] == [identity_of(one) for one in (*skipped, *rest)]
+
+
+def identity_of(subject: TunedSubject) -> str:
+    return subject.queries[0].subjects[0].identity
+
+
+def test_the_report_takes_none_of_the_sweeps_subjects(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["report", "--out", str(tmp_path), "--count", "41"])
+    assert "expected at most 40 subjects, got 41" in capsys.readouterr().err
 
 
 def test_leak_sees_what_lies_outside_the_box_only():
@@ -195,7 +214,7 @@ def test_leak_sees_what_lies_outside_the_box_only():
 
 def test_the_leak_is_measured_against_other_scenes():
     library = make_library()
-    (subject,) = draw_subjects(library, "heldout", 1, 1)
+    (subject,) = draw_subjects(library, 1, 1)
     others = other_photographs(library, subject)
     assert len(others) == 1 <= NUM_OTHERS
     own = library.backgrounds[subject.background_row]
@@ -230,7 +249,7 @@ def test_scores_stand_subject_by_subject():
     """The training picture shows the subject and leaks, another photograph does neither; the
     scene's head is asked for the prompt's scene."""
     library = make_library()
-    subjects = draw_subjects(library, "heldout", 2, 2)
+    subjects = draw_subjects(library, 2, 2)
     head = LinearHead(weight=np.zeros((2, 4)), bias=np.array([1.0, 0.0]), classes=["forest", "sea"])
     pictures = []
     for subject in subjects:
