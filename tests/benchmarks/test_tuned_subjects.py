@@ -323,6 +323,15 @@ def test_the_sweep_says_how_certain_its_choice_is():
     assert wins[0] == 0 and 40 < wins[1] < 100 and wins[1] + wins[2] == 100
 
 
+def test_losing_likeness_and_scenes_is_no_gain():
+    scores = swept({0.0: 0.3, 0.001: 0.2, 0.01: 0.2, 0.1: 0.2})
+    scores["w_s 0.1"]["scene"] = np.zeros((6, 1))  # less of a loss times scenes, no gain
+    assert best_regularization(scores) == 0.001
+    lines = choice(scores)
+    assert all("the best in 0% of" in line for line in lines[:-1])
+    assert lines[-1] == "- In 100% of the draws no w_s gains likeness."
+
+
 def test_the_report_takes_the_sweeps_weight(tmp_path):
     with pytest.raises(SystemExit, match="Run sweep with the same --out first"):
         chosen_regularization(Namespace(regularization=None, out=tmp_path))
