@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.evaluation.metrics import mean_interval
+from training.evaluation.metrics import mean_interval, swap_shares
 from training.evaluation.report import markdown_table
 from training.evaluation.rows import DEFAULT_COUNT, PRECISIONS, ROWS, Row, SamplingSettings
 from training.evaluation.tinybench import TinyBench
@@ -48,8 +48,8 @@ def scores_of(bench: TinyBench, row: Row) -> dict[str, np.ndarray]:
     if result.groups is not None:
         scores["group_seen"] = of_seen(result.groups, result.scores.is_seen)
     if row.kind == "swap":
-        own, twin = bench.judge.twin_cosines(result.features[:, 0], result.queries)
-        scores["swap"] = (own > twin).reshape(-1, 2).mean(axis=1)
+        cosines = bench.judge.twin_cosines(result.features[:, 0], result.queries)
+        scores["swap"] = swap_shares(*cosines)["per_picture"]
     return {name: values for name, values in scores.items() if name in MEASURES}
 
 

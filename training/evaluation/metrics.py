@@ -89,8 +89,8 @@ def share_of_bound(found: np.ndarray, bound: np.ndarray) -> Interval:
         return bootstrap(np.divide, found, bound)
 
 
-def swap_scores(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> dict[str, Interval]:
-    """Swap test of pairs that lie side by side: pictures 2i and 2i + 1.
+def swap_shares(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> dict[str, np.ndarray]:
+    """Swap test of pairs that lie side by side: pictures 2i and 2i + 1; a value a pair.
 
     The share of pictures nearer to their own design, and of pairs whose two pictures both are.
 
@@ -98,10 +98,20 @@ def swap_scores(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> dict[str, In
         own_cosine: (B,) cosine to the design that was given.
         twin_cosine: (B,) cosine to the other design of the pair.
 
+    >>> shares = swap_shares(np.array([0.9, 0.9, 0.9, 0.1]), np.full(4, 0.5))
+    >>> shares["per_picture"].tolist(), shares["both"].tolist()
+    ([1.0, 0.5], [1.0, 0.0])
+    """
+    right = (own_cosine > twin_cosine).reshape(-1, 2)
+    return {"per_picture": right.mean(axis=1), "both": right.min(axis=1).astype(np.float64)}
+
+
+def swap_scores(own_cosine: np.ndarray, twin_cosine: np.ndarray) -> dict[str, Interval]:
+    """Means of `swap_shares` with their intervals.
+
     >>> scores = swap_scores(np.array([0.9, 0.9, 0.9, 0.1]), np.full(4, 0.5))
     >>> scores["per_picture"].value, scores["both"].value
     (0.75, 0.5)
     """
-    right = (own_cosine > twin_cosine).reshape(-1, 2)
-    shares = {"per_picture": right.mean(axis=1), "both": right.min(axis=1).astype(np.float64)}
+    shares = swap_shares(own_cosine, twin_cosine)
     return {name: bootstrap(lambda mean: mean, share) for name, share in shares.items()}
